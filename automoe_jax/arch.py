@@ -1,0 +1,220 @@
+"""An architecture is data: one fixed-size record of integers per sub-Transformer, and its JSON.
+
+`Arch` holds NumPy arrays padded to package-wide maxima, so every architecture of every search space has the
+same shapes: as a `NamedTuple` it is a pytree without registration and goes into `jax.jit` as an argument. This
+module imports no JAX. Absent layers and experts are `ABSENT`; an identity expert has width 0 (SPEC 1.1).
+
+Axes: L layers (MAX_LAYERS) · E experts (MAX_EXPERTS).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from automoe_jax.errors import UserError
+
+MAX_LAYERS = 12
+MAX_EXPERTS = 32
+ABSENT = -1
+
+
+class Arch(NamedTuple):
+    """One sub-Transformer, all fields int32. Build it with `make`, `from_dict` or `from_json`, which canonicalise.
+
+    Under `jax.jit` the fields are tracers; equality, hashing, JSON and the Python-number properties then have no
+    meaning and raise JAX's own concretisation error.
+    """
+
+    qkv_dim: np.ndarray  # []
+    encoder_embed_dim: np.ndarray  # []
+    decoder_embed_dim: np.ndarray  # []
+    encoder_self_heads: np.ndarray  # [L]
+    encoder_ffn_dims: np.ndarray  # [L, E]
+    encoder_top_k: np.ndarray  # [L]
+    decoder_self_heads: np.ndarray  # [L]
+    decoder_cross_heads: np.ndarray  # [L]
+    cross_layers: np.ndarray  # [L] how many of the last encoder layers a decoder layer attends to
+    decoder_ffn_dims: np.ndarray  # [L, E]
+    decoder_top_k: np.ndarray  # [L]
+
+    @property
+    def encoder_layers(self) -> int:
+        return int(np.sum(np.asarray(self.encoder_self_heads) != ABSENT))
+
+    @property
+    def decoder_layers(self) -> int:
+        return int(np.sum(np.asarray(self.decoder_self_heads) != ABSENT))
+
+    @property
+    def encoder_experts(self) -> tuple[tuple[int, ...], ...]:
+        """Expert widths of each encoder layer that exists."""
+        return _widths(self.encoder_ffn_dims, self.encoder_layers)
+
+    @property
+    def decoder_experts(self) -> tuple[tuple[int, ...], ...]:
+        """Expert widths of each decoder layer that exists."""
+        return _widths(self.decoder_ffn_dims, self.decoder_layers)
+
+    @property
+    def routed(self) -> bool:
+        """Whether some layer has more than one expert; then every layer has a router (SPEC 1.1)."""
+        return any(len(widths) > 1 for widths in self.encoder_experts + self.decoder_experts)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Arch) and self._bytes() == other._bytes()
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self._bytes())
+
+    def _bytes(self) -> bytes:
+        return b"".join(np.asarray(field).astype(np.int32).tobytes() for field in self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain Python, the format of `from_dict`."""
+        encoder = [
+            {"self_heads": int(self.encoder_self_heads[i]), "expert_ffn_dims": list(widths), "top_k": int(self.encoder_top_k[i])}
+            for i, widths in enumerate(self.encoder_experts)
+        ]
+        decoder = [
+            {
+                "self_heads": int(self.decoder_self_heads[i]),
+                "cross_heads": int(self.decoder_cross_heads[i]),
+                "cross_layers": int(self.cross_layers[i]),
+                "expert_ffn_dims": list(widths),
+                "top_k": int(self.decoder_top_k[i]),
+            }
+            for i, widths in enumerate(self.decoder_experts)
+        ]
+        return {
+            "qkv_dim": int(self.qkv_dim),
+            "encoder": {"embed_dim": int(self.encoder_embed_dim), "layers": encoder},
+            "decoder": {"embed_dim": int(self.decoder_embed_dim), "layers": decoder},
+        }
+
+    def to_json(self, indent: int | None = None) -> str:
+        """JSON of the architecture; equal architectures give equal text."""
+        return json.dumps(self.to_dict(), indent=indent)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Arch":
+        """The architecture written in `text`; raises `UserError` naming the first field that is wrong."""
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise UserError(f"the architecture is not valid JSON: {error}") from None
+        return cls.from_dict(value)
+
+    @classmethod
+    def from_dict(cls, value: Any) -> "Arch":
+        """The canonical architecture of nested plain Python; raises `UserError` naming the first wrong field."""
+        top = _fields(value, "", {"qkv_dim", "encoder", "decoder"})
+        encoder = _fields(top["encoder"], "encoder", {"embed_dim", "layers"})
+        decoder = _fields(top["decoder"], "decoder", {"embed_dim", "layers"})
+        arch = make(
+            qkv_dim=_integer(top["qkv_dim"], "qkv_dim"),
+            encoder_embed_dim=_integer(encoder["embed_dim"], "encoder.embed_dim"),
+            decoder_embed_dim=_integer(decoder["embed_dim"], "decoder.embed_dim"),
+            encoder=_layers(encoder["layers"], "encoder", ("self_heads", "top_k")),
+            decoder=_layers(decoder["layers"], "decoder", ("self_heads", "cross_heads", "cross_layers", "top_k")),
+        )
+        _check(arch, decoder["layers"])
+        return arch
+
+
+def make(
+    *,
+    qkv_dim: int,
+    encoder_embed_dim: int,
+    decoder_embed_dim: int,
+    encoder: Sequence[Mapping[str, Any]],
+    decoder: Sequence[Mapping[str, Any]],
+) -> Arch:
+    """The canonical `Arch` of layers given as mappings in the JSON's names.
+
+    Canonical: `top_k` is at most the number of experts and `cross_layers` at most the number of encoder layers,
+    since more of either computes the same thing.
+    """
+    return Arch(
+        qkv_dim=np.int32(qkv_dim),
+        encoder_embed_dim=np.int32(encoder_embed_dim),
+        decoder_embed_dim=np.int32(decoder_embed_dim),
+        encoder_self_heads=_padded([layer["self_heads"] for layer in encoder]),
+        encoder_ffn_dims=_padded_widths(encoder),
+        encoder_top_k=_padded([min(layer["top_k"], len(layer["expert_ffn_dims"])) for layer in encoder]),
+        decoder_self_heads=_padded([layer["self_heads"] for layer in decoder]),
+        decoder_cross_heads=_padded([layer["cross_heads"] for layer in decoder]),
+        cross_layers=_padded([min(layer["cross_layers"], len(encoder)) for layer in decoder]),
+        decoder_ffn_dims=_padded_widths(decoder),
+        decoder_top_k=_padded([min(layer["top_k"], len(layer["expert_ffn_dims"])) for layer in decoder]),
+    )
+
+
+def _padded(values: Sequence[int]) -> np.ndarray:
+    out = np.full(MAX_LAYERS, ABSENT, np.int32)
+    out[: len(values)] = values
+    return out
+
+
+def _padded_widths(layers: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    out = np.full((MAX_LAYERS, MAX_EXPERTS), ABSENT, np.int32)
+    for row, layer in zip(out, layers, strict=False):
+        row[: len(layer["expert_ffn_dims"])] = layer["expert_ffn_dims"]
+    return out
+
+
+def _widths(table: np.ndarray, layers: int) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(int(f) for f in row if f != ABSENT) for row in np.asarray(table)[:layers])
+
+
+def _fields(value: Any, where: str, names: set[str]) -> Mapping[str, Any]:
+    at = where or "the architecture"
+    if not isinstance(value, Mapping):
+        raise UserError(f"{at} must be a JSON object with the fields {sorted(names)}, got {value!r}")
+    for name in sorted(names - set(value)):
+        raise UserError(f"{at} lacks the field {name!r}; it needs {sorted(names)}")
+    for name in sorted(set(value) - names):
+        raise UserError(f"{at} has an unknown field {name!r}; it takes {sorted(names)}")
+    return value
+
+
+def _integer(value: Any, where: str, least: int = 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(f"{where}={value!r} must be a whole number of at least {least}")
+    return value
+
+
+def _layers(value: Any, side: str, integers: tuple[str, ...]) -> list[Mapping[str, Any]]:
+    if not isinstance(value, list) or not 1 <= len(value) <= MAX_LAYERS:
+        found = f"{len(value)} layers" if isinstance(value, list) else repr(value)
+        raise UserError(f"{side}.layers must be a list of 1 to {MAX_LAYERS} layers, got {found}")
+    for i, layer in enumerate(value):
+        where = f"{side}.layers[{i}]"
+        _fields(layer, where, {"expert_ffn_dims", *integers})
+        for name in integers:
+            _integer(layer[name], f"{where}.{name}")
+        widths = layer["expert_ffn_dims"]
+        if not isinstance(widths, list) or not 1 <= len(widths) <= MAX_EXPERTS:
+            raise UserError(f"{where}.expert_ffn_dims={widths!r} must be a list of 1 to {MAX_EXPERTS} expert widths")
+        for e, width in enumerate(widths):
+            # A width of 0 is the identity expert, which only ever stands first.
+            _integer(width, f"{where}.expert_ffn_dims[{e}]", least=0 if e == 0 else 1)
+    return value
+
+
+def _check(arch: Arch, decoder_layers: Sequence[Mapping[str, Any]]) -> None:
+    """Rules that tie fields together: heads divide Q, cross attention reaches only layers that exist."""
+    for name in ("encoder_self_heads", "decoder_self_heads", "decoder_cross_heads"):
+        side, _, field = name.partition("_")
+        for i, heads in enumerate(getattr(arch, name)):
+            if heads != ABSENT and arch.qkv_dim % heads:
+                raise UserError(f"{side}.layers[{i}].{field}={heads} must divide qkv_dim={arch.qkv_dim}")
+    for i, layer in enumerate(decoder_layers):
+        if layer["cross_layers"] > arch.encoder_layers:
+            raise UserError(
+                f"decoder.layers[{i}].cross_layers={layer['cross_layers']} exceeds the {arch.encoder_layers} encoder layers there are"
+            )

@@ -1,0 +1,259 @@
+"""Every setting of an experiment: frozen dataclasses with their defaults, ranges and messages.
+
+An experiment is a short file whose `get_config()` changes some defaults:
+
+    from automoe_jax.config import default_config
+
+    def get_config():
+        config = default_config()
+        config.data.source = "debian"
+        return config
+
+`default_config` gives the editable `ConfigDict`; `from_config_dict` checks it and freezes it. The fields that hold
+a tuple list the choices of a gene (SPEC 1.1) or the lengths of buckets; all lengths count tokens.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ml_collections import config_dict
+
+from automoe_jax.errors import UserError
+from automoe_jax.space import SearchSpace
+
+STAGES = ("prepare", "supernet", "search", "retrain", "evaluate", "report")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Where the parallel text comes from and how it becomes batches."""
+
+    source: str = "toy"  # toy, debian, text or tfds
+    source_language: str = "en"
+    target_language: str = "de"
+    path: str = ""  # text: the source file, or one TSV holding both sides; tfds: the prepared dataset's folder
+    target_path: str = ""  # text: the target file; empty when `path` is a TSV
+    name: str = ""  # tfds: the dataset, as in "wmt14_translate/de-en"
+    pairs: int = 0  # use at most so many pairs; 0: all (toy: how many to generate, 0: its default)
+    validation_pairs: int = 1000  # held out for the search and for choosing checkpoints, where the source has no split
+    test_pairs: int = 1000  # held out for the scores, where the source has no split
+    vocab_size: int = 4000  # joint SentencePiece BPE pieces, the four special ones included
+    buckets: tuple[int, ...] = (16, 32, 64)  # sentences are padded to the next of these lengths; longer ones are left out
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """What the genes do not say about the Transformer."""
+
+    dropout: float = 0.1  # scaled by sub width / super width (SPEC 1.2)
+    attention_dropout: float = 0.1
+    dtype: str = "float32"  # of the matrix products: float32 or bfloat16; parameters and router stay float32
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """One training run."""
+
+    steps: int = 1000  # updates
+    tokens_per_batch: int = 2048  # padded target tokens of one update, over all devices and micro-batches
+    accumulate: int = 1  # micro-batches an update is computed in
+    learning_rate: float = 1e-3  # the peak
+    warmup_steps: int = 200
+    warmup_learning_rate: float = 1e-7  # where the warm-up starts
+    final_learning_rate: float = 1e-7  # where the cosine ends
+    schedule: str = "cosine"  # cosine or inverse_sqrt, after the warm-up
+    adam_b1: float = 0.9
+    adam_b2: float = 0.98
+    weight_decay: float = 0.0
+    clip_norm: float = 0.0  # 0: no clipping
+    label_smoothing: float = 0.1
+    balance_loss: float = 0.0  # coefficient of the Switch load-balancing loss; 0: off, as the paper's release
+    sampling: str = "uniform"  # SuperNet only: uniform, or sandwich (largest, smallest and random ones in every update)
+    sandwich_random: int = 2  # random sub-networks beside the largest and smallest
+    distillation: bool = True  # sandwich only: the others learn from the largest one's predictions
+    log_every: int = 20  # updates
+    evaluate_every: int = 500
+    checkpoint_every: int = 500
+    average_checkpoints: int = 3  # the last ones, averaged for the score; 1: no averaging
+    keep_best: int = 1  # checkpoints with the lowest validation loss, kept beside the last ones
+
+
+@dataclasses.dataclass(frozen=True)
+class RetrainConfig(TrainConfig):
+    """Training of the found sub-Transformer, and in the same way of what it is compared with."""
+
+    init: str = "scratch"  # scratch or inherited: from the SuperNet's weights
+    dense_baseline: bool = True  # also train the largest dense architecture of the space
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchConfig:
+    """The evolutionary search (SPEC 1.4)."""
+
+    iterations: int = 15
+    population: int = 125
+    parents: int = 25
+    mutations: int = 50
+    crossovers: int = 50
+    mutation_prob: float = 0.3  # of each gene
+    max_flops: float = 0.0  # expected FLOPs without the vocabulary projection, at the lengths below; 0: no limit
+    max_params: float = 0.0  # total parameters without embeddings; 0: no limit
+    max_active_params: float = 0.0  # mean active parameters without embeddings; 0: no limit
+    source_length: int = 30
+    target_length: int = 30
+    validation_tokens: int = 20_000  # padded target tokens of the validation text that score a candidate; 0: all
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
+    """Translation and scores of the test text."""
+
+    beam_size: int = 5
+    length_penalty: float = 0.6
+    max_pairs: int = 0  # score the first so many test pairs; 0: all
+    batch_size: int = 64  # sentences translated together
+    samples: int = 8  # translations shown in the report
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A whole experiment."""
+
+    seed: int = 0
+    stages: str = ",".join(STAGES)  # which to run, in this order; finished ones are skipped
+    data: DataConfig = DataConfig()
+    space: SearchSpace = SearchSpace()
+    model: ModelConfig = ModelConfig()
+    supernet: TrainConfig = TrainConfig()
+    search: SearchConfig = SearchConfig()
+    retrain: RetrainConfig = RetrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+
+def default_config() -> config_dict.ConfigDict:
+    """Every setting at its default, to be edited by a configuration file or the command line."""
+    return config_dict.ConfigDict(dataclasses.asdict(Config()))
+
+
+def from_config_dict(settings: Mapping[str, Any]) -> Config:
+    """The frozen, checked configuration; raises `UserError` with the field, its value and the rule it breaks."""
+    if isinstance(settings, config_dict.ConfigDict):
+        settings = settings.to_dict()
+    config = _freeze(Config, settings, "")
+    check(config)
+    return config
+
+
+def check(config: Config) -> None:
+    """Raises `UserError` for the first setting outside its range."""
+    for field, value, holds, rule in _rules(config):
+        if not holds:
+            raise UserError(f"{field}={value!r} {rule}")
+
+
+def stage_names(config: Config) -> tuple[str, ...]:
+    """The stages to run, in the order of the pipeline."""
+    wanted = {name.strip() for name in config.stages.split(",") if name.strip()}
+    return tuple(stage for stage in STAGES if stage in wanted)
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as {"data.source": …}."""
+    flat = {}
+    for name, value in settings.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat
+
+
+def suggestion(name: str, known: Iterator[str] | list[str]) -> str:
+    """' (did you mean …?)' for the closest known name, or nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _freeze(kind: type, settings: Mapping[str, Any], prefix: str) -> Any:
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    values = {}
+    for name, value in settings.items():
+        if name not in fields:
+            known = [f"{prefix}{field}" for field in fields]
+            raise UserError(f"config.{prefix}{name} is not a setting{suggestion(prefix + name, known)}")
+        default = fields[name].default
+        if dataclasses.is_dataclass(default):
+            if not isinstance(value, Mapping):
+                raise UserError(f"config.{prefix}{name}={value!r} must hold the settings of {type(default).__name__}")
+            value = _freeze(type(default), value, f"{prefix}{name}.")
+        else:
+            value = _coerce(value, default, f"{prefix}{name}")
+        values[name] = value
+    return kind(**values)
+
+
+def _coerce(value: Any, default: Any, name: str) -> Any:
+    """`value` as the type of `default`: whole numbers may stand for floats, lists for tuples."""
+    if isinstance(default, tuple) and isinstance(value, list | tuple):
+        if not value or not all(isinstance(item, int) and not isinstance(item, bool) for item in value):
+            raise UserError(f"config.{name}={value!r} must be a list of whole numbers that is not empty")
+        return tuple(value)
+    if isinstance(default, float) and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(default, int) and not isinstance(default, bool) and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if type(value) is not type(default):
+        raise UserError(f"config.{name}={value!r} must be of type {type(default).__name__}")
+    return value
+
+
+def _rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
+    """(field, value, whether it is fine, the rule in words)."""
+    data, search, evaluate = config.data, config.search, config.evaluate
+    yield "config.seed", config.seed, config.seed >= 0, "must not be negative"
+    for name in [part.strip() for part in config.stages.split(",")]:
+        yield "config.stages", name, name in STAGES, f"is not a stage; the stages are {', '.join(STAGES)}{suggestion(name, list(STAGES))}"
+    yield "config.data.source", data.source, data.source in ("toy", "debian", "text", "tfds"), "must be toy, debian, text or tfds"
+    if data.source == "text":
+        yield "config.data.path", data.path, bool(data.path), "must name the source file, or a TSV of both sides, when data.source='text'"
+    if data.source == "tfds":
+        yield "config.data.name", data.name, bool(data.name), "must name a dataset such as 'wmt14_translate/de-en' when data.source='tfds'"
+    yield "config.data.vocab_size", data.vocab_size, data.vocab_size >= 8, "must be at least 8"
+    rising = all(0 < a < b for a, b in zip(data.buckets, data.buckets[1:], strict=False)) and data.buckets[0] > 1
+    yield "config.data.buckets", data.buckets, rising, "must be rising lengths greater than 1"
+    for name in ("pairs", "seed"):
+        yield f"config.data.{name}", getattr(data, name), getattr(data, name) >= 0, "must not be negative"
+    for name in ("validation_pairs", "test_pairs"):
+        yield f"config.data.{name}", getattr(data, name), getattr(data, name) > 0, "must be positive"
+    for name in ("dropout", "attention_dropout"):
+        yield f"config.model.{name}", getattr(config.model, name), 0 <= getattr(config.model, name) < 1, "must be in [0, 1)"
+    yield "config.model.dtype", config.model.dtype, config.model.dtype in ("float32", "bfloat16"), "must be float32 or bfloat16"
+    yield from _train_rules("config.supernet", config.supernet, data.buckets[-1])
+    yield from _train_rules("config.retrain", config.retrain, data.buckets[-1])
+    yield "config.retrain.init", config.retrain.init, config.retrain.init in ("scratch", "inherited"), "must be scratch or inherited"
+    yield "config.retrain.sampling", config.retrain.sampling, config.retrain.sampling == "uniform", "is for the SuperNet only; leave it 'uniform'"
+    for name in ("iterations", "population", "parents", "source_length", "target_length"):
+        yield f"config.search.{name}", getattr(search, name), getattr(search, name) > 0, "must be positive"
+    for name in ("mutations", "crossovers", "max_flops", "max_params", "max_active_params", "validation_tokens"):
+        yield f"config.search.{name}", getattr(search, name), getattr(search, name) >= 0, "must not be negative"
+    yield "config.search.parents", search.parents, search.parents <= search.population, f"must not exceed search.population={search.population}"
+    yield "config.search.mutation_prob", search.mutation_prob, 0 < search.mutation_prob <= 1, "must be in (0, 1]"
+    for name in ("beam_size", "batch_size"):
+        yield f"config.evaluate.{name}", getattr(evaluate, name), getattr(evaluate, name) > 0, "must be positive"
+    for name in ("max_pairs", "samples", "length_penalty"):
+        yield f"config.evaluate.{name}", getattr(evaluate, name), getattr(evaluate, name) >= 0, "must not be negative"
+
+
+def _train_rules(prefix: str, train: TrainConfig, longest: int) -> Iterator[tuple[str, Any, bool, str]]:
+    positive = ("steps", "accumulate", "learning_rate", "log_every", "evaluate_every", "checkpoint_every", "average_checkpoints", "keep_best")
+    for name in positive:
+        yield f"{prefix}.{name}", getattr(train, name), getattr(train, name) > 0, "must be positive"
+    for name in ("warmup_steps", "warmup_learning_rate", "final_learning_rate", "weight_decay", "clip_norm", "balance_loss", "sandwich_random"):
+        yield f"{prefix}.{name}", getattr(train, name), getattr(train, name) >= 0, "must not be negative"
+    for name in ("adam_b1", "adam_b2", "label_smoothing"):
+        yield f"{prefix}.{name}", getattr(train, name), 0 <= getattr(train, name) < 1, "must be in [0, 1)"
+    yield f"{prefix}.schedule", train.schedule, train.schedule in ("cosine", "inverse_sqrt"), "must be cosine or inverse_sqrt"
+    yield f"{prefix}.sampling", train.sampling, train.sampling in ("uniform", "sandwich"), "must be uniform or sandwich"
+    least = longest * train.accumulate
+    fits = train.tokens_per_batch >= least
+    yield f"{prefix}.tokens_per_batch", train.tokens_per_batch, fits, f"must hold a sentence of the longest bucket in each micro-batch ({least} tokens)"
