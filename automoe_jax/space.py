@@ -1,11 +1,33 @@
-"""The search space (SPEC 1.1)."""
+"""The search space: the choices of every gene (SPEC 1.1), and how architectures are drawn, mutated and crossed.
+
+An architecture is written as a genotype: one array per gene, long enough for the deepest sub-Transformer with the
+most experts. Depth and expert counts are genes too, and decide which of the others are expressed. Drawing,
+mutating and crossing work on genotypes; expressing one gives the canonical `Arch`. This module imports no JAX.
+
+Axes: L layers (the most of the side) · E experts (the most of the side).
+"""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from automoe_jax import arch as arch_lib
+from automoe_jax.arch import ABSENT, MAX_EXPERTS, MAX_LAYERS, Arch
+from automoe_jax.errors import UserError
+
+Genotype = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
 class SearchSpace:
-    """Choices of every gene; see SPEC 1.1."""
+    """Choices of every gene; each field of choices is a set, kept as a sorted tuple.
+
+    A 0 among `expert_ffn_dims` stands for the identity expert, which only a layer's first expert may be; a layer may
+    consist of it alone. A `top_k` beyond a layer's experts and a `cross_layers` beyond the encoder's depth mean all
+    of them. Raises `UserError` for choices that no Transformer can be built from.
+    """
 
     qkv_dim: int = 512
     encoder_embed_dims: tuple[int, ...] = (512, 640)
@@ -20,3 +42,275 @@ class SearchSpace:
     decoder_experts: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
     expert_ffn_dims: tuple[int, ...] = (1024, 2048, 3072)
     top_k: tuple[int, ...] = (1,)
+
+    def __post_init__(self) -> None:
+        if not _is_integer(self.qkv_dim) or self.qkv_dim < 1:
+            raise UserError(f"space.qkv_dim={self.qkv_dim!r} must be a positive whole number")
+        object.__setattr__(self, "qkv_dim", int(self.qkv_dim))
+        for field in dataclasses.fields(self)[1:]:
+            least = 0 if field.name == "expert_ffn_dims" else 1
+            object.__setattr__(self, field.name, _choices(field.name, getattr(self, field.name), least))
+        self._check_heads()
+        self._check_maxima()
+
+    @property
+    def super_encoder_embed_dim(self) -> int:
+        return self.encoder_embed_dims[-1]
+
+    @property
+    def super_decoder_embed_dim(self) -> int:
+        return self.decoder_embed_dims[-1]
+
+    @property
+    def super_ffn_dim(self) -> int:
+        return self.expert_ffn_dims[-1]
+
+    @property
+    def max_encoder_layers(self) -> int:
+        return self.encoder_layers[-1]
+
+    @property
+    def max_decoder_layers(self) -> int:
+        return self.decoder_layers[-1]
+
+    @property
+    def max_encoder_experts(self) -> int:
+        return self.encoder_experts[-1]
+
+    @property
+    def max_decoder_experts(self) -> int:
+        return self.decoder_experts[-1]
+
+    @property
+    def is_routed(self) -> bool:
+        """Whether some architecture has more than one expert in a layer, so that the SuperNet needs routers."""
+        return max(self.max_encoder_experts, self.max_decoder_experts) > 1
+
+    def size(self) -> int:
+        """The exact number of different (canonical) architectures."""
+        widths = len(self.encoder_embed_dims) * len(self.decoder_embed_dims)
+        encoder_layer = len(self.encoder_self_heads) * self._ffn_count(self.encoder_experts)
+        decoder_layer = len(self.decoder_self_heads) * len(self.decoder_cross_heads) * self._ffn_count(self.decoder_experts)
+        total = 0
+        for depth in self.encoder_layers:
+            seen_layers = len(_clipped(self.cross_layers, depth))
+            decoders = sum((decoder_layer * seen_layers) ** layers for layers in self.decoder_layers)
+            total += encoder_layer**depth * decoders
+        return widths * total
+
+    def largest(self) -> Arch:
+        """Every gene at its largest: the sub-Transformer that uses all of the SuperNet."""
+        return self._express({name: np.full(shape, choices[-1]) for name, (choices, shape) in self._gene_table().items()})
+
+    def smallest(self) -> Arch:
+        """Every gene at its smallest, hence the fewest FLOPs, parameters and active parameters of the space."""
+        return self._express(self._smallest_genes())
+
+    def largest_dense(self) -> Arch:
+        """The plain Transformer to compare with: largest widths, depths, FFN and heads, one expert per layer.
+
+        Cross attention sees the fewest encoder layers there are to choose from. Where every choice of
+        `encoder_experts` or `decoder_experts` exceeds 1, this architecture lies outside the space.
+        """
+        dense = dataclasses.replace(self, encoder_experts=(1,), decoder_experts=(1,), cross_layers=self.cross_layers[:1])
+        return dense.largest()
+
+    def contains(self, arch: Arch) -> bool:
+        """Whether `arch` is the canonical form of some combination of choices."""
+        record = arch.to_dict()
+        encoder, decoder = record["encoder"], record["decoder"]
+        depth = len(encoder["layers"])
+        return (
+            record["qkv_dim"] == self.qkv_dim
+            and encoder["embed_dim"] in self.encoder_embed_dims
+            and decoder["embed_dim"] in self.decoder_embed_dims
+            and depth in self.encoder_layers
+            and len(decoder["layers"]) in self.decoder_layers
+            and all(layer["self_heads"] in self.encoder_self_heads for layer in encoder["layers"])
+            and all(self._contains_ffn(layer, self.encoder_experts) for layer in encoder["layers"])
+            and all(layer["self_heads"] in self.decoder_self_heads for layer in decoder["layers"])
+            and all(layer["cross_heads"] in self.decoder_cross_heads for layer in decoder["layers"])
+            and all(layer["cross_layers"] in _clipped(self.cross_layers, depth) for layer in decoder["layers"])
+            and all(self._contains_ffn(layer, self.decoder_experts) for layer in decoder["layers"])
+        )
+
+    def sample(self, rng: np.random.Generator) -> Arch:
+        """An architecture with every gene drawn uniformly from its choices (before what is absent is left out)."""
+        return self._express(self._draw(rng))
+
+    def mutate(self, arch: Arch, rng: np.random.Generator, prob: float) -> Arch:
+        """`arch` with each gene drawn anew with probability `prob`, those of layers and experts that thereby appear always.
+
+        Raises `UserError` when `arch` is not of this space.
+        """
+        self._require(arch)
+        drawn = self._draw(rng)
+        genes = self._genes(arch, drawn)
+        return self._express({name: np.where(rng.random(value.shape) < prob, drawn[name], value) for name, value in genes.items()})
+
+    def crossover(self, a: Arch, b: Arch, rng: np.random.Generator) -> Arch:
+        """Each gene from `a` or `b` with equal chance; what only one of them has comes from that one.
+
+        Raises `UserError` when a parent is not of this space.
+        """
+        self._require(a)
+        self._require(b)
+        # What neither parent has is never expressed, so any filling does.
+        neither = self._smallest_genes()
+        genes_a = self._genes(a, self._genes(b, neither))
+        genes_b = self._genes(b, genes_a)
+        return self._express({name: np.where(rng.random(value.shape) < 0.5, value, genes_b[name]) for name, value in genes_a.items()})
+
+    def _check_heads(self) -> None:
+        for name in ("encoder_self_heads", "decoder_self_heads", "decoder_cross_heads"):
+            heads = getattr(self, name)
+            for count in heads:
+                if self.qkv_dim % count:
+                    raise UserError(f"space.{name}={heads}: {count} heads must divide space.qkv_dim={self.qkv_dim}; change either")
+                if heads[-1] % count:
+                    raise UserError(
+                        f"space.{name}={heads}: {count} heads must divide the largest choice, {heads[-1]}; leave one of them out"
+                    )
+
+    def _check_maxima(self) -> None:
+        maxima = {
+            "encoder_layers": MAX_LAYERS,
+            "decoder_layers": MAX_LAYERS,
+            "encoder_experts": MAX_EXPERTS,
+            "decoder_experts": MAX_EXPERTS,
+        }
+        for name, most in maxima.items():
+            if getattr(self, name)[-1] > most:
+                raise UserError(f"space.{name}={getattr(self, name)} must not exceed {most}; leave out the larger choices")
+        if self.super_ffn_dim == 0:
+            raise UserError("space.expert_ffn_dims=(0,) must hold a positive width beside the identity expert's 0; add one")
+
+    def _require(self, arch: Arch) -> None:
+        if not self.contains(arch):
+            raise UserError(f"the architecture {arch.to_json()} is not of this search space; choose one that space.contains() accepts")
+
+    def _gene_table(self) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+        """Every gene's choices and the shape of its array."""
+        encoder, decoder = self.max_encoder_layers, self.max_decoder_layers
+        widths = tuple(width for width in self.expert_ffn_dims if width > 0)
+        return {
+            "encoder_embed_dim": (self.encoder_embed_dims, ()),
+            "decoder_embed_dim": (self.decoder_embed_dims, ()),
+            "encoder_layers": (self.encoder_layers, ()),
+            "decoder_layers": (self.decoder_layers, ()),
+            "encoder_self_heads": (self.encoder_self_heads, (encoder,)),
+            "encoder_experts": (self.encoder_experts, (encoder,)),
+            "encoder_first_ffn_dim": (self.expert_ffn_dims, (encoder,)),
+            "encoder_other_ffn_dims": (widths, (encoder, self.max_encoder_experts - 1)),
+            "encoder_top_k": (self.top_k, (encoder,)),
+            "decoder_self_heads": (self.decoder_self_heads, (decoder,)),
+            "decoder_cross_heads": (self.decoder_cross_heads, (decoder,)),
+            "cross_layers": (self.cross_layers, (decoder,)),
+            "decoder_experts": (self.decoder_experts, (decoder,)),
+            "decoder_first_ffn_dim": (self.expert_ffn_dims, (decoder,)),
+            "decoder_other_ffn_dims": (widths, (decoder, self.max_decoder_experts - 1)),
+            "decoder_top_k": (self.top_k, (decoder,)),
+        }
+
+    def _smallest_genes(self) -> Genotype:
+        return {name: np.full(shape, choices[0]) for name, (choices, shape) in self._gene_table().items()}
+
+    def _draw(self, rng: np.random.Generator) -> Genotype:
+        table = self._gene_table().items()
+        return {name: np.asarray(choices)[rng.integers(len(choices), size=shape)] for name, (choices, shape) in table}
+
+    def _genes(self, arch: Arch, fill: Mapping[str, np.ndarray]) -> Genotype:
+        """A genotype that expresses `arch`, with the genes that `arch` lacks taken from `fill`."""
+        encoder, decoder = self.max_encoder_layers, self.max_decoder_layers
+        found = {
+            "encoder_embed_dim": arch.encoder_embed_dim,
+            "decoder_embed_dim": arch.decoder_embed_dim,
+            "encoder_layers": np.asarray(arch.encoder_layers),
+            "decoder_layers": np.asarray(arch.decoder_layers),
+            "encoder_self_heads": arch.encoder_self_heads[:encoder],
+            **_ffn_genes("encoder", arch.encoder_ffn_dims[:encoder, : self.max_encoder_experts]),
+            "encoder_top_k": _unclipped(arch.encoder_top_k[:encoder], self.top_k),
+            "decoder_self_heads": arch.decoder_self_heads[:decoder],
+            "decoder_cross_heads": arch.decoder_cross_heads[:decoder],
+            "cross_layers": _unclipped(arch.cross_layers[:decoder], self.cross_layers),
+            **_ffn_genes("decoder", arch.decoder_ffn_dims[:decoder, : self.max_decoder_experts]),
+            "decoder_top_k": _unclipped(arch.decoder_top_k[:decoder], self.top_k),
+        }
+        return {name: np.where(value == ABSENT, fill[name], value) for name, value in found.items()}
+
+    def _express(self, genes: Mapping[str, np.ndarray]) -> Arch:
+        """The architecture of a genotype: genes of absent layers and experts are left out, the rest made canonical."""
+        encoder = [
+            {"self_heads": int(genes["encoder_self_heads"][i]), **_ffn_layer("encoder", genes, i)}
+            for i in range(int(genes["encoder_layers"]))
+        ]
+        decoder = [
+            {
+                "self_heads": int(genes["decoder_self_heads"][i]),
+                "cross_heads": int(genes["decoder_cross_heads"][i]),
+                "cross_layers": int(genes["cross_layers"][i]),
+                **_ffn_layer("decoder", genes, i),
+            }
+            for i in range(int(genes["decoder_layers"]))
+        ]
+        return arch_lib.make(
+            qkv_dim=self.qkv_dim,
+            encoder_embed_dim=int(genes["encoder_embed_dim"]),
+            decoder_embed_dim=int(genes["decoder_embed_dim"]),
+            encoder=encoder,
+            decoder=decoder,
+        )
+
+    def _ffn_count(self, experts: Sequence[int]) -> int:
+        """How many different feed-forward parts a layer can have: expert widths in order, and experts per token."""
+        widths = sum(width > 0 for width in self.expert_ffn_dims)
+        return sum(len(self.expert_ffn_dims) * widths ** (count - 1) * len(_clipped(self.top_k, count)) for count in experts)
+
+    def _contains_ffn(self, layer: Mapping[str, Any], experts: Sequence[int]) -> bool:
+        first, *others = layer["expert_ffn_dims"]
+        return (
+            len(layer["expert_ffn_dims"]) in experts
+            and first in self.expert_ffn_dims
+            and all(width > 0 and width in self.expert_ffn_dims for width in others)
+            and layer["top_k"] in _clipped(self.top_k, len(layer["expert_ffn_dims"]))
+        )
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _choices(name: str, value: Any, least: int) -> tuple[int, ...]:
+    """A field's choices sorted and without repeats."""
+    if not isinstance(value, tuple | list) or not value:
+        raise UserError(f"space.{name}={value!r} must be a list of choices that is not empty")
+    for choice in value:
+        if not _is_integer(choice) or choice < least:
+            raise UserError(f"space.{name}={value!r} must hold whole numbers of at least {least}; {choice!r} is not")
+    return tuple(sorted({int(choice) for choice in value}))
+
+
+def _clipped(choices: Sequence[int], most: int) -> set[int]:
+    """The canonical values of a gene that cannot exceed `most`."""
+    return {min(choice, most) for choice in choices}
+
+
+def _unclipped(values: np.ndarray, choices: Sequence[int]) -> np.ndarray:
+    """For each canonical value the smallest choice it can have come from; absent ones stay absent."""
+    index = np.searchsorted(choices, values)
+    return np.where(values == ABSENT, ABSENT, np.asarray(choices)[np.minimum(index, len(choices) - 1)])
+
+
+def _ffn_genes(side: str, ffn_dims: np.ndarray) -> Genotype:
+    """The genes of one side's experts. ffn_dims: [L, E]; a layer without experts is an absent layer."""
+    experts = np.sum(ffn_dims != ABSENT, axis=1)
+    return {
+        f"{side}_experts": np.where(experts == 0, ABSENT, experts),
+        f"{side}_first_ffn_dim": ffn_dims[:, 0],
+        f"{side}_other_ffn_dims": ffn_dims[:, 1:],
+    }
+
+
+def _ffn_layer(side: str, genes: Mapping[str, np.ndarray], i: int) -> dict[str, Any]:
+    others = genes[f"{side}_other_ffn_dims"][i, : int(genes[f"{side}_experts"][i]) - 1]
+    return {"expert_ffn_dims": [int(genes[f"{side}_first_ffn_dim"][i]), *others.tolist()], "top_k": int(genes[f"{side}_top_k"][i])}
