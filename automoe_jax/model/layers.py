@@ -1,0 +1,364 @@
+"""The layers' parameters, with logical axis names, and what they compute with them.
+
+A module knows only its exact array sizes; what the architecture chooses inside them (heads, experts, widths) comes
+in as genes, either Python numbers or traced ones. Post-norm, ReLU (SPEC 1.2).
+
+Axes: B sentences · T queries · S keys · D embedding width · M width of the attended memory · Q query width ·
+U hidden units of all experts · E experts · N tokens, flattened.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from automoe_jax.ops.attention import attention
+from automoe_jax.ops.dropout import dropout
+from automoe_jax.ops.grouped import Blocks, Experts, Owned, dense_ffn, experts_ffn
+from automoe_jax.ops.norm import layer_norm
+from automoe_jax.ops.routing import RouterMetrics, no_metrics, route_top_k, router_metrics
+
+Initializer = Callable[..., jax.Array]
+
+
+class Rates(NamedTuple):
+    """Dropout rates of one side at one embedding width; floats, 0 in inference."""
+
+    residual: float  # of the encoder's self-attention residual, and base of the scaled ones
+    scaled: float  # residual · D / the SuperNet's D (SPEC 1.2.6)
+    attention: float
+
+
+INFERENCE = Rates(0.0, 0.0, 0.0)
+
+
+class ExpertGenes(NamedTuple):
+    """What the architecture says about a layer's experts: concrete (NumPy, int) or traced."""
+
+    widths: np.ndarray | jax.Array  # [E], absent −1, identity 0
+    starts: np.ndarray | jax.Array  # [E] first row of each expert in the hidden table
+    top_k: int | jax.Array
+
+
+def xavier(fan_in: int, fan_out: int, gain: float = 1.0) -> Initializer:
+    """Uniform with the variance Glorot and Bengio derive for these fans, whatever the array's own shape."""
+    limit = gain * (6.0 / (fan_in + fan_out)) ** 0.5
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -limit, limit)
+
+
+def split(rng: jax.Array | None, count: int) -> list[jax.Array | None]:
+    """`count` keys, or that many times None in inference."""
+    return [None] * count if rng is None else list(jax.random.split(rng, count))
+
+
+class _Layer(nn.Module):
+    """A module whose parameters carry logical axis names."""
+
+    def weight(self, name: str, axes: tuple[str, ...], shape: tuple[int, ...], initializer: Initializer, dtype: jnp.dtype) -> jax.Array:
+        value = self.param(name, nn.with_logical_partitioning(initializer, axes), shape)
+        return jnp.asarray(value, dtype)
+
+
+class LayerNorm(_Layer):
+    """Normalisation over D; parameters float32."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x [..., D] → [..., D]."""
+        width = x.shape[-1]
+        scale = self.weight("scale", ("embed",), (width,), nn.initializers.ones, jnp.float32)
+        bias = self.weight("bias", ("embed",), (width,), nn.initializers.zeros, jnp.float32)
+        return layer_norm(x, scale, bias)
+
+
+class Projection(_Layer):
+    """x · kernel + bias from one axis to `parts` arrays of another, side by side in one matrix product."""
+
+    axes: tuple[str, str]
+    features: int
+    parts: int = 1
+    gain: float = 1.0
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> list[jax.Array]:
+        """x [..., I] → `parts` arrays [..., O]."""
+        fan_in, out = x.shape[-1], self.axes[1]
+        kernel_shape, kernel_axes = (fan_in, self.parts, self.features), (self.axes[0], "parts", out)
+        kernel = self.weight("kernel", kernel_axes, kernel_shape, xavier(fan_in, self.features, self.gain), x.dtype)
+        bias = self.weight("bias", ("parts", out), kernel_shape[1:], nn.initializers.zeros, x.dtype)
+        joint = x @ kernel.reshape(fan_in, -1) + bias.reshape(-1)
+        return jnp.split(joint, self.parts, axis=-1)
+
+
+class KeysValues(NamedTuple):
+    """What attention looks into, [B, S, Q] each."""
+
+    key: jax.Array
+    value: jax.Array
+
+
+class KeysValues(NamedTuple):
+    """What attention looks into, [B, S, Q] each."""
+
+    key: jax.Array
+    value: jax.Array
+
+
+class SelfAttention(nn.Module):
+    """Attention of a sequence over itself or over a cache of its past."""
+
+    embed_dim: int
+    qkv_dim: int
+    max_heads: int
+
+    def setup(self) -> None:
+        """Declares the projections."""
+        self.qkv = Projection(("embed", "qkv"), self.qkv_dim, parts=3, gain=2**-0.5)
+        self.out = Projection(("qkv", "embed"), self.embed_dim)
+
+    def project(self, x: jax.Array) -> tuple[jax.Array, KeysValues]:
+        """x [B,T,D] → queries [B,T,Q], keys and values."""
+        query, key, value = self.qkv(x)
+        return query, KeysValues(key, value)
+
+    def attend(
+        self,
+        query: jax.Array,
+        memory: KeysValues,
+        allowed: jax.Array,
+        heads: int | jax.Array,
+        rate: float = 0.0,
+        rng: jax.Array | None = None,
+    ) -> jax.Array:
+        """Queries [B,T,Q] → [B,T,D]."""
+        mixed = attention(query, memory.key, memory.value, allowed, heads=heads, max_heads=self.max_heads, dropout_rate=rate, rng=rng)
+        return self.out(mixed)[0]
+
+
+class CrossAttention(nn.Module):
+    """Attention of the decoder over the encoder's last layers."""
+
+    embed_dim: int
+    qkv_dim: int
+    max_heads: int
+
+    def setup(self) -> None:
+        """Declares the projections; the memory's is apart, so that decoding computes it once."""
+        self.q = Projection(("embed", "qkv"), self.qkv_dim)
+        self.kv = Projection(("memory", "qkv"), self.qkv_dim, parts=2, gain=2**-0.5)
+        self.out = Projection(("qkv", "embed"), self.embed_dim)
+
+    def look_up(self, memory: jax.Array) -> KeysValues:
+        """memory [B,S,M] → keys and values [B,S,Q]."""
+        return KeysValues(*self.kv(memory))
+
+    def attend(
+        self,
+        x: jax.Array,
+        memory: KeysValues,
+        allowed: jax.Array,
+        heads: int | jax.Array,
+        rate: float = 0.0,
+        rng: jax.Array | None = None,
+    ) -> jax.Array:
+        """x [B,T,D] → [B,T,D]."""
+        (query,) = self.q(x)
+        mixed = attention(query, memory.key, memory.value, allowed, heads=heads, max_heads=self.max_heads, dropout_rate=rate, rng=rng)
+        return self.out(mixed)[0]
+
+
+class ExpertLayer(_Layer):
+    """The experts of a layer and the router in front of them (SPEC 1.2.5, 1.2.6)."""
+
+    shape: "LayerShape"
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, counted: jax.Array, genes: ExpertGenes, rates: Rates, rng: jax.Array | None = None
+    ) -> tuple[jax.Array, RouterMetrics]:
+        """x [N, D] → [N, D] and metrics over the tokens where counted [N] is true."""
+        shape = self.shape
+        router = self._router(x.shape[-1]) if shape.routed else None
+        if not shape.units:  # a lone identity expert
+            return x, no_metrics()
+        experts = self._experts(x)
+        if isinstance(genes.widths, np.ndarray) and len(shape.fan) == 1:
+            hidden_rate = rates.residual * shape.fan[0] / shape.super_ffn_dim
+            return dense_ffn(x, experts, hidden_dropout=hidden_rate, output_dropout=rates.scaled, rng=rng), no_metrics()
+        widths = jnp.asarray(genes.widths)
+        active = widths >= 0
+        logits = jnp.zeros((len(x), len(shape.fan))) if router is None else x.astype(jnp.float32) @ router[0] + router[1]
+        routing = route_top_k(logits, active, genes.top_k, shape.max_top_k)
+        y = experts_ffn(
+            x,
+            routing.chosen,
+            routing.gates,
+            experts,
+            Owned(genes.starts, genes.widths),
+            shape.blocks,
+            hidden_dropout=rates.residual * jnp.maximum(widths, 0) / shape.super_ffn_dim if rates.residual else None,
+            output_dropout=rates.scaled,
+            rng=rng,
+        )
+        return y, router_metrics(routing, active, counted)
+
+    def _router(self, width: int) -> tuple[jax.Array, jax.Array]:
+        """Kernel and bias in float32: a tie decided by rounding would send a token elsewhere."""
+        experts = len(self.shape.fan)
+        kernel = self.weight("router_kernel", ("embed", "expert"), (width, experts), xavier(width, experts), jnp.float32)
+        bias = self.weight("router_bias", ("expert",), (experts,), nn.initializers.zeros, jnp.float32)
+        return kernel, bias
+
+    def _experts(self, x: jax.Array) -> Experts:
+        """The hidden table of all experts; an identity expert, which only stands first, owns nothing in it."""
+        width, units, computing = x.shape[-1], self.shape.units, sum(fan > 0 for fan in self.shape.fan)
+        b_out = self.weight("b_out", ("expert", "embed"), (computing, width), nn.initializers.zeros, x.dtype)
+        return Experts(
+            self.weight("w_in", ("hidden", "embed"), (units, width), self._initial(width), x.dtype),
+            self.weight("b_in", ("hidden",), (units,), nn.initializers.zeros, x.dtype),
+            self.weight("w_out", ("hidden", "embed"), (units, width), self._initial(width), x.dtype),
+            jnp.pad(b_out, ((len(self.shape.fan) - computing, 0), (0, 0))),
+        )
+
+    def _initial(self, width: int) -> Initializer:
+        """Each expert's rows start as the matrix [F, D] of that expert alone would."""
+        limits = np.concatenate([np.full(fan, (6.0 / (fan + width)) ** 0.5, np.float32) for fan in self.shape.fan if fan])
+        return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -1, 1) * limits[:, None]
+
+
+class LayerShape(NamedTuple):
+    """Everything static about a layer."""
+
+    embed_dim: int
+    memory_dim: int  # the encoder's width, for a decoder layer
+    qkv_dim: int
+    max_self_heads: int
+    max_cross_heads: int
+    fan: tuple[int, ...]  # [E] the largest width of each expert, which scales its initial weights
+    routed: bool
+    max_top_k: int
+    blocks: Blocks
+    super_ffn_dim: int
+
+    @property
+    def units(self) -> int:
+        return sum(self.fan)
+
+
+class LayerGenes(NamedTuple):
+    """What the architecture says about a layer: Python numbers and NumPy arrays, or traced ones."""
+
+    self_heads: int | jax.Array
+    cross_heads: int | jax.Array
+    experts: ExpertGenes
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention, then experts."""
+
+    shape: LayerShape
+
+    def setup(self) -> None:
+        """Declares the parts."""
+        shape = self.shape
+        self.self_attention = SelfAttention(shape.embed_dim, shape.qkv_dim, shape.max_self_heads)
+        self.self_attention_norm = LayerNorm()
+        self.experts = ExpertLayer(shape)
+        self.experts_norm = LayerNorm()
+
+    def declare(self, x: jax.Array, real: jax.Array, genes: LayerGenes) -> None:
+        """Runs every part once, for `init`."""
+        self(x, real[:, None, None, :], real, genes, INFERENCE)
+
+    def __call__(
+        self, x: jax.Array, allowed: jax.Array, counted: jax.Array, genes: LayerGenes, rates: Rates, rng: jax.Array | None = None
+    ) -> tuple[jax.Array, RouterMetrics]:
+        """x [B,S,D], allowed [B,1,1,S], counted [B,S] → [B,S,D] and the router's metrics."""
+        attention_rng, residual_rng, experts_rng = split(rng, 3)
+        query, memory = self.self_attention.project(x)
+        mixed = self.self_attention.attend(query, memory, allowed, genes.self_heads, rates.attention, attention_rng)
+        x = self.self_attention_norm(x + dropout(mixed, rates.residual, residual_rng))
+        return _apply_experts(self, x, counted, genes, rates, experts_rng)
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention over the past, attention over the encoder, then experts."""
+
+    shape: LayerShape
+
+    def setup(self) -> None:
+        """Declares the parts."""
+        shape = self.shape
+        self.self_attention = SelfAttention(shape.embed_dim, shape.qkv_dim, shape.max_self_heads)
+        self.self_attention_norm = LayerNorm()
+        self.cross_attention = CrossAttention(shape.embed_dim, shape.qkv_dim, shape.max_cross_heads)
+        self.cross_attention_norm = LayerNorm()
+        self.experts = ExpertLayer(shape)
+        self.experts_norm = LayerNorm()
+
+    def declare(self, y: jax.Array, memory: jax.Array, real: jax.Array, genes: LayerGenes) -> None:
+        """Runs every part once, for `init`."""
+        allowed = real[:, None, None, :]
+        self(y, allowed, self.look_up(memory), allowed, real, genes, INFERENCE)
+
+    def look_up(self, memory: jax.Array) -> KeysValues:
+        """memory [B,S,M] → the keys and values of the cross attention."""
+        return self.cross_attention.look_up(memory)
+
+    def __call__(
+        self,
+        y: jax.Array,
+        allowed: jax.Array,
+        memory: KeysValues,
+        memory_allowed: jax.Array,
+        counted: jax.Array,
+        genes: LayerGenes,
+        rates: Rates,
+        rng: jax.Array | None = None,
+    ) -> tuple[jax.Array, RouterMetrics]:
+        """All positions at once. y [B,T,D], allowed [1,1,T,T], memory_allowed [B,1,1,S], counted [B,T] → [B,T,D], metrics."""
+        attention_rng, residual_rng, rest_rng = split(rng, 3)
+        query, past = self.self_attention.project(y)
+        mixed = self.self_attention.attend(query, past, allowed, genes.self_heads, rates.attention, attention_rng)
+        y = self.self_attention_norm(y + dropout(mixed, rates.scaled, residual_rng))
+        return self._look_at_memory(y, memory, memory_allowed, counted, genes, rates, rest_rng)
+
+    def step(
+        self, y: jax.Array, cache: KeysValues, position: jax.Array, memory: KeysValues, memory_allowed: jax.Array, genes: LayerGenes
+    ) -> tuple[jax.Array, KeysValues]:
+        """One position of k hypotheses a sentence. y [B,k,D], cache [B·k,T,Q] → the same, `position` written."""
+        batch, beams, _ = y.shape
+        query, now = self.self_attention.project(y)
+        rows = (batch * beams, 1, -1)
+        cache = KeysValues(*(jax.lax.dynamic_update_slice_in_dim(c, n.reshape(rows), position, 1) for c, n in zip(cache, now, strict=True)))
+        allowed = jnp.arange(cache.key.shape[1])[None, None, None, :] <= position
+        mixed = self.self_attention.attend(query.reshape(rows), cache, allowed, genes.self_heads)
+        y = self.self_attention_norm(y + mixed.reshape(y.shape))
+        counted = jnp.ones((batch, beams), bool)
+        return self._look_at_memory(y, memory, memory_allowed, counted, genes, INFERENCE, None)[0], cache
+
+    def _look_at_memory(
+        self,
+        y: jax.Array,
+        memory: KeysValues,
+        memory_allowed: jax.Array,
+        counted: jax.Array,
+        genes: LayerGenes,
+        rates: Rates,
+        rng: jax.Array | None,
+    ) -> tuple[jax.Array, RouterMetrics]:
+        attention_rng, residual_rng, experts_rng = split(rng, 3)
+        mixed = self.cross_attention.attend(y, memory, memory_allowed, genes.cross_heads, rates.attention, attention_rng)
+        y = self.cross_attention_norm(y + dropout(mixed, rates.scaled, residual_rng))
+        return _apply_experts(self, y, counted, genes, rates, experts_rng)
+
+
+def _apply_experts(
+    layer: EncoderLayer | DecoderLayer, x: jax.Array, counted: jax.Array, genes: LayerGenes, rates: Rates, rng: jax.Array | None
+) -> tuple[jax.Array, RouterMetrics]:
+    """The experts' residual block on x [B,T,D]; nothing drops after the gate."""
+    y, metrics = layer.experts(x.reshape(-1, x.shape[-1]), counted.reshape(-1), genes.experts, rates, rng)
+    return layer.experts_norm(x + y.reshape(x.shape)), metrics

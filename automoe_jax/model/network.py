@@ -1,0 +1,191 @@
+"""Parameters together with the static facts that weights do not hold.
+
+Axes: V vocabulary · D embedding width · L layers · E experts.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from automoe_jax.arch import Arch
+from automoe_jax.errors import UserError
+from automoe_jax.model.layers import DecoderLayer, EncoderLayer, ExpertGenes, LayerGenes, LayerShape
+from automoe_jax.ops.grouped import column_blocks
+from automoe_jax.space import SearchSpace
+
+SIDES = ("encoder", "decoder")
+PAD_ID = 1
+
+
+class Widths(NamedTuple):
+    """The embedding widths of both sides."""
+
+    encoder: int
+    decoder: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """Which network the parameters are: the SuperNet of `space`, or exactly `arch` cut out of it.
+
+    A sub-Transformer keeps its space, whose largest widths set its sinusoids and its dropout (SPEC 1.2.6).
+    """
+
+    space: SearchSpace
+    vocab_size: int
+    pad_id: int = PAD_ID
+    arch: Arch | None = None
+
+    @property
+    def widths(self) -> Widths:
+        """The widths of the arrays."""
+        if self.arch is not None:
+            return Widths(int(self.arch.encoder_embed_dim), int(self.arch.decoder_embed_dim))
+        return self.super_widths
+
+    @property
+    def super_widths(self) -> Widths:
+        return Widths(max(self.space.encoder_embed_dims), max(self.space.decoder_embed_dims))
+
+    @property
+    def super_ffn_dim(self) -> int:
+        return max(self.space.expert_ffn_dims)
+
+    @property
+    def routed(self) -> bool:
+        """Whether every layer has a router (SPEC 1.1)."""
+        if self.arch is not None:
+            return self.arch.routed
+        return max(self.space.encoder_experts + self.space.decoder_experts) > 1
+
+    def layers(self, side: str) -> int:
+        """How many layers the arrays hold."""
+        return getattr(self.arch, f"{side}_layers") if self.arch is not None else max(getattr(self.space, f"{side}_layers"))
+
+    def least_layers(self, side: str) -> int:
+        """How many layers every architecture of this network has."""
+        return getattr(self.arch, f"{side}_layers") if self.arch is not None else min(getattr(self.space, f"{side}_layers"))
+
+    def most_cross_layers(self) -> int:
+        """The most encoder layers that any decoder layer looks at."""
+        if self.arch is not None:
+            return int(max(self.arch.cross_layers))
+        return min(max(self.space.cross_layers), self.layers("encoder"))
+
+    def expert_widths(self, side: str, layer: int) -> tuple[int, ...]:
+        """The widths of the arrays of each expert of a layer."""
+        if self.arch is not None:
+            return getattr(self.arch, f"{side}_experts")[layer]
+        return (self.super_ffn_dim,) * max(getattr(self.space, f"{side}_experts"))
+
+    def layer_shape(self, side: str, layer: int, widths: Widths) -> LayerShape:
+        """The static facts of a layer when the embeddings have these widths."""
+        space, fan = self.space, self.expert_widths(side, layer)
+        if self.arch is None:
+            self_heads, cross_heads = max(getattr(space, f"{side}_self_heads")), max(space.decoder_cross_heads)
+            top_k, choices = max(space.top_k), space.expert_ffn_dims
+        else:
+            self_heads, cross_heads = int(getattr(self.arch, f"{side}_self_heads")[layer]), int(self.arch.decoder_cross_heads[layer])
+            top_k, choices = int(getattr(self.arch, f"{side}_top_k")[layer]), fan
+        return LayerShape(
+            embed_dim=getattr(widths, side),
+            memory_dim=widths.encoder if side == "decoder" else 0,
+            qkv_dim=space.qkv_dim,
+            max_self_heads=self_heads,
+            max_cross_heads=cross_heads if side == "decoder" else 0,
+            fan=fan,
+            routed=self.routed,
+            max_top_k=min(top_k, len(fan)),
+            blocks=column_blocks(choices),
+            super_ffn_dim=self.super_ffn_dim,
+        )
+
+    def layer_genes(self, side: str, layer: int, arch: Arch) -> LayerGenes:
+        """The genes of a layer: Python numbers for a sub-Transformer, rows of the (traced) `arch` for a SuperNet."""
+        fan = self.expert_widths(side, layer)
+        starts = np.cumsum((0, *fan[:-1]), dtype=np.int32)
+        if self.arch is not None:
+            arch = self.arch
+            heads, cross = int(getattr(arch, f"{side}_self_heads")[layer]), int(arch.decoder_cross_heads[layer])
+            return LayerGenes(heads, cross, ExpertGenes(np.asarray(fan, np.int32), starts, int(getattr(arch, f"{side}_top_k")[layer])))
+        widths = jnp.asarray(getattr(arch, f"{side}_ffn_dims"))[layer, : len(fan)]
+        top_k = jnp.asarray(getattr(arch, f"{side}_top_k"))[layer]
+        # An absent layer's heads are never used, but must not divide by zero while they are traced.
+        heads = jnp.maximum(jnp.asarray(getattr(arch, f"{side}_self_heads"))[layer], 1)
+        cross = jnp.maximum(jnp.asarray(arch.decoder_cross_heads)[layer], 1)
+        return LayerGenes(heads, cross, ExpertGenes(widths, starts, top_k))
+
+    def layer(self, side: str, layer: int, widths: Widths) -> EncoderLayer | DecoderLayer:
+        """The Flax module of a layer."""
+        return (EncoderLayer if side == "encoder" else DecoderLayer)(self.layer_shape(side, layer, widths))
+
+    def check(self, arch: Arch) -> None:
+        """Raises `UserError` unless `arch` is an architecture of this network."""
+        if self.arch is not None and arch != self.arch:
+            raise UserError("this network is cut out for another architecture than the one given; pass its own, network.spec.arch")
+        if self.arch is None and not self.space.contains(arch):
+            raise UserError("the architecture is not in the search space of this SuperNet; draw it with space.sample or check space.contains")
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """Parameters, a plain nested dict of arrays, and what they are: a pytree whose gradient is a Network.
+
+    `params["embedding"]["table"]` is [V, D]; `params["encoder"]["layer_0"]` and so on hold each layer's arrays.
+    """
+
+    params: dict[str, Any]
+    spec: Spec = dataclasses.field(metadata={"static": True})
+
+
+def init(space: SearchSpace, vocab_size: int, key: jax.Array, *, arch: Arch | None = None, pad_id: int = PAD_ID) -> Network:
+    """Random float32 parameters of the SuperNet of `space`, or of the sub-Transformer `arch` at its own shapes."""
+    spec = Spec(space, vocab_size, pad_id, arch)
+    if arch is not None:
+        dataclasses.replace(spec, arch=None).check(arch)
+    return Network(nn.meta.unbox(jax.jit(lambda key: _boxed(spec, key))(key)), spec)
+
+
+@functools.lru_cache(maxsize=64)
+def logical_axes(spec: Spec) -> dict[str, Any]:
+    """The tree of the parameters with each array's logical axis names in its place, as a tuple of strings."""
+    boxed = jax.eval_shape(lambda key: _boxed(spec, key), jax.random.key(0))
+    return jax.tree.map(lambda box: tuple(box.names), boxed, is_leaf=lambda x: isinstance(x, nn.meta.AxisMetadata))
+
+
+def narrow(params: Mapping[str, Any], axes: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, Any]:
+    """The leading entries of every array along the named axes: how a sub-network keeps the first rows and columns."""
+
+    def cut(array: Any, names: tuple[str, ...]) -> Any:
+        index = tuple(slice(sizes[name]) if name in sizes else slice(None) for name in names)
+        return array[index] if any(name in sizes for name in names) else array
+
+    return jax.tree.map(cut, params, axes)
+
+
+def _boxed(spec: Spec, key: jax.Array) -> dict[str, Any]:
+    """Parameters with their axis names around them."""
+    width = max(spec.widths)
+    embedding_key, *keys = jax.random.split(key, 1 + sum(spec.layers(side) for side in SIDES))
+    table = jax.random.normal(embedding_key, (spec.vocab_size, width)) * width**-0.5
+    params: dict[str, Any] = {"embedding": {"table": nn.LogicallyPartitioned(table, ("vocab", "embed"))}}
+    remaining = iter(keys)
+    for side in SIDES:
+        params[side] = {f"layer_{i}": _layer_params(spec, side, i, next(remaining)) for i in range(spec.layers(side))}
+    return params
+
+
+def _layer_params(spec: Spec, side: str, layer: int, key: jax.Array) -> dict[str, Any]:
+    """One layer's boxed parameters; Flax finds them by running the layer on one token."""
+    widths = spec.widths
+    x, real = jnp.zeros((1, 1, getattr(widths, side))), jnp.ones((1, 1), bool)
+    genes = spec.layer_genes(side, layer, spec.arch or spec.space.largest())
+    inputs = (x,) if side == "encoder" else (x, jnp.zeros((1, 1, widths.encoder)))
+    return spec.layer(side, layer, widths).init(key, *inputs, real, genes, method="declare")["params"]

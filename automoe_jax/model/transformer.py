@@ -1,0 +1,284 @@
+"""The forward pass: the same code for a SuperNet under a traced `Arch` and for a sub-Transformer at its own shapes.
+
+Embedding widths are few, so each pair of them has a branch of exact shapes (`at_widths`); depth, heads, experts and
+their widths are traced inside it. Layers that an architecture may lack are skipped, not masked.
+
+Axes: B sentences · S source tokens · T target tokens · D embedding width · L layers · V vocabulary.
+"""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from automoe_jax import masks
+from automoe_jax.arch import Arch
+from automoe_jax.model.layers import INFERENCE, KeysValues, LayerGenes, Rates
+from automoe_jax.model.network import Network, Spec, Widths, logical_axes, narrow
+from automoe_jax.ops.dropout import dropout
+from automoe_jax.ops.routing import RouterMetrics, no_metrics
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Regime:
+    """How a forward pass runs; static under `jit`."""
+
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    dtype: str = "float32"  # of activations and matrix products
+
+
+class Output(NamedTuple):
+    """Result of a forward pass."""
+
+    logits: jax.Array  # [B, T, V] float32
+    encoder: RouterMetrics  # [L] each
+    decoder: RouterMetrics  # [L] each
+
+
+def forward(network: Network, arch: Arch, source: jax.Array, target_input: jax.Array) -> jax.Array:
+    """Logits [B,T,V], float32, of the sub-Transformer `arch` of a SuperNet, or of a sub-Transformer itself.
+
+    source [B,S] and target_input [B,T] hold token ids; padding may stand on either side. Deterministic; callable under
+    `jax.jit` with `arch` traced. Raises `UserError` for a concrete `arch` that the network does not contain.
+    """
+    if is_concrete(arch):
+        network.spec.check(arch)
+    return apply(network, arch, source, target_input).logits
+
+
+def apply(
+    network: Network, arch: Arch, source: jax.Array, target_input: jax.Array, *, regime: Regime = Regime(), rng: jax.Array | None = None
+) -> Output:
+    """`forward` with the routers' metrics; with `rng`, under the regime's dropout."""
+
+    def branch(widths: Widths) -> Output:
+        return apply_at(network, widths, arch, source, target_input, regime=regime, rng=rng)
+
+    return at_widths(network.spec, arch, branch)
+
+
+def at_widths(spec: Spec, arch: Arch, branch: Callable[[Widths], T]) -> T:
+    """branch(widths) for the embedding widths of `arch`: chosen by `lax.switch` where `arch` is traced.
+
+    All branches must give the same shapes. Wrap a gradient inside `branch`, not around this: no residuals then have to
+    cross the switch.
+    """
+    if spec.arch is not None:
+        return branch(spec.widths)
+    choices = [Widths(*pair) for pair in itertools.product(spec.space.encoder_embed_dims, spec.space.decoder_embed_dims)]
+    if len(choices) == 1:
+        return branch(choices[0])
+    if is_concrete(arch):
+        return branch(Widths(int(arch.encoder_embed_dim), int(arch.decoder_embed_dim)))
+    fits = [(arch.encoder_embed_dim == widths.encoder) & (arch.decoder_embed_dim == widths.decoder) for widths in choices]
+    return jax.lax.switch(jnp.argmax(jnp.stack(fits)), [functools.partial(branch, widths) for widths in choices])
+
+
+def apply_at(
+    network: Network,
+    widths: Widths,
+    arch: Arch,
+    source: jax.Array,
+    target_input: jax.Array,
+    *,
+    regime: Regime = Regime(),
+    rng: jax.Array | None = None,
+) -> Output:
+    """`apply` for an `arch` that is known to have these embedding widths."""
+    encoder_rng, decoder_rng = (None, None) if rng is None else jax.random.split(rng)
+    memory, encoder_metrics = encode(network, widths, arch, source, regime=regime, rng=encoder_rng)
+    hidden, decoder_metrics = decode(network, widths, arch, target_input, memory, regime=regime, rng=decoder_rng)
+    return Output(project(network, widths, hidden), encoder_metrics, decoder_metrics)
+
+
+class Memory(NamedTuple):
+    """What the decoder looks at."""
+
+    layers: jax.Array  # [B, n·S, D] the newest n encoder layers side by side along time, newest first
+    source_real: jax.Array  # [B, S] bool
+
+
+def encode(
+    network: Network, widths: Widths, arch: Arch, source: jax.Array, *, regime: Regime = Regime(), rng: jax.Array | None = None
+) -> tuple[Memory, RouterMetrics]:
+    """source [B,S] → the memory of the decoder, and the routers' metrics [L]."""
+    spec, rates = network.spec, _rates(network.spec, "encoder", widths, regime, rng)
+    real = source != spec.pad_id
+    embedding_rng, *rngs = _split(rng, 1 + spec.layers("encoder"))
+    x = dropout(embed(network, "encoder", widths, source, regime), rates.scaled, embedding_rng)
+    allowed = real[:, None, None, :]
+    outputs, metrics = [], []
+    depth = masks.depth(arch.encoder_self_heads)
+    for i in range(spec.layers("encoder")):
+
+        def layer(x: jax.Array, params: Any, genes: LayerGenes, rng: Any, i: int = i) -> tuple[jax.Array, RouterMetrics]:
+            with jax.named_scope(f"encoder_layer_{i}"):
+                return spec.layer("encoder", i, widths).apply({"params": params}, x, allowed, real, genes, rates, rng)
+
+        arguments = (x, _layer_params(network, "encoder", i, widths), spec.layer_genes("encoder", i, arch), rngs[i])
+        x, measured = _if_present(spec, "encoder", i, depth, layer, arguments)
+        outputs.append(x)
+        metrics.append(measured)
+    most = spec.most_cross_layers()
+    if spec.least_layers("encoder") == len(outputs):
+        newest = outputs[::-1][:most]
+    else:
+        # An absent layer repeats the one below it, so counting back from the depth is safe wherever it is allowed.
+        newest = [jnp.stack(outputs)[jnp.maximum(depth - 1 - back, 0)] for back in range(most)]
+    return Memory(jnp.concatenate(newest, axis=1), real), _stack(metrics)
+
+
+def decode(
+    network: Network,
+    widths: Widths,
+    arch: Arch,
+    target_input: jax.Array,
+    memory: Memory,
+    *,
+    regime: Regime = Regime(),
+    rng: jax.Array | None = None,
+) -> tuple[jax.Array, RouterMetrics]:
+    """target_input [B,T] → the decoder's last hidden states [B,T,D] and the routers' metrics [L]."""
+    spec, rates = network.spec, _rates(network.spec, "decoder", widths, regime, rng)
+    counted = target_input != spec.pad_id
+    embedding_rng, *rngs = _split(rng, 1 + spec.layers("decoder"))
+    y = dropout(embed(network, "decoder", widths, target_input, regime), rates.scaled, embedding_rng)
+    causal, depth = masks.causal(target_input.shape[1]), masks.depth(arch.decoder_self_heads)
+    metrics = []
+    for i in range(spec.layers("decoder")):
+
+        def layer(y: jax.Array, params: Any, genes: LayerGenes, allowed: jax.Array, rng: Any, i: int = i) -> tuple[jax.Array, RouterMetrics]:
+            module, variables = spec.layer("decoder", i, widths), {"params": params}
+            with jax.named_scope(f"decoder_layer_{i}"):
+                seen = module.apply(variables, memory.layers[:, : allowed.shape[-1]], method="look_up")
+                return module.apply(variables, y, causal, seen, allowed, counted, genes, rates, rng)
+
+        allowed = cross_allowed(spec, arch, i, memory)
+        arguments = (y, _layer_params(network, "decoder", i, widths), spec.layer_genes("decoder", i, arch), allowed, rngs[i])
+        y, measured = _if_present(spec, "decoder", i, depth, layer, arguments)
+        metrics.append(measured)
+    return y, _stack(metrics)
+
+
+def project(network: Network, widths: Widths, hidden: jax.Array) -> jax.Array:
+    """Hidden states [..., D] → logits [..., V] float32 by the shared embedding."""
+    table = network.params["embedding"]["table"][:, : widths.decoder]
+    return jnp.einsum("...d,vd->...v", hidden, table.astype(hidden.dtype), preferred_element_type=jnp.float32)
+
+
+def embed(network: Network, side: str, widths: Widths, tokens: jax.Array, regime: Regime = Regime()) -> jax.Array:
+    """tokens [B,S] → √D · embedding + sinusoid [B,S,D]; a position counts non-pad tokens only (SPEC 1.2.1)."""
+    spec = network.spec
+    real = (tokens != spec.pad_id).astype(jnp.int32)
+    positions = jnp.cumsum(real, axis=1) * real + spec.pad_id
+    return _embed_at(network, side, widths, tokens, positions, spec.pad_id + 1 + tokens.shape[1], regime)
+
+
+def cross_allowed(spec: Spec, arch: Arch, layer: int, memory: Memory) -> jax.Array:
+    """bool [B,1,1,n·S]: what a decoder layer may look at; only as long as the layer needs where that is known."""
+    if spec.arch is not None:
+        layers = int(spec.arch.cross_layers[layer])
+        return masks.memory_allowed(memory.source_real, layers, layers)
+    return masks.memory_allowed(memory.source_real, jnp.asarray(arch.cross_layers)[layer], spec.most_cross_layers())
+
+
+def start_decoding(network: Network, memory: Memory, beams: int, length: int) -> tuple[list[tuple[KeysValues, jax.Array]], list[KeysValues]]:
+    """For each decoder layer of a sub-Transformer: (cross keys and values, their mask), and an empty cache [B·k,T,Q]."""
+    spec = _exact(network)
+    looked_up, caches = [], []
+    for i in range(spec.layers("decoder")):
+        allowed = cross_allowed(spec, spec.arch, i, memory)
+        module, variables = spec.layer("decoder", i, spec.widths), {"params": network.params["decoder"][f"layer_{i}"]}
+        looked_up.append((module.apply(variables, memory.layers[:, : allowed.shape[-1]], method="look_up"), allowed))
+        empty = jnp.zeros((len(memory.source_real) * beams, length, spec.space.qkv_dim), memory.layers.dtype)
+        caches.append(KeysValues(empty, empty))
+    return looked_up, caches
+
+
+def decode_step(
+    network: Network, looked_up: list[tuple[KeysValues, jax.Array]], caches: list[KeysValues], tokens: jax.Array, position: jax.Array
+) -> tuple[jax.Array, list[KeysValues]]:
+    """The next-token logits [B,k,V] after tokens [B,k] at `position` (from 0), and the caches with it written."""
+    spec = _exact(network)
+    positions = jnp.full(tokens.shape, position + spec.pad_id + 1)
+    y = _embed_at(network, "decoder", spec.widths, tokens, positions, spec.pad_id + 1 + caches[0].key.shape[1], Regime())
+    written = []
+    for i, ((memory, allowed), cache) in enumerate(zip(looked_up, caches, strict=True)):
+        variables = {"params": network.params["decoder"][f"layer_{i}"]}
+        genes = spec.layer_genes("decoder", i, spec.arch)
+        y, cache = spec.layer("decoder", i, spec.widths).apply(variables, y, cache, position, memory, allowed, genes, method="step")
+        written.append(cache)
+    return project(network, spec.widths, y), written
+
+
+def is_concrete(arch: Arch) -> bool:
+    """Whether the architecture holds numbers, not tracers."""
+    return not any(isinstance(field, jax.core.Tracer) for field in arch)
+
+
+def sinusoids(rows: int, width: int, pad_id: int) -> np.ndarray:
+    """Positions float32 [rows, width]: the first half sines, the second half cosines, the pad's row zero."""
+    half = width // 2
+    rate = np.exp(np.arange(half) * -(np.log(10000.0) / (half - 1)))
+    angle = np.arange(rows)[:, None] * rate
+    table = np.concatenate([np.sin(angle), np.cos(angle), np.zeros((rows, width % 2))], axis=1)
+    table[pad_id] = 0
+    return table.astype(np.float32)
+
+
+def _embed_at(
+    network: Network, side: str, widths: Widths, tokens: jax.Array, positions: jax.Array, rows: int, regime: Regime
+) -> jax.Array:
+    width = getattr(widths, side)
+    table = sinusoids(rows, getattr(network.spec.super_widths, side), network.spec.pad_id)
+    embedded = network.params["embedding"]["table"][:, :width][tokens]
+    return (width**0.5 * embedded + jnp.asarray(table[:, :width])[positions]).astype(regime.dtype)
+
+
+def _exact(network: Network) -> Spec:
+    if network.spec.arch is None:
+        raise ValueError("decoding runs on a sub-Transformer: cut one out with extract(network, arch) first")
+    return network.spec
+
+
+def _layer_params(network: Network, side: str, layer: int, widths: Widths) -> dict[str, Any]:
+    """A layer's parameters cut to these embedding widths."""
+    params, name = network.params[side], f"layer_{layer}"
+    if widths == network.spec.widths:
+        return params[name]
+    return narrow(params[name], logical_axes(network.spec)[side][name], {"embed": getattr(widths, side), "memory": widths.encoder})
+
+
+def _if_present(
+    spec: Spec, side: str, layer: int, depth: jax.Array, run: Callable[..., tuple[jax.Array, RouterMetrics]], arguments: tuple
+) -> tuple[jax.Array, RouterMetrics]:
+    """run(*arguments) if the layer exists, else its first argument unchanged.
+
+    A skipped layer costs nothing: its branch is rematerialised, so that no residuals cross the conditional.
+    """
+    if layer < spec.least_layers(side):
+        return run(*arguments)
+    return jax.lax.cond(layer < depth, jax.checkpoint(run), lambda x, *_: (x, no_metrics()), *arguments)
+
+
+def _rates(spec: Spec, side: str, widths: Widths, regime: Regime, rng: jax.Array | None) -> Rates:
+    if rng is None:
+        return INFERENCE
+    share = getattr(widths, side) / getattr(spec.super_widths, side)
+    return Rates(regime.dropout, regime.dropout * share, regime.attention_dropout)
+
+
+def _split(rng: jax.Array | None, count: int) -> list[Any]:
+    return [None] * count if rng is None else list(jax.random.split(rng, count))
+
+
+def _stack(metrics: list[RouterMetrics]) -> RouterMetrics:
+    return jax.tree.map(lambda *values: jnp.stack(values), *metrics)

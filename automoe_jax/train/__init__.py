@@ -1,0 +1,1 @@
+"""Training: state, loss, optimizer, step, loop and checkpoints."""
