@@ -1,0 +1,1 @@
+"""Parallel text: where it comes from (`corpus`), its pieces (`tokenizer`) and its batches (`batching`)."""

@@ -1,0 +1,219 @@
+"""Token pairs and their batches: few shapes, batches by token count, grain underneath.
+
+A batch is `{"source": [B, S], "target": [B, T]}`, int32. A row is a sentence's tokens, EOS, then PAD. S = T is a
+bucket: the smallest of the configured lengths that holds the longer side with its EOS. B is what fits into
+`tokens_per_batch` padded tokens, so a run has one shape per bucket.
+
+Axes: B sentences · S source tokens · T target tokens.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+
+import grain
+import numpy as np
+from etils import epath
+
+from automoe_jax.data.corpus import Pairs
+from automoe_jax.data.files import atomic_writer
+from automoe_jax.data.tokenizer import EOS, PAD, Tokenizer
+
+Batch = dict[str, np.ndarray]
+_ENCODED_TOGETHER = 10_000
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TokenPairs:
+    """Tokenised pairs as flat arrays: pair i is `tokens[offsets[i] : offsets[i + 1]]` on either side, without EOS."""
+
+    source_tokens: np.ndarray  # int32
+    source_offsets: np.ndarray  # int64 [pairs + 1]
+    target_tokens: np.ndarray  # int32
+    target_offsets: np.ndarray  # int64 [pairs + 1]
+
+    def __len__(self) -> int:
+        return len(self.source_offsets) - 1
+
+    def __getitem__(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """(source tokens, target tokens) of pair `i`."""
+        if not 0 <= i < len(self):
+            raise IndexError(i)
+        source = self.source_tokens[self.source_offsets[i] : self.source_offsets[i + 1]]
+        return source, self.target_tokens[self.target_offsets[i] : self.target_offsets[i + 1]]
+
+    def lengths(self) -> np.ndarray:
+        """int64 [pairs]: tokens of the longer side, EOS included."""
+        return np.maximum(np.diff(self.source_offsets), np.diff(self.target_offsets)) + 1
+
+    @classmethod
+    def from_pairs(cls, pairs: Pairs, tokenizer: Tokenizer, longest: int) -> tuple["TokenPairs", int]:
+        """(the pairs of at most `longest` tokens on either side, EOS included; how many were longer and left out)."""
+        source: list[np.ndarray] = []
+        target: list[np.ndarray] = []
+        for start in range(0, len(pairs), _ENCODED_TOGETHER):
+            part = slice(start, start + _ENCODED_TOGETHER)
+            encoded = zip(tokenizer.encode(pairs.source[part]), tokenizer.encode(pairs.target[part]), strict=True)
+            kept = [pair for pair in encoded if max(map(len, pair)) + 1 <= longest]
+            source += [pair[0] for pair in kept]
+            target += [pair[1] for pair in kept]
+        return cls(*_flat(source), *_flat(target)), len(pairs) - len(source)
+
+    def save(self, path: os.PathLike[str] | str) -> None:
+        """Writes an .npz file to `path`, complete or not at all."""
+        with atomic_writer(path) as file:
+            np.savez(file, **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
+
+    @classmethod
+    def load(cls, path: os.PathLike[str] | str) -> "TokenPairs":
+        """What `save` wrote."""
+        with epath.Path(path).open("rb") as file, np.load(file) as arrays:
+            return cls(**{field.name: arrays[field.name] for field in dataclasses.fields(cls)})
+
+
+def rows_per_batch(bucket: int, tokens_per_batch: int, multiple_of: int = 1) -> int:
+    """Sentences of a batch of this bucket: the largest multiple of `multiple_of` within `tokens_per_batch` padded tokens."""
+    rows = tokens_per_batch // bucket // multiple_of * multiple_of
+    if not rows:
+        raise ValueError(f"tokens_per_batch={tokens_per_batch} cannot hold {multiple_of} sentences of {bucket} tokens")
+    return rows
+
+
+def train_batches(
+    pairs: TokenPairs,
+    buckets: Sequence[int],
+    tokens_per_batch: int,
+    seed: int,
+    shard: tuple[int, int] = (0, 1),
+    read_ahead: int = 4,
+    multiple_of: int = 1,
+) -> grain.DatasetIterator:
+    """An endless iterator over batches; every sentence comes once per pass over its bucket, each pass in a new order.
+
+    Args:
+      pairs: the training text, none longer than the last bucket.
+      buckets: rising lengths in tokens.
+      tokens_per_batch: padded target tokens of one batch of this iterator (of one shard).
+      seed: decides the order together with the text and the other arguments, and nothing else does.
+      shard: (index, count): this iterator sees every count-th sentence. All shards go through the buckets in the
+        same order, so their batches have the same shape at every step.
+      read_ahead: batches prepared in a background thread; 0: none. It does not change what comes.
+      multiple_of: every batch has a multiple of so many sentences, for devices and micro-batches to share.
+
+    `get_state` and `set_state` (also through Orbax and `grain.checkpoint`) continue with the exact next batch.
+    Buckets with less than a batch are padded to the next one; the last one repeats its sentences.
+    """
+    index, count = shard
+    least = {bucket: rows_per_batch(bucket, tokens_per_batch, multiple_of) * count for bucket in buckets}
+    filled = _merged(least, _members(pairs, buckets))
+    parts, weights = [], []
+    for bucket, members in filled.items():
+        rows = rows_per_batch(bucket, tokens_per_batch, multiple_of)
+        mine = members[index::count] if len(members) >= count else members
+        order_seed = int(np.random.SeedSequence([seed, bucket, index]).generate_state(1)[0])
+        indices = grain.MapDataset.source(_Indices(mine)).shuffle(seed=order_seed).repeat()
+        parts.append(indices.batch(rows, batch_fn=np.array).map(_Assemble(pairs, bucket)))
+        weights.append(len(members) / rows)
+    # One thread, so that `read_ahead` hides the work without taking the cores from the training.
+    options = grain.ReadOptions(num_threads=min(read_ahead, 1), prefetch_buffer_size=read_ahead)
+    return iter(grain.MapDataset.mix(parts, weights).to_iter_dataset(options))
+
+
+def evaluation_batches(
+    pairs: TokenPairs, buckets: Sequence[int], tokens_per_batch: int, max_tokens: int = 0, multiple_of: int = 1
+) -> list[Batch]:
+    """Every pair exactly once, bucket after bucket in the order of the text.
+
+    The last batch of a bucket is filled up with rows of PAD. With `max_tokens` > 0 only pairs at even distances over
+    the whole text are taken, about so many padded target tokens of them (rows of PAD not counted).
+    """
+    batches = []
+    for bucket, members in _members(pairs, buckets, _spread(pairs, buckets, max_tokens)).items():
+        rows = rows_per_batch(bucket, tokens_per_batch, multiple_of)
+        for start in range(0, len(members), rows):
+            batch = assemble(pairs, members[start : start + rows], bucket)
+            missing = rows - len(batch["source"])
+            batches.append({side: np.pad(tokens, ((0, missing), (0, 0)), constant_values=PAD) for side, tokens in batch.items()})
+    return batches
+
+
+def assemble(pairs: TokenPairs, indices: np.ndarray, bucket: int) -> Batch:
+    """The batch [len(indices), bucket] of the pairs at `indices`."""
+    return {
+        "source": _padded(pairs.source_tokens, pairs.source_offsets, indices, bucket),
+        "target": _padded(pairs.target_tokens, pairs.target_offsets, indices, bucket),
+    }
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Indices:
+    """A random-access source of pair numbers for grain."""
+
+    values: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, i: int) -> int:
+        return int(self.values[i])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Assemble(grain.transforms.Map):
+    """Pair numbers to the batch of those pairs."""
+
+    pairs: TokenPairs
+    bucket: int
+
+    def map(self, element: np.ndarray) -> Batch:
+        return assemble(self.pairs, element, self.bucket)
+
+
+def _padded(tokens: np.ndarray, offsets: np.ndarray, indices: np.ndarray, bucket: int) -> np.ndarray:
+    """[len(indices), bucket] int32: the sentences at `indices`, each with EOS, then PAD."""
+    lengths = (offsets[indices + 1] - offsets[indices])[:, None]
+    column = np.arange(bucket)[None, :]
+    position = np.minimum(offsets[indices][:, None] + column, max(len(tokens) - 1, 0))
+    words = tokens[position] if len(tokens) else np.full(position.shape, PAD, np.int32)
+    return np.where(column < lengths, words, np.where(column == lengths, EOS, PAD)).astype(np.int32)
+
+
+def _flat(sentences: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    offsets = np.cumsum([0, *map(len, sentences)], dtype=np.int64)
+    return np.concatenate([np.zeros(0, np.int32), *sentences]).astype(np.int32), offsets
+
+
+def _members(pairs: TokenPairs, buckets: Sequence[int], among: np.ndarray | None = None) -> dict[int, np.ndarray]:
+    """The numbers of the pairs in each bucket, rising; only those in `among` when it is given."""
+    among = np.arange(len(pairs)) if among is None else among
+    lengths = pairs.lengths()[among]
+    if len(lengths) and lengths.max() > buckets[-1]:
+        raise ValueError(f"a pair of {lengths.max()} tokens exceeds the last bucket, {buckets[-1]}; leave it out in TokenPairs.from_pairs")
+    place = np.searchsorted(np.asarray(buckets), lengths)
+    return {bucket: among[place == i] for i, bucket in enumerate(buckets)}
+
+
+def _merged(least: Mapping[int, int], members: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
+    """`members` with every bucket of fewer than `least[bucket]` sentences moved into the next one that has some."""
+    filled, carried = {}, np.zeros(0, np.int64)
+    last = max((bucket for bucket, indices in members.items() if len(indices)), default=None)
+    if last is None:
+        raise ValueError("there are no pairs to make batches of")
+    for bucket, indices in members.items():
+        indices = np.sort(np.concatenate([carried, indices]))
+        if bucket == last or len(indices) >= least[bucket]:
+            filled[bucket], carried = indices, np.zeros(0, np.int64)
+        else:
+            carried = indices
+        if bucket == last:
+            return filled
+    return filled
+
+
+def _spread(pairs: TokenPairs, buckets: Sequence[int], max_tokens: int) -> np.ndarray:
+    """Numbers of pairs at even distances, about `max_tokens` padded tokens of them; all when it is 0."""
+    padded = sum(bucket * len(indices) for bucket, indices in _members(pairs, buckets).items())
+    if not max_tokens or padded <= max_tokens:
+        return np.arange(len(pairs))
+    wanted = max(1, round(len(pairs) * max_tokens / padded))
+    return np.arange(wanted) * len(pairs) // wanted

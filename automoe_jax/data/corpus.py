@@ -1,0 +1,207 @@
+"""Parallel text: one `Corpus` whichever source it comes from, and the cleaning all sources share.
+
+A near-duplicate is what has the same `duplicate_key`: two lines that differ in case, digits, punctuation or blanks
+only. No line of the validation or test text, on either side, has a near-duplicate in the training text.
+"""
+
+import dataclasses
+import hashlib
+import pathlib
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from automoe_jax.config import DataConfig
+from automoe_jax.errors import UserError
+
+SPLITS = ("train", "validation", "test")
+# At most this share of the pairs may be held out; the rest is there to train on.
+_LARGEST_HELD_OUT_SHARE = 0.5
+_NOT_IN_KEY = re.compile(r"[\W_]+")
+_DIGIT = re.compile(r"\d")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+    """Sentences and their translations, in the same order."""
+
+    source: tuple[str, ...]
+    target: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.source) != len(self.target):
+            raise ValueError(f"{len(self.source)} source lines and {len(self.target)} target lines cannot be pairs")
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return zip(self.source, self.target, strict=True)
+
+    def take(self, indices: Iterable[int]) -> "Pairs":
+        """The pairs at `indices`, in that order."""
+        indices = list(indices)
+        return Pairs(tuple(self.source[i] for i in indices), tuple(self.target[i] for i in indices))
+
+    def lines(self) -> Iterator[str]:
+        """Every line, the two sides alternating: the text a joint tokenizer learns from."""
+        for pair in self:
+            yield from pair
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """The text of an experiment, and the numbers that tell how it came about (plain JSON values)."""
+
+    train: Pairs
+    validation: Pairs
+    test: Pairs
+    statistics: dict[str, Any]
+
+
+def load_corpus(config: DataConfig, cache_dir: pathlib.Path) -> Corpus:
+    """The corpus that `config.source` names; downloads, if any, are kept in `cache_dir`.
+
+    The same configuration and the same text give the same corpus. Raises `UserError` when the text cannot be had.
+    """
+    # Each source is imported when it is asked for: the others' libraries need not be installed.
+    if config.source == "toy":
+        from automoe_jax.data import toy as source
+    elif config.source == "debian":
+        from automoe_jax.data import debian as source
+    elif config.source == "text":
+        from automoe_jax.data import text as source
+    elif config.source == "tfds":
+        from automoe_jax.data import tfds_source as source
+    else:
+        raise UserError(f"config.data.source={config.source!r} must be toy, debian, text or tfds")
+    return source.load(config, pathlib.Path(cache_dir))
+
+
+def clean_line(line: str) -> str:
+    """`line` in Unicode's composed form, without control characters, every run of blanks one space."""
+    return " ".join(_CONTROL.sub(" ", unicodedata.normalize("NFC", line)).split())
+
+
+def duplicate_key(line: str) -> str:
+    """What near-duplicates have in common: casefolded, every digit a 0, without punctuation and blanks."""
+    return _NOT_IN_KEY.sub("", _DIGIT.sub("0", line.casefold())) or line
+
+
+def unique_indices(pairs: Pairs) -> list[int]:
+    """Where each distinct pair of keys first occurs."""
+    seen: set[bytes] = set()
+    kept = []
+    for i, (source, target) in enumerate(pairs):
+        key = hashlib.blake2b(f"{duplicate_key(source)}\t{duplicate_key(target)}".encode(), digest_size=16).digest()
+        if key not in seen:
+            seen.add(key)
+            kept.append(i)
+    return kept
+
+
+def without_overlap(pairs: Pairs, held_out: Sequence[Pairs]) -> Pairs:
+    """The pairs that share no near-duplicate line with `held_out`, on either side."""
+    sources = {duplicate_key(line) for other in held_out for line in other.source}
+    targets = {duplicate_key(line) for other in held_out for line in other.target}
+    keys = ((duplicate_key(source), duplicate_key(target)) for source, target in pairs)
+    return pairs.take(i for i, (source, target) in enumerate(keys) if source not in sources and target not in targets)
+
+
+def filtered(pairs: Pairs, counts: dict[str, int], name: str, keep: Callable[[str, str], bool]) -> Pairs:
+    """The pairs for which `keep(source, target)`; notes in `counts[name]` how many went."""
+    kept = pairs.take(i for i, pair in enumerate(pairs) if keep(*pair))
+    counts[name] = len(pairs) - len(kept)
+    return kept
+
+
+def split(pairs: Pairs, groups: Sequence[Any], config: DataConfig, what: str) -> tuple[Pairs, Pairs, Pairs, int]:
+    """(train, validation, test, pairs left out of train for a near-duplicate that is held out).
+
+    Whole groups are held out, drawn in an order that only `config.seed` decides, until the asked sizes are reached;
+    what the last group has beyond the size is used nowhere, nor are near-duplicates of the test in the validation text.
+    `groups` gives the group of each pair, `what` names the text in the message of the `UserError` raised when there
+    is too little of it.
+    """
+    asked = config.validation_pairs + config.test_pairs
+    if asked > _LARGEST_HELD_OUT_SHARE * len(pairs):
+        raise UserError(
+            f"{what} has {len(pairs)} usable pairs, too few to hold out config.data.validation_pairs={config.validation_pairs} and "
+            f"config.data.test_pairs={config.test_pairs}; hold out fewer (at most half of the pairs) or give more text"
+        )
+    members: dict[Any, list[int]] = {}
+    for i, group in enumerate(groups):
+        members.setdefault(group, []).append(i)
+    names = list(members)
+    order = [names[i] for i in np.random.default_rng(config.seed).permutation(len(names))]
+    position, test = _take_groups(order, members, 0, config.test_pairs)
+    position, validation = _take_groups(order, members, position, config.validation_pairs)
+    rest = sorted(i for name in order[position:] for i in members[name])
+    test_pairs, train = pairs.take(test), pairs.take(rest)
+    validation_pairs = without_overlap(pairs.take(validation), [test_pairs])
+    train = without_overlap(train, [test_pairs, validation_pairs])
+    if not len(train):
+        raise UserError(f"{what} has nothing left to train on after holding out {asked} pairs; hold out fewer or give more text")
+    return train, validation_pairs, test_pairs, len(rest) - len(train)
+
+
+def limited(train: Pairs, config: DataConfig) -> Pairs:
+    """At most `config.pairs` of the training pairs (0: all), drawn by `config.seed`, in their order."""
+    if not config.pairs or config.pairs >= len(train):
+        return train
+    drawn = np.random.default_rng(config.seed).permutation(len(train))[: config.pairs]
+    return train.take(sorted(int(i) for i in drawn))
+
+
+def finished(source: str, train: Pairs, validation: Pairs, test: Pairs, counts: dict[str, int], notes: str = "") -> Corpus:
+    """The corpus with its statistics: `counts` of the preparation, then sizes, words per side and a fingerprint."""
+    parts = dict(zip(SPLITS, (train, validation, test), strict=True))
+    statistics = {
+        "source": source,
+        "notes": notes,
+        "preparation": dict(counts),
+        "splits": {name: _sizes(pairs) for name, pairs in parts.items()},
+        "fingerprint": _fingerprint(parts.values()),
+    }
+    return Corpus(train, validation, test, statistics)
+
+
+def describe(statistics: dict[str, Any]) -> str:
+    """The statistics as a short table for a terminal."""
+    rows = [f"  {name:<52}{count:>12,}" for name, count in statistics["preparation"].items()]
+    header = f"  {'split':<12}{'pairs':>12}{'source words':>16}{'target words':>16}"
+    for name, sizes in statistics["splits"].items():
+        header += f"\n  {name:<12}{sizes['pairs']:>12,}{sizes['source_words']:>16,}{sizes['target_words']:>16,}"
+    notes = [f"  {statistics['notes']}"] if statistics["notes"] else []
+    title = f"corpus {statistics['source']} (fingerprint {statistics['fingerprint'][:12]})"
+    return "\n".join([title, *rows, header, *notes])
+
+
+def _take_groups(order: Sequence[Any], members: dict[Any, list[int]], start: int, size: int) -> tuple[int, list[int]]:
+    """(the position after the groups used, the first `size` pairs of the groups from `start` on)."""
+    taken: list[int] = []
+    while len(taken) < size and start < len(order):
+        taken += members[order[start]]
+        start += 1
+    return start, taken[:size]
+
+
+def _sizes(pairs: Pairs) -> dict[str, int]:
+    return {
+        "pairs": len(pairs),
+        "source_words": sum(len(line.split()) for line in pairs.source),
+        "target_words": sum(len(line.split()) for line in pairs.target),
+    }
+
+
+def _fingerprint(parts: Iterable[Pairs]) -> str:
+    digest = hashlib.sha256()
+    for pairs in parts:
+        for source, target in pairs:
+            digest.update(f"{source}\t{target}\n".encode())
+        digest.update(b"\n")
+    return digest.hexdigest()

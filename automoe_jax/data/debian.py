@@ -1,0 +1,248 @@
+"""Real parallel text any Debian or Ubuntu machine can get: the translated descriptions of its packages.
+
+apt itself fetches them, from the mirrors this machine is set up with, into a private folder, which needs no root. The
+English and the translated description of a package carry the same Description-md5; the titles are pairs, and where
+the numbers of paragraphs agree, so are the paragraphs, their list items and their sentences.
+"""
+
+import gzip
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from automoe_jax.config import DataConfig
+from automoe_jax.data import corpus
+from automoe_jax.data.files import atomic_writer
+from automoe_jax.errors import UserError
+
+ENGLISH = "en"
+_APT_HELPER = "/usr/lib/apt/apt-helper"
+_WAY_OUT = "use data.source='text' with your own files instead"
+# A usable pair has at most this many words a side, and its sides differ in length by at most this factor (of characters).
+_MOST_WORDS, _MOST_RATIO = 100, 2.5
+# Lines this short may differ more: "Library" and "Bibliothek für Entwickler".
+_RATIO_SLACK = 20
+_BULLET = re.compile(r"^\s*(?:[*+•·-]+|o|\d{1,2}[.)])\s+")
+_SENTENCE_END = re.compile(r"(?<=[^\W\d_]{3}[.!?]) +(?=[A-ZÄÖÜÀÂÉÈÊÎÔÇ])")
+_HAS_LETTERS = re.compile(r"[^\W\d_]{2}")
+
+
+class Description(NamedTuple):
+    """One package's description in one language."""
+
+    package: str
+    md5: str
+    title: str
+    paragraphs: tuple[tuple[str, ...], ...]  # each the list items (or the one running text) it consists of
+
+
+class Joined(NamedTuple):
+    """Aligned text, before any filter: `packages[i]` is where `pairs` i comes from."""
+
+    packages: tuple[str, ...]
+    pairs: corpus.Pairs
+    counts: dict[str, int]
+
+
+def load(config: DataConfig, cache_dir: pathlib.Path) -> corpus.Corpus:
+    """The corpus of package descriptions, split by package; what apt fetched is kept, joined, in `cache_dir`."""
+    foreign = _foreign_language(config)
+    joined = _cached(cache_dir / f"debian-en-{foreign}.json.gz", foreign)
+    counts = dict(joined.counts)
+    pairs, packages = cleaned(joined, counts)
+    if config.source_language != ENGLISH:
+        pairs = corpus.Pairs(pairs.target, pairs.source)
+    train, validation, test, overlapping = corpus.split(pairs, packages, config, f"the en-{foreign} text of config.data.source='debian'")
+    counts["near-duplicates of held-out lines removed"] = overlapping
+    return corpus.finished("debian", corpus.limited(train, config), validation, test, counts, "held out by package")
+
+
+def cleaned(joined: Joined, counts: dict[str, int]) -> tuple[corpus.Pairs, list[str]]:
+    """(the clean pairs without duplicates, the package of each); notes in `counts` what each filter removed."""
+    counts["aligned pairs"] = len(joined.pairs)
+    tagged = list(zip(joined.packages, joined.pairs, strict=True))
+    for name, is_bad in _FILTERS.items():
+        kept = [(package, pair) for package, pair in tagged if not is_bad(*pair)]
+        counts[f"removed: {name}"] = len(tagged) - len(kept)
+        tagged = kept
+    pairs = corpus.Pairs(tuple(pair[0] for _, pair in tagged), tuple(pair[1] for _, pair in tagged))
+    unique = corpus.unique_indices(pairs)
+    counts["duplicates removed"] = len(pairs) - len(unique)
+    counts["clean unique pairs"] = len(unique)
+    return pairs.take(unique), [tagged[i][0] for i in unique]
+
+
+def parse(lines: Iterable[str], language: str, only: Mapping[str, object] | None = None) -> Iterator[Description]:
+    """The descriptions of a Translation-`language` file; with `only`, those whose md5 is in it."""
+    fields: dict[str, str] = {}
+    body: list[str] = []
+    for line in [*lines, ""] if isinstance(lines, Sequence) else _with_end(lines):
+        if line.startswith(" "):
+            body.append(line[1:].rstrip())
+        elif line.strip():
+            name, _, value = line.partition(":")
+            fields[name] = value.strip()
+        elif fields:
+            md5, title = fields.get("Description-md5", ""), fields.get(f"Description-{language}", "")
+            if md5 and title and (only is None or md5 in only):
+                yield Description(fields.get("Package", md5), md5, corpus.clean_line(title), _paragraphs(body))
+            fields, body = {}, []
+
+
+def join(english: Mapping[str, Description], foreign: Iterable[Description]) -> Joined:
+    """Aligns descriptions of equal md5: titles always, bodies where the numbers of paragraphs agree."""
+    packages: list[str] = []
+    rows: list[tuple[str, str]] = []
+    counts = {"packages translated": 0, "packages without English text": 0, "packages of which only the title aligns": 0}
+    for theirs in foreign:
+        ours = english.get(theirs.md5)
+        counts["packages translated"] += 1
+        if ours is None:
+            counts["packages without English text"] += 1
+            continue
+        aligned = [(ours.title, theirs.title)]
+        if len(ours.paragraphs) == len(theirs.paragraphs):
+            for pair in zip(ours.paragraphs, theirs.paragraphs, strict=True):
+                aligned += _aligned_paragraph(*pair)
+        else:
+            counts["packages of which only the title aligns"] += 1
+        rows += aligned
+        packages += [ours.package] * len(aligned)
+    return Joined(tuple(packages), corpus.Pairs(tuple(row[0] for row in rows), tuple(row[1] for row in rows)), counts)
+
+
+def fetch(foreign: str, folder: pathlib.Path) -> Joined:
+    """Lets apt download the descriptions into `folder` and joins them."""
+    apt = _apt_command(foreign, folder)
+    _say("fetching package descriptions with apt ...")
+    started = time.monotonic()
+    update = _run([*apt, "--quiet", "update"])
+    listed = _run([*apt, "indextargets", "--format", "$(SHORTDESC) $(FILENAME)"])
+    files = dict.fromkeys(line for line in listed.stdout.splitlines() if line.startswith("Translation-"))
+    found = {language: _files_of(files, language) for language in (ENGLISH, foreign)}
+    for language, paths in found.items():
+        if not paths:
+            raise UserError(f"apt offers no Translation-{language} package descriptions ({_complaint(update, listed)}); {_WAY_OUT}")
+    _say(f"fetched in {time.monotonic() - started:.0f} s, joining ...")
+    theirs = {description.md5: description for path in found[foreign] for description in parse(_lines(path), foreign)}
+    english = {description.md5: description for path in found[ENGLISH] for description in parse(_lines(path), ENGLISH, theirs)}
+    joined = join(english, theirs.values())
+    _say(f"joined {len(joined.pairs):,} pairs of {joined.counts['packages translated']:,} packages in {time.monotonic() - started:.0f} s")
+    return joined
+
+
+def _foreign_language(config: DataConfig) -> str:
+    languages = [config.source_language, config.target_language]
+    others = [language for language in languages if language != ENGLISH]
+    if len(others) != 1 or not re.fullmatch(r"[A-Za-z_]+", others[0]):
+        raise UserError(
+            f"config.data.source_language={languages[0]!r} and config.data.target_language={languages[1]!r}: one of them must be 'en' "
+            "and the other another language when data.source='debian'"
+        )
+    return others[0]
+
+
+def _cached(path: pathlib.Path, foreign: str) -> Joined:
+    """What `fetch` gives, downloaded only when `path` does not hold it yet."""
+    if path.exists():
+        _say(f"using {path}")
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            saved = json.load(file)
+        return Joined(tuple(saved["packages"]), corpus.Pairs(tuple(saved["english"]), tuple(saved["foreign"])), saved["counts"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".apt-", dir=path.parent) as folder:
+        joined = fetch(foreign, pathlib.Path(folder))
+    saved = {"packages": joined.packages, "english": joined.pairs.source, "foreign": joined.pairs.target, "counts": joined.counts}
+    with atomic_writer(path) as file:
+        file.write(gzip.compress(json.dumps(saved, ensure_ascii=False).encode(), mtime=0))
+    return joined
+
+
+def _apt_command(foreign: str, folder: pathlib.Path) -> list[str]:
+    """apt-get, told to keep its lists and caches in `folder` and to fetch both languages."""
+    if not shutil.which("apt-get") or not os.access(_APT_HELPER, os.X_OK):
+        raise UserError(f"config.data.source='debian' needs apt, which this machine lacks (it is not Debian or Ubuntu); {_WAY_OUT}")
+    folder = folder.resolve()
+    lists, caches = folder / "lists", folder / "cache"
+    (lists / "partial").mkdir(parents=True)
+    (caches / "archives" / "partial").mkdir(parents=True)
+    options = {"Acquire::Languages": f"{foreign},{ENGLISH}", "Dir::State::Lists": lists, "Dir::Cache": caches, "APT::Sandbox::User": "root"}
+    return ["apt-get", *(part for name, value in options.items() for part in ("-o", f"{name}={value}"))]
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", env={**os.environ, "LC_ALL": "C.UTF-8"}, check=False)
+
+
+def _complaint(*runs: subprocess.CompletedProcess[str]) -> str:
+    """The first thing apt complained about; a mirror's failure is no error to apt as long as others answer."""
+    lines = [line for run in runs for line in run.stderr.splitlines() if line.startswith(("E:", "W:"))]
+    return lines[0] if lines else "its sources have none"
+
+
+def _files_of(files: Iterable[str], language: str) -> list[str]:
+    paths = (line.partition(" ")[2] for line in files if line.startswith(f"Translation-{language} "))
+    return [path for path in paths if os.path.exists(path)]
+
+
+def _lines(path: str) -> Iterator[str]:
+    """The lines of one of apt's lists, however it is compressed."""
+    content = subprocess.run([_APT_HELPER, "cat-file", path], capture_output=True, check=False)
+    if content.returncode:
+        raise UserError(f"apt could not unpack {path} ({content.stderr.decode(errors='replace').strip()}); {_WAY_OUT}")
+    yield from content.stdout.decode(errors="replace").split("\n")
+
+
+def _with_end(lines: Iterable[str]) -> Iterator[str]:
+    yield from lines
+    yield ""
+
+
+def _paragraphs(body: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """Paragraphs end at a line " ."; within one, every bullet starts a new item."""
+    paragraphs: list[list[str]] = [[]]
+    for line in body:
+        if line == ".":
+            paragraphs.append([])
+        elif _BULLET.match(line) or not paragraphs[-1]:
+            paragraphs[-1].append(_BULLET.sub("", line))
+        else:
+            paragraphs[-1][-1] += f" {line}"
+    return tuple(tuple(map(corpus.clean_line, items)) for items in paragraphs if items)
+
+
+def _aligned_paragraph(ours: Sequence[str], theirs: Sequence[str]) -> list[tuple[str, str]]:
+    """Items one to one where their numbers agree, and their sentences where those numbers agree too."""
+    if len(ours) != len(theirs):
+        return [(" ".join(ours), " ".join(theirs))]
+    rows = []
+    for pair in zip(ours, theirs, strict=True):
+        sentences = [_SENTENCE_END.split(item) for item in pair]
+        rows += list(zip(*sentences, strict=True)) if len(sentences[0]) == len(sentences[1]) else [pair]
+    return rows
+
+
+def _too_unequal(source: str, target: str) -> bool:
+    shorter, longer = sorted((len(source), len(target)))
+    return longer + _RATIO_SLACK > _MOST_RATIO * (shorter + _RATIO_SLACK)
+
+
+# What disqualifies a pair, in the order it is checked; the names stand in the statistics.
+_FILTERS = {
+    "a side without words": lambda source, target: not (_HAS_LETTERS.search(source) and _HAS_LETTERS.search(target)),
+    "untranslated (both sides the same)": lambda source, target: corpus.duplicate_key(source) == corpus.duplicate_key(target),
+    f"longer than {_MOST_WORDS} words": lambda source, target: max(len(source.split()), len(target.split())) > _MOST_WORDS,
+    f"lengths differ by more than {_MOST_RATIO} times": _too_unequal,
+}
+
+
+def _say(message: str) -> None:
+    print(f"debian: {message}", file=sys.stderr, flush=True)

@@ -1,0 +1,23 @@
+"""Files that are either complete or absent, whatever kills the process."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import IO
+
+from etils import epath
+
+
+@contextlib.contextmanager
+def atomic_writer(path: os.PathLike[str] | str) -> Iterator[IO[bytes]]:
+    """A binary file that appears under `path` only when the block ends without an exception; makes its folder."""
+    final = epath.Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    draft = final.parent / f".{final.name}.{os.getpid()}.part"
+    try:
+        with draft.open("wb") as file:
+            yield file
+        draft.replace(final)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,93 @@
+"""One SentencePiece BPE over both languages. Ids 0 to 3 are BOS, PAD, EOS and UNK, as in fairseq's dictionaries.
+
+Characters the training text lacks become bytes (byte fallback), so every line can be encoded and UNK is unused.
+"""
+
+import dataclasses
+import io
+import itertools
+import os
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import sentencepiece
+from etils import epath
+
+from automoe_jax.data.files import atomic_writer
+from automoe_jax.errors import UserError
+
+BOS, PAD, EOS, UNK = 0, 1, 2, 3
+SPECIAL_IDS = (BOS, PAD, EOS, UNK)
+_BYTES = 256
+# The share of the text's characters that get a piece of their own; the rarer ones are spelled in bytes.
+_CHARACTER_COVERAGE = 0.9995
+# More text than this does not change the pieces and costs memory.
+_MOST_LINES = 5_000_000
+
+
+def train_tokenizer(corpus_lines: Iterable[str], vocab_size: int, path: os.PathLike[str] | str) -> int:
+    """Learns the pieces from `corpus_lines` and writes the model to `path`, complete or not at all.
+
+    `corpus_lines` alternates the languages (`Pairs.lines`). Returns the number of pieces, the special ones included:
+    `vocab_size`, or fewer when the text is too small to have so many. The same lines give the same file. Raises
+    `UserError` when `vocab_size` cannot hold even the characters.
+    """
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=(unicodedata.normalize("NFC", line) for line in itertools.islice(corpus_lines, _MOST_LINES)),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=vocab_size,
+            hard_vocab_limit=False,
+            character_coverage=_CHARACTER_COVERAGE,
+            byte_fallback=True,
+            split_digits=True,
+            normalization_rule_name="identity",
+            bos_id=BOS,
+            pad_id=PAD,
+            eos_id=EOS,
+            unk_id=UNK,
+            num_threads=1,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise UserError(_explained(error, vocab_size)) from None
+    with atomic_writer(path) as file:
+        file.write(model.getvalue())
+    return sentencepiece.SentencePieceProcessor(model_proto=model.getvalue()).get_piece_size()
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokenizer:
+    """The model that `train_tokenizer` wrote to `path`."""
+
+    path: os.PathLike[str] | str
+    _model: sentencepiece.SentencePieceProcessor = dataclasses.field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        model = sentencepiece.SentencePieceProcessor(model_proto=epath.Path(self.path).read_bytes())
+        object.__setattr__(self, "_model", model)
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of pieces, the special ones included."""
+        return self._model.get_piece_size()
+
+    def encode(self, lines: Sequence[str]) -> list[np.ndarray]:
+        """The int32 ids of each line, without BOS and EOS."""
+        lines = [unicodedata.normalize("NFC", line) for line in lines]
+        return [np.array(ids, np.int32) for ids in self._model.encode(lines)]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of `ids` up to the first EOS; the other special ids are dropped."""
+        before_end = itertools.takewhile(lambda token: token != EOS, map(int, ids))
+        return self._model.decode([token for token in before_end if token not in SPECIAL_IDS])
+
+
+def _explained(error: RuntimeError, vocab_size: int) -> str:
+    """SentencePiece's complaint in the words of our settings."""
+    least = f"4 special pieces, {_BYTES} bytes and the characters of the text"
+    detail = str(error).replace("\n", " ").strip()
+    return f"config.data.vocab_size={vocab_size} does not suit this text: it must hold {least} ({detail}); choose another size"
