@@ -10,10 +10,10 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from automoe_jax.arch import Arch
 from automoe_jax.errors import UserError, run_for_people
@@ -38,19 +38,34 @@ class Costs:
     active_params_max: int
 
 
-@dataclasses.dataclass(frozen=True)
-class _Amount:
+class _Amount(NamedTuple):
     """MACs or parameters: mean, smallest and largest over routings, exactly."""
 
-    mean: Fraction
+    mean: Fraction | int
     least: int
     most: int
 
-    def __add__(self, other: "_Amount") -> "_Amount":
-        return _Amount(self.mean + other.mean, self.least + other.least, self.most + other.most)
 
-    def times(self, factor: int) -> "_Amount":
-        return _Amount(self.mean * factor, self.least * factor, self.most * factor)
+class _Layer(NamedTuple):
+    """What of a layer matters for its costs."""
+
+    is_decoder: bool
+    widths: tuple[int, ...]  # of the experts
+    top_k: int
+    cross_layers: int  # encoder layers that the cross attention sees; 0 in the encoder
+
+
+class _Plan(NamedTuple):
+    """An architecture in plain Python."""
+
+    d_encoder: int
+    d_decoder: int
+    q: int
+    layers: tuple[_Layer, ...]
+    routed: bool
+
+    def d(self, layer: _Layer) -> int:
+        return self.d_decoder if layer.is_decoder else self.d_encoder
 
 
 def costs(arch: Arch, source_length: int = 30, target_length: int = 30, vocab_size: int = VOCAB_SIZE) -> Costs:
@@ -61,58 +76,69 @@ def costs(arch: Arch, source_length: int = 30, target_length: int = 30, vocab_si
     for name, value in {"source_length": source_length, "target_length": target_length, "vocab_size": vocab_size}.items():
         if value < 1:
             raise UserError(f"{name}={value} must be a whole number of at least 1")
-    macs = _macs(arch, source_length, target_length)
-    active = _fixed(_shared_params(arch)) + _active_expert_params(arch)
-    vocabulary = target_length * int(arch.decoder_embed_dim) * vocab_size
+    plan = _plan(arch)
+    macs = _macs(plan, source_length, target_length)
+    vocabulary = target_length * plan.d_decoder * vocab_size
+    shared = sum(_shared_params(plan, layer) for layer in plan.layers)
+    experts = [_expert_params(plan.d(layer), layer.widths) for layer in plan.layers]
+    active = _total(_over_routings(params, layer.top_k) for params, layer in zip(experts, plan.layers, strict=True))
     return Costs(
         flops=_number(2 * macs.mean),
         flops_min=2 * macs.least,
         flops_max=2 * macs.most,
         flops_with_vocabulary=_number(2 * (macs.mean + vocabulary)),
-        params=_shared_params(arch) + _all_expert_params(arch),
-        active_params=_number(active.mean),
-        active_params_min=active.least,
-        active_params_max=active.most,
+        params=shared + sum(map(sum, experts)),
+        active_params=_number(shared + active.mean),
+        active_params_min=shared + active.least,
+        active_params_max=shared + active.most,
     )
 
 
-def _macs(arch: Arch, source_length: int, target_length: int) -> _Amount:
-    s, t = source_length, target_length
-    d_encoder, d_decoder, q = int(arch.encoder_embed_dim), int(arch.decoder_embed_dim), int(arch.qkv_dim)
-    total = _fixed(s * d_encoder + t * d_decoder)  # the scale of the embeddings
-    for widths, top_k in zip(arch.encoder_experts, arch.encoder_top_k.tolist(), strict=False):
-        total += _fixed(_self_attention_macs(s, d_encoder, q) + 2 * s * d_encoder)  # with two LayerNorms
-        total += _ffn_macs(s, d_encoder, widths, top_k, arch.routed)
-    for i, (widths, top_k) in enumerate(zip(arch.decoder_experts, arch.decoder_top_k.tolist(), strict=False)):
-        attended = int(arch.cross_layers[i]) * s
-        cross = 2 * t * d_decoder * q + 2 * attended * d_encoder * q + 2 * t * attended * q + t * q
-        total += _fixed(_self_attention_macs(t, d_decoder, q) + cross + 3 * t * d_decoder)  # with three LayerNorms
-        total += _ffn_macs(t, d_decoder, widths, top_k, arch.routed)
-    return total
+def _plan(arch: Arch) -> _Plan:
+    encoder = zip(arch.encoder_experts, arch.encoder_top_k.tolist(), strict=False)
+    decoder = zip(arch.decoder_experts, arch.decoder_top_k.tolist(), arch.cross_layers.tolist(), strict=False)
+    layers = tuple(_Layer(False, widths, top_k, 0) for widths, top_k in encoder) + tuple(_Layer(True, *one) for one in decoder)
+    routed = any(len(layer.widths) > 1 for layer in layers)
+    return _Plan(int(arch.encoder_embed_dim), int(arch.decoder_embed_dim), int(arch.qkv_dim), layers, routed)
 
 
-def _self_attention_macs(tokens: int, d: int, q: int) -> int:
-    """Four projections, scores and weighted sum, and the scale of the queries."""
-    return 4 * tokens * d * q + 2 * tokens**2 * q + tokens * q
+def _macs(plan: _Plan, source_length: int, target_length: int) -> _Amount:
+    shared = source_length * plan.d_encoder + target_length * plan.d_decoder  # the scale of the embeddings
+    experts = []
+    for layer in plan.layers:
+        tokens = target_length if layer.is_decoder else source_length
+        shared += _shared_macs(plan, layer, tokens, source_length)
+        experts.append(_over_routings([tokens * 2 * plan.d(layer) * width for width in layer.widths], layer.top_k))
+    mean, least, most = _total(experts)
+    return _Amount(shared + mean, shared + least, shared + most)
 
 
-def _ffn_macs(tokens: int, d: int, widths: Sequence[int], top_k: int, routed: bool) -> _Amount:
-    """Experts, and in a routed architecture every layer's router and gate."""
-    experts = _over_routings([2 * d * width for width in widths], top_k).times(tokens)
-    return experts + _fixed(tokens * d * (len(widths) + top_k)) if routed else experts
+def _shared_macs(plan: _Plan, layer: _Layer, tokens: int, source_length: int) -> int:
+    """Attention, LayerNorms and, in a routed architecture, every layer's router and gate."""
+    d, q = plan.d(layer), plan.q
+    # Four projections, the scores and the weighted sum, the scale of the queries.
+    macs = 4 * tokens * d * q + 2 * tokens**2 * q + tokens * q
+    if layer.is_decoder:
+        attended = layer.cross_layers * source_length
+        macs += 2 * tokens * d * q + 2 * attended * plan.d_encoder * q + 2 * tokens * attended * q + tokens * q
+    if plan.routed:
+        macs += tokens * d * (len(layer.widths) + layer.top_k)
+    return macs + _layer_norms(layer) * tokens * d
 
 
-def _shared_params(arch: Arch) -> int:
-    """Parameters every token uses: attention, LayerNorms and, in a routed architecture, every layer's router."""
-    d_encoder, d_decoder, q = int(arch.encoder_embed_dim), int(arch.decoder_embed_dim), int(arch.qkv_dim)
-    self_encoder, self_decoder = _attention_params(d_encoder, d_encoder, q), _attention_params(d_decoder, d_decoder, q)
-    cross = _attention_params(d_decoder, d_encoder, q)
-    total = arch.encoder_layers * (self_encoder + 2 * 2 * d_encoder)
-    total += arch.decoder_layers * (self_decoder + cross + 3 * 2 * d_decoder)
-    if arch.routed:
-        total += sum(len(widths) * (d_encoder + 1) for widths in arch.encoder_experts)
-        total += sum(len(widths) * (d_decoder + 1) for widths in arch.decoder_experts)
-    return total
+def _shared_params(plan: _Plan, layer: _Layer) -> int:
+    """Attention, LayerNorms and, in a routed architecture, every layer's router."""
+    d, q = plan.d(layer), plan.q
+    params = _attention_params(d, d, q) + _layer_norms(layer) * 2 * d
+    if layer.is_decoder:
+        params += _attention_params(d, plan.d_encoder, q)
+    if plan.routed:
+        params += len(layer.widths) * (d + 1)
+    return params
+
+
+def _layer_norms(layer: _Layer) -> int:
+    return 3 if layer.is_decoder else 2
 
 
 def _attention_params(d_query: int, d_key: int, q: int) -> int:
@@ -125,31 +151,18 @@ def _expert_params(d: int, widths: Sequence[int]) -> list[int]:
     return [2 * d * width + width + d if width else 0 for width in widths]
 
 
-def _all_expert_params(arch: Arch) -> int:
-    encoder = sum(sum(_expert_params(int(arch.encoder_embed_dim), widths)) for widths in arch.encoder_experts)
-    return encoder + sum(sum(_expert_params(int(arch.decoder_embed_dim), widths)) for widths in arch.decoder_experts)
-
-
-def _active_expert_params(arch: Arch) -> _Amount:
-    total = _fixed(0)
-    for widths, top_k in zip(arch.encoder_experts, arch.encoder_top_k.tolist(), strict=False):
-        total += _over_routings(_expert_params(int(arch.encoder_embed_dim), widths), top_k)
-    for widths, top_k in zip(arch.decoder_experts, arch.decoder_top_k.tolist(), strict=False):
-        total += _over_routings(_expert_params(int(arch.decoder_embed_dim), widths), top_k)
-    return total
-
-
 def _over_routings(values: Sequence[int], top_k: int) -> _Amount:
     """The sum over one token's `top_k` experts, when expert e costs `values[e]`."""
     ordered = sorted(values)
-    return _Amount(Fraction(top_k * sum(values), len(values)), sum(ordered[:top_k]), sum(ordered[-top_k:]))
+    mean = Fraction(top_k * sum(values), len(values)) if len(values) > 1 else values[0]
+    return _Amount(mean, sum(ordered[:top_k]), sum(ordered[-top_k:]))
 
 
-def _fixed(value: int) -> _Amount:
-    return _Amount(Fraction(value), value, value)
+def _total(amounts: Iterable[_Amount]) -> _Amount:
+    return _Amount(*map(sum, zip(*amounts, strict=True)))
 
 
-def _number(value: Fraction) -> float:
+def _number(value: Fraction | int) -> float:
     """An int where the value is whole, so that it prints as one."""
     return value.numerator if value.denominator == 1 else float(value)
 
