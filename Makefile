@@ -1,0 +1,50 @@
+# `make demo` and `make test` need nothing but Python >= 3.11 and a package index.
+PYTHON ?= python3
+VENV ?= .venv
+WORKDIR ?= runs/demo
+PYTEST_ARGS ?= -n 2 --dist worksteal
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format lock clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: $(INSTALLED)  ## the whole pipeline on the built-in corpus; continues where it stopped (WORKDIR=runs/demo)
+	$(BIN)/python -m automoe_jax.main --config=configs/demo.py --workdir=$(WORKDIR)
+
+test: $(INSTALLED)  ## every test (PYTEST_ARGS="-k costs -x" for some)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(INSTALLED)  ## ruff and mypy, changing nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)  ## fix and format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(INSTALLED)  ## pin the newest versions within the bounds, for every supported Python
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade --no-annotate \
+		--custom-compile-command "make lock" --quiet --output-file requirements.lock
+
+install: $(INSTALLED)  ## make the virtual environment
+
+$(INSTALLED): requirements.lock requirements.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "error: there is no '$(PYTHON)'; name a Python >= 3.11 that exists: \
+	make PYTHON=/path/to/python3 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: this needs Python 3.11 or newer, \
+	and '$(PYTHON)' is $$($(PYTHON) --version 2>&1); choose another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { echo "error: '$(PYTHON)' lacks the venv module; on Debian or Ubuntu: \
+	apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+clean:  ## remove the virtual environment, caches and builds; runs/ stays
+	rm -rf $(VENV) build dist *.egg-info .jax_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
