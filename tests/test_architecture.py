@@ -1,0 +1,119 @@
+"""Imports point one way (ARCHITECTURE.md), the page matches the folders, and every configuration is a valid one."""
+
+import ast
+import pathlib
+import re
+import runpy
+import subprocess
+import sys
+
+import pytest
+
+from automoe_jax.config import Config, from_config_dict
+
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGE = ROOT / "automoe_jax"
+MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
+CONFIGS = sorted((ROOT / "configs").glob("*.py"))
+
+# A module imports from its own level and from those below it. A new module or folder takes its place here.
+LEVELS = (
+    {"errors"},
+    {"arch", "space", "costs", "config"},
+    {"ops", "masks", "sharding"},
+    {"model"},
+    {"train", "search", "extract", "convert", "decode", "latency", "data", "scores", "report"},
+    {"stages"},
+    {"main", "translate"},
+)
+LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
+
+
+def imports(module: pathlib.Path) -> set[str]:
+    """Everything `module` imports anywhere, as dotted names: "flax.linen", "automoe_jax.ops.norm"."""
+    found = set()
+    package = ("automoe_jax", *module.parent.parts)
+    for node in ast.walk(ast.parse((PACKAGE / module).read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            parents = package[: len(package) - node.level + 1] if node.level else ()
+            base = ".".join((*parents, *(node.module or "").split("."))).strip(".")
+            found |= {f"{base}.{alias.name}" for alias in node.names}
+    return found
+
+
+def place(module: pathlib.Path) -> str:
+    """The entry of LEVELS that `module` belongs to: "ops" for ops/norm.py, "arch" for arch.py."""
+    return module.parts[0].removesuffix(".py")
+
+
+def own_places(names: set[str]) -> set[str]:
+    """The entries of LEVELS among imported names; `automoe_jax.__version__` is none."""
+    parts = [name.split(".") for name in names if name.startswith("automoe_jax.")]
+    return {part[1] for part in parts if (PACKAGE / part[1]).is_dir() or (PACKAGE / f"{part[1]}.py").is_file()}
+
+
+def libraries(names: set[str]) -> set[str]:
+    return {name.split(".")[0] for name in names} - {"automoe_jax"}
+
+
+def members(*places: str) -> list[pathlib.Path]:
+    return [module for module in MODULES if place(module) in places]
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.parts != ("__init__.py",)], ids=str)
+def test_imports_point_down(module: pathlib.Path) -> None:
+    assert place(module) in LEVEL, f"{place(module)} has no place in LEVELS"
+    upward = {name for name in own_places(imports(module)) if LEVEL[name] > LEVEL[place(module)]}
+    assert not upward, f"{module} is below {sorted(upward)} and must not import them"
+
+
+@pytest.mark.parametrize("module", members("stages"), ids=str)
+def test_stages_do_not_import_stages(module: pathlib.Path) -> None:
+    if module.name != "__init__.py":
+        assert "stages" not in own_places(imports(module)), "stages talk through files"
+
+
+@pytest.mark.parametrize("module", members("ops"), ids=str)
+def test_ops_are_pure_functions_on_arrays(module: pathlib.Path) -> None:
+    assert "flax" not in libraries(imports(module))
+    assert "config" not in own_places(imports(module))
+
+
+@pytest.mark.parametrize("module", members("search"), ids=str)
+def test_search_knows_no_model(module: pathlib.Path) -> None:
+    if module.name != "evaluator.py":
+        beyond = {name for name in own_places(imports(module)) if LEVEL[name] >= LEVEL["ops"]} - {"search"}
+        assert not beyond, f"{module} imports {sorted(beyond)}; only search/evaluator.py may"
+
+
+@pytest.mark.parametrize("name", ["arch", "space", "costs", "config", "errors"])
+def test_answers_without_jax(name: str) -> None:
+    code = f"import sys, automoe_jax.{name}; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0, f"automoe_jax.{name} imports jax"
+
+
+def test_page_matches_folders() -> None:
+    page = (ROOT / "ARCHITECTURE.md").read_text()
+    names = {module.parent.name if module.name == "__init__.py" else module.stem for module in MODULES} - {""}
+    missing = sorted(name for name in names if not re.search(rf"\b{name}\b", page))
+    assert not missing, f"ARCHITECTURE.md does not mention {missing}"
+    files = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("automoe_jax", "configs", "tests", "benchmarks")
+        for path in (ROOT / folder).rglob("*")
+    }
+    gone = sorted(name for name in re.findall(r"[\w/]+\.py\b", page) if not any(f"/{file}".endswith(f"/{name}") for file in files))
+    assert not gone, f"ARCHITECTURE.md mentions {gone}, which are no files"
+
+
+def test_there_are_configs() -> None:
+    assert CONFIGS
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_config_is_valid(path: pathlib.Path) -> None:
+    module = runpy.run_path(str(path))
+    assert module["__doc__"], "the docstring holds the command, hardware, time and measured result"
+    assert isinstance(from_config_dict(module["get_config"]()), Config)
