@@ -1,0 +1,163 @@
+"""Evolutionary search under limits (SPEC 1.4).
+
+Iteration 0 scores a random population; each of the `iterations` after it breeds mutations and crossovers from the best
+candidates so far, which stay in the population, and scores them, the last ones too. What is drawn depends on the seed
+and the scores alone, so an interrupted search goes on exactly when it is run again with the scores it already has.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from automoe_jax.arch import Arch
+from automoe_jax.config import SearchConfig
+from automoe_jax.costs import Costs
+from automoe_jax.errors import UserError
+from automoe_jax.search.candidate import Candidate
+from automoe_jax.space import SearchSpace
+
+# Draws in a row without a new architecture within the limits, before the limits are met by force or breeding ends.
+ATTEMPTS = 100
+# Each crossing with the smallest architecture halves what still differs from it.
+SHRINKS = 64
+
+LIMITS = {
+    "max_flops": ("flops", "FLOPs"),
+    "max_params": ("params", "parameters"),
+    "max_active_params": ("active_params", "active parameters"),
+}
+
+
+class _Proposal(NamedTuple):
+    arch: Arch
+    costs: Costs
+    origin: str
+
+
+def evolve(
+    space: SearchSpace,
+    settings: SearchConfig,
+    *,
+    score: Callable[[Arch], float],
+    cost: Callable[[Arch], Costs],
+    seed: int,
+    record: Callable[[Candidate], None] = lambda candidate: None,
+    known: Mapping[Arch, float] | None = None,
+    progress: Callable[[int, int, float], None] = lambda iteration, done, best_loss: None,
+) -> list[Candidate]:
+    """Searches `space` for a low score under the limits of `settings`; returns every candidate in the order of scoring.
+
+    Args:
+      score: the loss of an architecture, lower is better; called once for each, never beyond a limit. What is not
+        finite counts as the worst.
+      cost: what the limits are compared with.
+      seed: equal seeds and scores give equal results.
+      record: called with each candidate right after it was scored, not for those in `known`.
+      known: scores of an earlier, interrupted run of the same search; these are not asked for again.
+      progress: called after each candidate with the iteration, how many are done (at most `max_candidates`) and the
+        lowest loss so far.
+
+    Raises `UserError` when the smallest architecture is over a limit.
+    """
+    check_limits(space, settings, cost)
+    rng = np.random.default_rng(seed)
+    known = known or {}
+    breeder = _Breeder(space, settings, cost, rng)
+    done: list[Candidate] = []
+    for iteration in range(settings.iterations + 1):
+        parents = sorted(done, key=lambda candidate: candidate.rank)[: settings.parents]
+        generation = list(breeder.children(parents) if iteration else breeder.random_population())
+        for arch, costs, origin in generation:
+            candidate = Candidate.scored(arch, known[arch] if arch in known else score(arch), costs, iteration, origin)
+            if arch not in known:
+                record(candidate)
+            done.append(candidate)
+            progress(iteration, len(done), min(candidate.loss for candidate in done))
+    return done
+
+
+def max_candidates(settings: SearchConfig) -> int:
+    """How many architectures a search scores, unless the space has fewer."""
+    return settings.population + settings.iterations * (settings.mutations + settings.crossovers)
+
+
+def check_limits(space: SearchSpace, settings: SearchConfig, cost: Callable[[Arch], Costs]) -> None:
+    """Raises `UserError` for a limit below the smallest architecture of `space`, with what that one costs."""
+    smallest = cost(space.smallest())
+    for name, (field, unit) in LIMITS.items():
+        limit, least = getattr(settings, name), getattr(smallest, field)
+        if 0 < limit < least:
+            raise UserError(
+                f"search.{name}={_short(limit)} is below the smallest architecture of this space ({_short(_rounded_up(least))} {unit}); "
+                "raise it, or give the space smaller choices"
+            )
+
+
+def within_limits(costs: Costs, settings: SearchConfig) -> bool:
+    """Whether an architecture of these costs may be a candidate; a limit of 0 is none."""
+    return all(getattr(costs, field) <= (getattr(settings, name) or math.inf) for name, (field, _) in LIMITS.items())
+
+
+class _Breeder:
+    """Draws new architectures within the limits, none of them twice."""
+
+    def __init__(self, space: SearchSpace, settings: SearchConfig, cost: Callable[[Arch], Costs], rng: np.random.Generator):
+        self._space, self._settings, self._cost, self._rng = space, settings, cost, rng
+        self._smallest = space.smallest()
+        self._proposed: set[Arch] = set()
+
+    def random_population(self) -> Iterator[_Proposal]:
+        return self._several(self._settings.population, "random", lambda: self._space.sample(self._rng))
+
+    def children(self, parents: list[Candidate]) -> Iterator[_Proposal]:
+        def mutation() -> Arch:
+            return self._space.mutate(self._pick(parents), self._rng, self._settings.mutation_prob)
+
+        def crossover() -> Arch:
+            return self._space.crossover(self._pick(parents), self._pick(parents), self._rng)
+
+        yield from self._several(self._settings.mutations, "mutation", mutation)
+        yield from self._several(self._settings.crossovers, "crossover", crossover)
+
+    def _pick(self, parents: list[Candidate]) -> Arch:
+        return parents[self._rng.integers(len(parents))].arch
+
+    def _several(self, count: int, origin: str, draw: Callable[[], Arch]) -> Iterator[_Proposal]:
+        """Up to `count` proposals: as drawn, then made to fit, and fewer where nothing new turns up any more."""
+        for draw_one in (draw, lambda: self._shrunk(draw())):
+            while count > 0 and (proposal := self._new(origin, draw_one)):
+                self._proposed.add(proposal.arch)
+                count -= 1
+                yield proposal
+
+    def _new(self, origin: str, draw: Callable[[], Arch]) -> _Proposal | None:
+        for _ in range(ATTEMPTS):
+            arch = draw()
+            if arch in self._proposed:
+                continue
+            costs = self._cost(arch)
+            if within_limits(costs, self._settings):
+                return _Proposal(arch, costs, origin)
+        return None
+
+    def _shrunk(self, arch: Arch) -> Arch:
+        """`arch` crossed with the smallest architecture until it is within the limits."""
+        for _ in range(SHRINKS):
+            if within_limits(self._cost(arch), self._settings):
+                return arch
+            arch = self._space.crossover(arch, self._smallest, self._rng)
+        return self._smallest
+
+
+def _rounded_up(value: float) -> float:
+    """To four digits, so that what the message says is a limit that can be met."""
+    step = 10 ** max(0, math.floor(math.log10(value)) - 3)
+    return math.ceil(value / step) * step
+
+
+def _short(value: float) -> str:
+    """As in 2.1e8."""
+    mantissa, _, exponent = f"{value:.12e}".partition("e")
+    return f"{float(mantissa):.13g}e{int(exponent)}"

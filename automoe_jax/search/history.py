@@ -1,0 +1,55 @@
+"""Every candidate of a search in one file of JSON lines, appended to as soon as each is scored.
+
+A process killed while writing leaves half a line at the end: reading drops it, and the next append cuts it off.
+"""
+
+import json
+import os
+from pathlib import Path
+
+from automoe_jax.errors import UserError
+from automoe_jax.search.candidate import Candidate
+
+
+def append(path: str | os.PathLike[str], candidate: Candidate) -> None:
+    """Adds one line to the file at `path`, which need not exist, and returns when it is on the disk."""
+    line = json.dumps(candidate.to_dict()).encode() + b"\n"
+    path = Path(path)
+    path.touch()
+    with path.open("r+b") as file:
+        file.truncate(_complete_bytes(path))
+        file.seek(0, os.SEEK_END)
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def load(path: str | os.PathLike[str]) -> list[Candidate]:
+    """The candidates in the order they were scored; none where there is no file.
+
+    Raises `UserError` naming the line that holds no candidate.
+    """
+    path = Path(path)
+    if not path.exists():
+        return []
+    *lines, _half = path.read_bytes().split(b"\n")
+    return [_parse(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
+
+
+def _parse(line: bytes, where: str) -> Candidate:
+    try:
+        return Candidate.from_dict(json.loads(line))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{where} does not hold a candidate ({error}); delete the line, or the file to search anew") from None
+
+
+def _complete_bytes(path: Path) -> int:
+    """The length of the file up to and including its last line break."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        while size > 0:
+            file.seek(size - 1)
+            if file.read(1) == b"\n":
+                return size
+            size -= 1
+    return 0

@@ -1,0 +1,248 @@
+"""The search on scores whose optimum is known: found, repeatable, resumable, within the limits."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from automoe_jax.config import SearchConfig
+from automoe_jax.costs import costs
+from automoe_jax.errors import UserError
+from automoe_jax.search import history
+from automoe_jax.search.evolution import evolve, max_candidates, within_limits
+from automoe_jax.search.pareto import best
+from automoe_jax.space import SearchSpace
+
+SPACE = SearchSpace(
+    qkv_dim=16,
+    encoder_embed_dims=(16, 24, 32),
+    decoder_embed_dims=(16, 24, 32),
+    encoder_layers=(1, 2),
+    decoder_layers=(1, 2),
+    encoder_self_heads=(2, 4),
+    decoder_self_heads=(2, 4),
+    decoder_cross_heads=(2, 4),
+    cross_layers=(1, 2),
+    encoder_experts=(1, 2, 3),
+    decoder_experts=(1, 2),
+    expert_ffn_dims=(0, 16, 32, 64),
+    top_k=(1, 2),
+)
+SMALL = SearchConfig(iterations=3, population=10, parents=3, mutations=4, crossovers=4)
+TWELVE = dataclasses.replace(
+    SPACE,
+    encoder_embed_dims=(16,),
+    decoder_embed_dims=(16,),
+    encoder_layers=(1,),
+    decoder_layers=(1,),
+    encoder_self_heads=(2,),
+    decoder_self_heads=(2,),
+    decoder_cross_heads=(2,),
+    encoder_experts=(1, 2),
+    decoder_experts=(1,),
+    expert_ffn_dims=(16, 32),
+    top_k=(1,),
+)
+
+
+def hashed_score(arch):
+    """Any number that depends on the architecture alone."""
+    return (sum(arch.to_json().encode()) * 7919 % 1000) / 1000
+
+
+def rugged(target):
+    """A score that is 0 at `target` and grows with the number of differing genes."""
+    return lambda arch: float(sum(np.sum(a != b) for a, b in zip(arch, target, strict=True)))
+
+
+def run(score=hashed_score, space=SPACE, limits=SMALL, seed=0, **options):
+    return evolve(space, limits, score=score, cost=costs, seed=seed, **options)
+
+
+def test_finds_the_optimum():
+    target = SPACE.sample(np.random.default_rng(7))
+    found = run(rugged(target), limits=SearchConfig(iterations=30, population=60, parents=10, mutations=20, crossovers=20))
+    assert best(found).arch == target
+    assert found[-1].iteration == 30
+
+
+def test_beats_its_own_random_population():
+    found = run(rugged(SPACE.largest()), limits=SearchConfig(iterations=8, population=30, parents=8, mutations=12, crossovers=12))
+    assert best(found).loss < best(one for one in found if one.iteration == 0).loss
+
+
+def test_generations_are_complete_and_the_last_is_scored():
+    found = run()
+    assert len(found) == max_candidates(SMALL) == 10 + 3 * 8
+    counts = {(i, origin): 0 for i in range(4) for origin in ("random", "mutation", "crossover")}
+    for one in found:
+        counts[one.iteration, one.origin] += 1
+    assert counts == {
+        (i, origin): (10 if i == 0 else 0) if origin == "random" else (4 if i else 0)
+        for i in range(4)
+        for origin in ("random", "mutation", "crossover")
+    }
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=10, deadline=None)
+def test_same_seed_same_search_and_no_duplicates(seed):
+    calls = []
+
+    def score(arch):
+        calls.append(arch)
+        return hashed_score(arch)
+
+    found = run(score, seed=seed)
+    assert found == run(seed=seed)
+    assert len(set(calls)) == len(calls) == len(found)
+    assert [one.arch for one in found] == calls
+    for one in found:
+        assert SPACE.contains(one.arch)
+        assert (one.flops, one.params, one.active_params) == (costs(one.arch).flops, costs(one.arch).params, costs(one.arch).active_params)
+
+
+def test_other_seeds_draw_others():
+    assert run(seed=0) != run(seed=1)
+
+
+class Killed(Exception):
+    pass
+
+
+def test_killed_at_every_score_and_started_again_gives_the_same(tmp_path):
+    limits = dataclasses.replace(SMALL, max_flops=costs(SPACE.sample(np.random.default_rng(1))).flops)
+    whole = run(limits=limits)
+    for k in range(len(whole)):
+        path = tmp_path / f"{k}.jsonl"
+        left = k
+
+        def dying_score(arch):
+            nonlocal left
+            if left == 0:
+                raise Killed
+            left -= 1
+            return hashed_score(arch)
+
+        with pytest.raises(Killed):
+            run(dying_score, limits=limits, record=lambda one, path=path: history.append(path, one))
+        known = {one.arch: one.loss for one in history.load(path)}
+        assert len(known) == k
+        again = run(limits=limits, known=known, record=lambda one, path=path: history.append(path, one))
+        assert again == whole
+        assert history.load(path) == whole
+
+
+def test_each_candidate_is_recorded_before_the_next_is_scored():
+    events = []
+    run(lambda arch: events.append("score") or 1.0, record=lambda one: events.append("record"))
+    assert events == ["score", "record"] * max_candidates(SMALL)
+
+
+@pytest.mark.parametrize("name", ["max_flops", "max_params", "max_active_params"])
+@pytest.mark.parametrize("slack", [1.0, 1.05, 2.0])
+def test_limits_hold_however_tight(name, slack):
+    field = name.removeprefix("max_")
+    limit = slack * getattr(costs(SPACE.smallest()), field)
+    asked = []
+    found = run(lambda arch: asked.append(arch) or hashed_score(arch), limits=dataclasses.replace(SMALL, **{name: limit}))
+    assert found
+    assert all(getattr(costs(arch), field) <= limit for arch in asked)
+    assert all(within_limits(costs(one.arch), dataclasses.replace(SMALL, **{name: limit})) for one in found)
+
+
+def test_several_limits_hold_together():
+    middle = costs(SPACE.sample(np.random.default_rng(3)))
+    limits = dataclasses.replace(SMALL, max_flops=middle.flops, max_params=middle.params, max_active_params=middle.active_params)
+    for one in run(limits=limits):
+        assert one.flops <= middle.flops
+        assert one.params <= middle.params
+        assert one.active_params <= middle.active_params
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"), [("max_flops", "FLOPs"), ("max_params", "parameters"), ("max_active_params", "active parameters")]
+)
+def test_unreachable_limit_says_what_the_smallest_costs(name, unit):
+    least = getattr(costs(SPACE.smallest()), name.removeprefix("max_"))
+    with pytest.raises(
+        UserError, match=rf"search.{name}=1e2 is below the smallest architecture of this space \([\d.]+e\d {unit}\); raise it"
+    ) as raised:
+        run(lambda arch: pytest.fail("scored"), limits=dataclasses.replace(SMALL, **{name: 100.0}))
+    advised = float(str(raised.value).partition("(")[2].partition(" ")[0])
+    assert least <= advised <= 1.001 * least
+    run(limits=dataclasses.replace(SMALL, iterations=1, **{name: advised}))
+
+
+def test_message_of_the_published_space():
+    with pytest.raises(
+        UserError, match=r"^search.max_flops=1e8 is below the smallest architecture of this space \(9.593e8 FLOPs\); raise it"
+    ):
+        run(space=SearchSpace(), limits=SearchConfig(max_flops=1e8))
+
+
+def test_space_smaller_than_the_population_is_searched_whole():
+    found = run(space=TWELVE, limits=SearchConfig(iterations=2, population=50))
+    assert TWELVE.size() == len(found) == len({one.arch for one in found}) == 12
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mutations": 0},
+        {"crossovers": 0},
+        {"mutations": 0, "crossovers": 0},
+        {"parents": 1, "mutations": 0},
+        {"population": 1, "parents": 1, "mutations": 1, "crossovers": 0, "iterations": 1},
+        {"mutation_prob": 1.0},
+    ],
+)
+def test_corner_settings_end(changes):
+    limits = dataclasses.replace(SMALL, **changes)
+    found = run(limits=limits)
+    assert limits.population <= len(found) <= max_candidates(limits)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_score_that_is_not_finite_is_the_worst_and_recorded(value):
+    records = []
+    widths = SPACE.encoder_embed_dims
+    found = run(lambda arch: value if arch.encoder_embed_dim == widths[0] else hashed_score(arch), record=records.append)
+    bad = [one for one in found if one.arch.encoder_embed_dim == widths[0]]
+    assert bad
+    assert all(one.loss == math.inf for one in bad)
+    assert records == found
+    assert best(found).loss < math.inf
+    with pytest.raises(UserError, match="no candidate of the search has a finite loss"):
+        best(run(lambda arch: value))
+
+
+def test_ties_are_broken_by_cost():
+    assert best(run(lambda arch: 1.0)).flops == min(one.flops for one in run(lambda arch: 1.0))
+
+
+def test_progress_counts_known_ones_too():
+    whole = run()
+    seen = []
+    known = {one.arch: one.loss for one in whole[:7]}
+    run(known=known, progress=lambda *step: seen.append(step))
+    assert [done for _, done, _ in seen] == list(range(1, len(whole) + 1))
+    assert [lowest for _, _, lowest in seen] == [min(one.loss for one in whole[: i + 1]) for i in range(len(whole))]
+    assert [iteration for iteration, _, _ in seen] == [one.iteration for one in whole]
+
+
+def test_known_scores_are_not_asked_for_nor_recorded_again():
+    whole = run()
+    records = []
+    again = run(lambda arch: pytest.fail("scored again"), known={one.arch: one.loss for one in whole}, record=records.append)
+    assert again == whole
+    assert records == []
+
+
+def test_losses_survive_json_exactly():
+    for one in run(lambda arch: hashed_score(arch) / 3):
+        assert type(one).from_dict(json.loads(json.dumps(one.to_dict()))) == one
