@@ -6,6 +6,7 @@ only. No line of the validation or test text, on either side, has a near-duplica
 
 import dataclasses
 import hashlib
+import importlib
 import pathlib
 import re
 import unicodedata
@@ -17,6 +18,12 @@ import numpy as np
 from automoe_jax.config import DataConfig
 from automoe_jax.errors import UserError
 
+_MODULES = {
+    "toy": "automoe_jax.data.toy",
+    "debian": "automoe_jax.data.debian",
+    "text": "automoe_jax.data.text",
+    "tfds": "automoe_jax.data.tfds_source",
+}
 SPLITS = ("train", "validation", "test")
 # At most this share of the pairs may be held out; the rest is there to train on.
 _LARGEST_HELD_OUT_SHARE = 0.5
@@ -68,18 +75,10 @@ def load_corpus(config: DataConfig, cache_dir: pathlib.Path) -> Corpus:
 
     The same configuration and the same text give the same corpus. Raises `UserError` when the text cannot be had.
     """
-    # Each source is imported when it is asked for: the others' libraries need not be installed.
-    if config.source == "toy":
-        from automoe_jax.data import toy as source
-    elif config.source == "debian":
-        from automoe_jax.data import debian as source
-    elif config.source == "text":
-        from automoe_jax.data import text as source
-    elif config.source == "tfds":
-        from automoe_jax.data import tfds_source as source
-    else:
-        raise UserError(f"config.data.source={config.source!r} must be toy, debian, text or tfds")
-    return source.load(config, pathlib.Path(cache_dir))
+    if config.source not in _MODULES:
+        raise UserError(f"config.data.source={config.source!r} must be one of {', '.join(_MODULES)}")
+    # Imported when asked for: the libraries of the other sources need not be installed.
+    return importlib.import_module(_MODULES[config.source]).load(config, pathlib.Path(cache_dir))
 
 
 def clean_line(line: str) -> str:

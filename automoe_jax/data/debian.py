@@ -223,10 +223,10 @@ def _aligned_paragraph(ours: Sequence[str], theirs: Sequence[str]) -> list[tuple
     """Items one to one where their numbers agree, and their sentences where those numbers agree too."""
     if len(ours) != len(theirs):
         return [(" ".join(ours), " ".join(theirs))]
-    rows = []
+    rows: list[tuple[str, str]] = []
     for pair in zip(ours, theirs, strict=True):
         sentences = [_SENTENCE_END.split(item) for item in pair]
-        rows += list(zip(*sentences, strict=True)) if len(sentences[0]) == len(sentences[1]) else [pair]
+        rows += zip(*sentences, strict=True) if len(sentences[0]) == len(sentences[1]) else [pair]
     return rows
 
 

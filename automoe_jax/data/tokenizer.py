@@ -7,6 +7,7 @@ import dataclasses
 import io
 import itertools
 import os
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
@@ -88,6 +89,8 @@ class Tokenizer:
 
 def _explained(error: RuntimeError, vocab_size: int) -> str:
     """SentencePiece's complaint in the words of our settings."""
-    least = f"4 special pieces, {_BYTES} bytes and the characters of the text"
-    detail = str(error).replace("\n", " ").strip()
-    return f"config.data.vocab_size={vocab_size} does not suit this text: it must hold {least} ({detail}); choose another size"
+    if sizes := re.search(r"smaller than required_chars\. \d+ vs (\d+)", str(error)):
+        rule = f"must be at least {sizes[1]} for this text: 4 special pieces, {_BYTES} bytes and the text's own characters"
+        return f"config.data.vocab_size={vocab_size} {rule}"
+    detail = " ".join(str(error).split())
+    return f"no tokenizer of config.data.vocab_size={vocab_size} can be learnt from this text ({detail}); give more text or another size"

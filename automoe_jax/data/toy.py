@@ -256,7 +256,9 @@ def load(config: DataConfig, cache_dir: pathlib.Path) -> corpus.Corpus:
     if sorted(languages) != ["de", "en"]:
         raise UserError(f"config.data.source='toy' is English and German, not {languages[0]!r} and {languages[1]!r}; use 'en' and 'de'")
     wanted = {"train": config.pairs or DEFAULT_PAIRS, "validation": config.validation_pairs, "test": config.test_pairs}
-    splits, seen, sentences = {}, set(), {}
+    splits: dict[str, corpus.Pairs] = {}
+    sentences: dict[str, list[Sentence]] = {}
+    seen: set[str] = set()
     for name, size in wanted.items():
         sentences[name] = generate(name, size, config.seed, random.Random(f"{config.seed} {name}"), seen)
         pairs = corpus.Pairs(tuple(map(english, sentences[name])), tuple(map(german, sentences[name])))

@@ -1,0 +1,81 @@
+"""The joint BPE."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from automoe_jax.data.corpus import clean_line
+from automoe_jax.data.tokenizer import BOS, EOS, PAD, SPECIAL_IDS, UNK, Tokenizer, train_tokenizer
+from automoe_jax.errors import UserError
+
+LINES = [
+    "Die Mädchen grüßen den Bäcker an der Tür.",
+    "The girls greet the baker at the door.",
+    "Über den Flüssen fliegen 17 Vögel.",
+    "17 birds fly over the rivers.",
+    "Der Küchentisch gehört meiner Schwester, aber die Stühle gehören uns.",
+    "The kitchen table belongs to my sister, but the chairs belong to us.",
+] * 5
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tokenizer") / "deep" / "tokenizer.model"
+    assert train_tokenizer(LINES, 340, path) == 340
+    assert [child.name for child in path.parent.iterdir()] == ["tokenizer.model"]
+    return Tokenizer(path)
+
+
+def test_special_ids(tokenizer):
+    assert (BOS, PAD, EOS, UNK) == (0, 1, 2, 3)
+    model = tokenizer._model
+    assert (model.bos_id(), model.pad_id(), model.eos_id(), model.unk_id()) == SPECIAL_IDS
+    assert tokenizer.vocab_size == 340
+
+
+@pytest.mark.parametrize("line", [*LINES[:6], "Zwölf Äpfel größer als ß", "日本 – emoji 🎉 and <s> </s> <pad> ▁", "", "x"])
+def test_round_trip(tokenizer, line):
+    (ids,) = tokenizer.encode([line])
+    assert ids.dtype == np.int32
+    assert not set(SPECIAL_IDS) & set(ids.tolist())
+    assert tokenizer.decode(ids) == line.replace("▁", "").rstrip()
+
+
+@given(line=st.text().map(clean_line).filter(lambda line: "▁" not in line and "\0" not in line))
+def test_any_clean_line_survives(tokenizer, line):
+    assert tokenizer.decode(tokenizer.encode([line])[0]) == line
+
+
+def test_decomposed_umlauts_are_the_same_tokens(tokenizer):
+    composed, decomposed = tokenizer.encode(["Tür", "Tu\u0308r"])
+    np.testing.assert_array_equal(composed, decomposed)
+
+
+def test_decode_stops_at_eos_and_drops_special_ids(tokenizer):
+    ids = tokenizer.encode(["the door", "my sister"])
+    assert tokenizer.decode([BOS, *ids[0], PAD, UNK, EOS, *ids[1], EOS, PAD]) == "the door"
+    assert tokenizer.decode(np.array([EOS, 7], np.int32)) == ""
+
+
+def test_the_same_lines_give_the_same_file(tokenizer, tmp_path):
+    train_tokenizer(iter(LINES), 340, tmp_path / "again.model")
+    first, again = Tokenizer(tokenizer.path), Tokenizer(tmp_path / "again.model")
+    assert first.encode(LINES[:6])[2].tolist() == again.encode(LINES[:6])[2].tolist()
+    assert (tmp_path / "again.model").read_bytes() == tokenizer.path.read_bytes()
+
+
+def test_a_vocabulary_the_text_cannot_fill_becomes_smaller(tmp_path):
+    size = train_tokenizer(LINES, 5000, tmp_path / "model")
+    assert 340 < size < 5000
+    assert Tokenizer(tmp_path / "model").vocab_size == size
+
+
+def test_a_vocabulary_too_small_for_the_characters_is_an_error(tmp_path):
+    with pytest.raises(UserError, match=r"config.data.vocab_size=100 .* must be at least \d+") as caught:
+        train_tokenizer(LINES, 100, tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+    least = int(str(caught.value).split("at least ")[1].split()[0])
+    train_tokenizer(LINES, least, tmp_path / "model")
+    with pytest.raises(UserError):
+        train_tokenizer(LINES, least - 1, tmp_path / "model")
