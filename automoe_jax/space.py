@@ -1,15 +1,17 @@
 """The search space: the choices of every gene (SPEC 1.1), and how architectures are drawn, mutated and crossed.
 
-An architecture is written as a genotype: one array per gene, long enough for the deepest sub-Transformer with the
-most experts. Depth and expert counts are genes too, and decide which of the others are expressed. Drawing,
+An architecture is written as a genotype: one vector with a place for every gene of the deepest sub-Transformer with
+the most experts. Depth and expert counts are genes too, and decide which of the others are expressed. Drawing,
 mutating and crossing work on genotypes; expressing one gives the canonical `Arch`. This module imports no JAX.
 
-Axes: L layers (the most of the side) · E experts (the most of the side).
+Axes: G genes · L layers (the most of the side) · E experts (the most of the side).
 """
 
 import dataclasses
+import functools
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +19,13 @@ from automoe_jax import arch as arch_lib
 from automoe_jax.arch import ABSENT, MAX_EXPERTS, MAX_LAYERS, Arch
 from automoe_jax.errors import UserError
 
-Genotype = dict[str, np.ndarray]
+
+class _Layout(NamedTuple):
+    """Where each kind of gene stands in a genotype, and what may stand there."""
+
+    places: dict[str, tuple[int, int, tuple[int, ...]]]  # first, past the last, shape
+    choices: np.ndarray  # [G, most choices of any gene], rows filled up with their largest
+    counts: np.ndarray  # [G] choices of each gene
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,11 +108,11 @@ class SearchSpace:
 
     def largest(self) -> Arch:
         """Every gene at its largest: the sub-Transformer that uses all of the SuperNet."""
-        return self._express({name: np.full(shape, choices[-1]) for name, (choices, shape) in self._gene_table().items()})
+        return self._express(self._layout.choices[:, -1])
 
     def smallest(self) -> Arch:
         """Every gene at its smallest, hence the fewest FLOPs, parameters and active parameters of the space."""
-        return self._express(self._smallest_genes())
+        return self._express(self._layout.choices[:, 0])
 
     def largest_dense(self) -> Arch:
         """The plain Transformer to compare with: largest widths, depths, FFN and heads, one expert per layer.
@@ -144,9 +152,9 @@ class SearchSpace:
         Raises `UserError` when `arch` is not of this space.
         """
         self._require(arch)
-        drawn = self._draw(rng)
-        genes = self._genes(arch, drawn)
-        return self._express({name: np.where(rng.random(value.shape) < prob, drawn[name], value) for name, value in genes.items()})
+        genes, drawn = self._genes(arch), self._draw(rng)
+        redraw = rng.random(genes.size) < prob
+        return self._express(np.where(redraw | (genes == ABSENT), drawn, genes))
 
     def crossover(self, a: Arch, b: Arch, rng: np.random.Generator) -> Arch:
         """Each gene from `a` or `b` with equal chance; what only one of them has comes from that one.
@@ -155,11 +163,10 @@ class SearchSpace:
         """
         self._require(a)
         self._require(b)
-        # What neither parent has is never expressed, so any filling does.
-        neither = self._smallest_genes()
-        genes_a = self._genes(a, self._genes(b, neither))
-        genes_b = self._genes(b, genes_a)
-        return self._express({name: np.where(rng.random(value.shape) < 0.5, value, genes_b[name]) for name, value in genes_a.items()})
+        genes_a, genes_b = self._genes(a), self._genes(b)
+        from_a = rng.random(genes_a.size) < 0.5
+        # What neither parent has stays absent: no child expresses it.
+        return self._express(np.where((from_a & (genes_a != ABSENT)) | (genes_b == ABSENT), genes_a, genes_b))
 
     def _check_heads(self) -> None:
         for name in ("encoder_self_heads", "decoder_self_heads", "decoder_cross_heads"):
@@ -189,6 +196,17 @@ class SearchSpace:
         if not self.contains(arch):
             raise UserError(f"the architecture {arch.to_json()} is not of this search space; choose one that space.contains() accepts")
 
+    @functools.cached_property
+    def _layout(self) -> _Layout:
+        places: dict[str, tuple[int, int, tuple[int, ...]]] = {}
+        rows: list[tuple[int, ...]] = []
+        for name, (choices, shape) in self._gene_table().items():
+            places[name] = (len(rows), len(rows) + math.prod(shape), shape)
+            rows += [choices] * math.prod(shape)
+        most = max(map(len, rows))
+        filled = [[*choices, *choices[-1:] * (most - len(choices))] for choices in rows]
+        return _Layout(places, np.array(filled), np.array([len(choices) for choices in rows]))
+
     def _gene_table(self) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
         """Every gene's choices and the shape of its array."""
         encoder, decoder = self.max_encoder_layers, self.max_decoder_layers
@@ -212,15 +230,12 @@ class SearchSpace:
             "decoder_top_k": (self.top_k, (decoder,)),
         }
 
-    def _smallest_genes(self) -> Genotype:
-        return {name: np.full(shape, choices[0]) for name, (choices, shape) in self._gene_table().items()}
+    def _draw(self, rng: np.random.Generator) -> np.ndarray:
+        """A genotype [G] with every gene uniform over its choices."""
+        return self._layout.choices[np.arange(self._layout.counts.size), rng.integers(self._layout.counts)]
 
-    def _draw(self, rng: np.random.Generator) -> Genotype:
-        table = self._gene_table().items()
-        return {name: np.asarray(choices)[rng.integers(len(choices), size=shape)] for name, (choices, shape) in table}
-
-    def _genes(self, arch: Arch, fill: Mapping[str, np.ndarray]) -> Genotype:
-        """A genotype that expresses `arch`, with the genes that `arch` lacks taken from `fill`."""
+    def _genes(self, arch: Arch) -> np.ndarray:
+        """A genotype [G] that expresses `arch`; the genes that `arch` lacks are `ABSENT`."""
         encoder, decoder = self.max_encoder_layers, self.max_decoder_layers
         found = {
             "encoder_embed_dim": arch.encoder_embed_dim,
@@ -236,27 +251,24 @@ class SearchSpace:
             **_ffn_genes("decoder", arch.decoder_ffn_dims[:decoder, : self.max_decoder_experts]),
             "decoder_top_k": _unclipped(arch.decoder_top_k[:decoder], self.top_k),
         }
-        return {name: np.where(value == ABSENT, fill[name], value) for name, value in found.items()}
+        return np.concatenate([np.ravel(found[name]) for name in self._layout.places])
 
-    def _express(self, genes: Mapping[str, np.ndarray]) -> Arch:
-        """The architecture of a genotype: genes of absent layers and experts are left out, the rest made canonical."""
+    def _express(self, genotype: np.ndarray) -> Arch:
+        """The architecture of a genotype [G]: genes of absent layers and experts are left out, the rest made canonical."""
+        places = self._layout.places.items()
+        genes = {name: genotype[first:last].reshape(shape).tolist() for name, (first, last, shape) in places}
         encoder = [
-            {"self_heads": int(genes["encoder_self_heads"][i]), **_ffn_layer("encoder", genes, i)}
-            for i in range(int(genes["encoder_layers"]))
+            {"self_heads": genes["encoder_self_heads"][i], **_ffn_layer("encoder", genes, i)} for i in range(genes["encoder_layers"])
         ]
         decoder = [
-            {
-                "self_heads": int(genes["decoder_self_heads"][i]),
-                "cross_heads": int(genes["decoder_cross_heads"][i]),
-                "cross_layers": int(genes["cross_layers"][i]),
-                **_ffn_layer("decoder", genes, i),
-            }
-            for i in range(int(genes["decoder_layers"]))
+            {name.removeprefix("decoder_"): genes[name][i] for name in ("decoder_self_heads", "decoder_cross_heads", "cross_layers")}
+            | _ffn_layer("decoder", genes, i)
+            for i in range(genes["decoder_layers"])
         ]
         return arch_lib.make(
             qkv_dim=self.qkv_dim,
-            encoder_embed_dim=int(genes["encoder_embed_dim"]),
-            decoder_embed_dim=int(genes["decoder_embed_dim"]),
+            encoder_embed_dim=genes["encoder_embed_dim"],
+            decoder_embed_dim=genes["decoder_embed_dim"],
             encoder=encoder,
             decoder=decoder,
         )
@@ -301,7 +313,7 @@ def _unclipped(values: np.ndarray, choices: Sequence[int]) -> np.ndarray:
     return np.where(values == ABSENT, ABSENT, np.asarray(choices)[np.minimum(index, len(choices) - 1)])
 
 
-def _ffn_genes(side: str, ffn_dims: np.ndarray) -> Genotype:
+def _ffn_genes(side: str, ffn_dims: np.ndarray) -> dict[str, np.ndarray]:
     """The genes of one side's experts. ffn_dims: [L, E]; a layer without experts is an absent layer."""
     experts = np.sum(ffn_dims != ABSENT, axis=1)
     return {
@@ -311,6 +323,6 @@ def _ffn_genes(side: str, ffn_dims: np.ndarray) -> Genotype:
     }
 
 
-def _ffn_layer(side: str, genes: Mapping[str, np.ndarray], i: int) -> dict[str, Any]:
-    others = genes[f"{side}_other_ffn_dims"][i, : int(genes[f"{side}_experts"][i]) - 1]
-    return {"expert_ffn_dims": [int(genes[f"{side}_first_ffn_dim"][i]), *others.tolist()], "top_k": int(genes[f"{side}_top_k"][i])}
+def _ffn_layer(side: str, genes: Mapping[str, Any], i: int) -> dict[str, Any]:
+    others = genes[f"{side}_other_ffn_dims"][i][: genes[f"{side}_experts"][i] - 1]
+    return {"expert_ffn_dims": [genes[f"{side}_first_ffn_dim"][i], *others], "top_k": genes[f"{side}_top_k"][i]}

@@ -131,7 +131,7 @@ def count_by_loops(arch, s, t, vocab):
 
 
 @given(seeds, st.integers(1, 40), st.integers(1, 40), st.integers(1, 5000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_equals_a_count_by_loops_at_any_lengths(seed, source, target, vocab):
     arch = draw(seed)
     flops, with_vocabulary, params = count_by_loops(arch, source, target, vocab)
@@ -140,7 +140,7 @@ def test_equals_a_count_by_loops_at_any_lengths(seed, source, target, vocab):
 
 
 @given(seeds)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_smallest_mean_and_largest_are_in_order(seed):
     found = costs(draw(seed))
     assert found.flops_min <= found.flops <= found.flops_max
@@ -170,7 +170,7 @@ def raised(record, data):
 
 
 @given(seeds, st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_every_cost_grows_with_every_gene(seed, data):
     arch = draw(seed)
     before, after = costs(arch), costs(Arch.from_dict(raised(arch.to_dict(), data)))

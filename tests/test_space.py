@@ -38,7 +38,7 @@ def spaces(draw):
 
 
 @given(spaces(), seeds, st.floats(0, 1))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_sample_mutate_and_crossover_stay_inside_and_canonical(space, seed, prob):
     rng = np.random.default_rng(seed)
     a, b = space.sample(rng), space.sample(rng)
@@ -48,7 +48,7 @@ def test_sample_mutate_and_crossover_stay_inside_and_canonical(space, seed, prob
 
 
 @given(spaces(), seeds)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_mutation_without_chance_and_crossover_with_itself_change_nothing(space, seed):
     rng = np.random.default_rng(seed)
     arch = space.sample(rng)
@@ -57,7 +57,7 @@ def test_mutation_without_chance_and_crossover_with_itself_change_nothing(space,
 
 
 @given(spaces(), seeds)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_same_generator_same_architectures(space, seed):
     def draw():
         rng = np.random.default_rng(seed)
@@ -68,7 +68,7 @@ def test_same_generator_same_architectures(space, seed):
 
 
 @given(spaces(), seeds)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_every_gene_of_a_child_is_one_parents(space, seed):
     rng = np.random.default_rng(seed)
     a, b = space.sample(rng), space.sample(rng)
@@ -85,7 +85,7 @@ def test_every_gene_of_a_child_is_one_parents(space, seed):
 
 
 @given(spaces(), seeds)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_smallest_is_cheapest_and_largest_dearest(space, seed):
     least, some, most = (costs(arch) for arch in (space.smallest(), space.sample(np.random.default_rng(seed)), space.largest()))
     for field in ("flops", "params", "active_params"):

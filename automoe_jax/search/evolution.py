@@ -19,7 +19,7 @@ from automoe_jax.search.candidate import Candidate
 from automoe_jax.space import SearchSpace
 
 # Draws in a row without a new architecture within the limits, before the limits are met by force or breeding ends.
-ATTEMPTS = 100
+ATTEMPTS = 50
 # Each crossing with the smallest architecture halves what still differs from it.
 SHRINKS = 64
 

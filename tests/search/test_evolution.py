@@ -65,9 +65,9 @@ def run(score=hashed_score, space=SPACE, limits=SMALL, seed=0, **options):
 
 def test_finds_the_optimum():
     target = SPACE.sample(np.random.default_rng(7))
-    found = run(rugged(target), limits=SearchConfig(iterations=30, population=60, parents=10, mutations=20, crossovers=20))
+    found = run(rugged(target), limits=SearchConfig(iterations=25, population=40, parents=8, mutations=16, crossovers=16))
     assert best(found).arch == target
-    assert found[-1].iteration == 30
+    assert found[-1].iteration == 25
 
 
 def test_beats_its_own_random_population():
@@ -89,7 +89,7 @@ def test_generations_are_complete_and_the_last_is_scored():
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 def test_same_seed_same_search_and_no_duplicates(seed):
     calls = []
 
@@ -115,7 +115,8 @@ class Killed(Exception):
 
 
 def test_killed_at_every_score_and_started_again_gives_the_same(tmp_path):
-    limits = dataclasses.replace(SMALL, max_flops=costs(SPACE.sample(np.random.default_rng(1))).flops)
+    tight = costs(SPACE.sample(np.random.default_rng(1))).flops
+    limits = SearchConfig(iterations=2, population=6, parents=3, mutations=3, crossovers=3, max_flops=tight)
     whole = run(limits=limits)
     for k in range(len(whole)):
         path = tmp_path / f"{k}.jsonl"
@@ -144,15 +145,16 @@ def test_each_candidate_is_recorded_before_the_next_is_scored():
 
 
 @pytest.mark.parametrize("name", ["max_flops", "max_params", "max_active_params"])
-@pytest.mark.parametrize("slack", [1.0, 1.05, 2.0])
+@pytest.mark.parametrize("slack", [1.0, 1.3])
 def test_limits_hold_however_tight(name, slack):
     field = name.removeprefix("max_")
     limit = slack * getattr(costs(SPACE.smallest()), field)
     asked = []
-    found = run(lambda arch: asked.append(arch) or hashed_score(arch), limits=dataclasses.replace(SMALL, **{name: limit}))
+    limits = SearchConfig(iterations=1, population=6, parents=3, mutations=3, crossovers=3, **{name: limit})
+    found = run(lambda arch: asked.append(arch) or hashed_score(arch), limits=limits)
     assert found
     assert all(getattr(costs(arch), field) <= limit for arch in asked)
-    assert all(within_limits(costs(one.arch), dataclasses.replace(SMALL, **{name: limit})) for one in found)
+    assert all(within_limits(costs(one.arch), limits) for one in found)
 
 
 def test_several_limits_hold_together():
@@ -175,7 +177,7 @@ def test_unreachable_limit_says_what_the_smallest_costs(name, unit):
         run(lambda arch: pytest.fail("scored"), limits=dataclasses.replace(SMALL, **{name: 100.0}))
     advised = float(str(raised.value).partition("(")[2].partition(" ")[0])
     assert least <= advised <= 1.001 * least
-    run(limits=dataclasses.replace(SMALL, iterations=1, **{name: advised}))
+    run(limits=SearchConfig(iterations=1, population=2, parents=1, mutations=1, crossovers=1, **{name: advised}))
 
 
 def test_message_of_the_published_space():
