@@ -8,6 +8,7 @@ Axes: B sentences · S source tokens · T target tokens.
 """
 
 import dataclasses
+import functools
 import os
 from collections.abc import Mapping, Sequence
 
@@ -21,6 +22,8 @@ from automoe_jax.data.tokenizer import EOS, PAD, Tokenizer
 
 Batch = dict[str, np.ndarray]
 _ENCODED_TOGETHER = 10_000
+# Batches of a bucket before it would end: more than any run takes.
+_ENDLESS = 2**40
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -110,9 +113,7 @@ def train_batches(
     for bucket, members in filled.items():
         rows = rows_per_batch(bucket, tokens_per_batch, multiple_of)
         mine = members[index::count] if len(members) >= count else members
-        order_seed = int(np.random.SeedSequence([seed, bucket, index]).generate_state(1)[0])
-        indices = grain.MapDataset.source(_Indices(mine)).shuffle(seed=order_seed).repeat()
-        parts.append(indices.batch(rows, batch_fn=np.array).map(_Assemble(pairs, bucket)))
+        parts.append(grain.MapDataset.range(_ENDLESS).map(_BucketBatches(pairs, mine, bucket, rows, (seed, bucket, index))))
         weights.append(len(members) / rows)
     # One thread, so that `read_ahead` hides the work without taking the cores from the training.
     options = grain.ReadOptions(num_threads=min(read_ahead, 1), prefetch_buffer_size=read_ahead)
@@ -146,27 +147,33 @@ def assemble(pairs: TokenPairs, indices: np.ndarray, bucket: int) -> Batch:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Indices:
-    """A random-access source of pair numbers for grain."""
+class _BucketBatches(grain.transforms.Map):
+    """The number of a batch to the batch, in an endless row of passes over `members`, each in an order of its own.
 
-    values: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def __getitem__(self, i: int) -> int:
-        return int(self.values[i])
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Assemble(grain.transforms.Map):
-    """Pair numbers to the batch of those pairs."""
+    Whole batches are drawn at once: shuffling sentence by sentence in grain costs 0.1 ms each, seconds for the large
+    batches of an accelerator.
+    """
 
     pairs: TokenPairs
+    members: np.ndarray
     bucket: int
+    rows: int
+    seed: tuple[int, ...]
 
-    def map(self, element: np.ndarray) -> Batch:
-        return assemble(self.pairs, element, self.bucket)
+    def map(self, element: int) -> Batch:
+        size, start = len(self.members), int(element) * self.rows
+        passes = range(start // size, (start + self.rows - 1) // size + 1)
+        drawn = [self._order(number)[max(start - number * size, 0) : start + self.rows - number * size] for number in passes]
+        return assemble(self.pairs, self.members[np.concatenate(drawn)], self.bucket)
+
+    def _order(self, number: int) -> np.ndarray:
+        return _permutation(len(self.members), (*self.seed, number))
+
+
+@functools.lru_cache(maxsize=32)
+def _permutation(size: int, seed: tuple[int, ...]) -> np.ndarray:
+    """Kept because many batches share a pass."""
+    return np.random.default_rng(seed).permutation(size)
 
 
 def _padded(tokens: np.ndarray, offsets: np.ndarray, indices: np.ndarray, bucket: int) -> np.ndarray:

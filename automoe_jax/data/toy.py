@@ -25,7 +25,7 @@ SHORTEST, LONGEST = 4, 14  # words of an English sentence
 # Shares of the (subject, verb, object) combinations kept for validation and for test, in percent.
 _VALIDATION_PERCENT, _TEST_PERCENT = 8, 8
 # Sentences drawn in vain before the grammar counts as exhausted.
-_PATIENCE = 20_000
+_PATIENCE = 2_000
 
 
 @dataclasses.dataclass(frozen=True)

@@ -70,7 +70,9 @@ def test_split_depends_on_the_seed_alone():
 
 def test_too_few_pairs_is_an_error_that_names_the_fields():
     pairs = corpus.Pairs(tuple(WORDS), tuple(WORDS))
-    with pytest.raises(UserError, match=r"the text has 40 usable pairs, too few to hold out config.data.validation_pairs=30 and .*test_pairs=10"):
+    with pytest.raises(
+        UserError, match=r"the text has 40 usable pairs, too few to hold out config.data.validation_pairs=30 and .*test_pairs=10"
+    ):
         corpus.split(pairs, range(40), DataConfig(validation_pairs=30, test_pairs=10), "the text")
 
 

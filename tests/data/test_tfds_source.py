@@ -45,7 +45,7 @@ def test_splits_are_read_as_given(tmp_path):
     assert len(list(folder.glob("*train*"))) == 3
     loaded = corpus.load_corpus(config(tmp_path), tmp_path)
     assert [len(part) for part in (loaded.train, loaded.validation, loaded.test)] == list(SIZES.values())
-    assert list(loaded.validation)[0] == ("the validation a", "die Größe validation a")
+    assert next(iter(loaded.validation)) == ("the validation a", "die Größe validation a")
     assert "tensorflow" not in sys.modules
 
 
