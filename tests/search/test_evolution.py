@@ -110,7 +110,7 @@ def test_other_seeds_draw_others():
     assert run(seed=0) != run(seed=1)
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -125,11 +125,11 @@ def test_killed_at_every_score_and_started_again_gives_the_same(tmp_path):
         def dying_score(arch):
             nonlocal left
             if left == 0:
-                raise Killed
+                raise KilledError
             left -= 1
             return hashed_score(arch)
 
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             run(dying_score, limits=limits, record=lambda one, path=path: history.append(path, one))
         known = {one.arch: one.loss for one in history.load(path)}
         assert len(known) == k
