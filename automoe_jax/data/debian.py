@@ -6,6 +6,7 @@ the numbers of paragraphs agree, so are the paragraphs, their list items and the
 """
 
 import gzip
+import itertools
 import json
 import os
 import pathlib
@@ -13,8 +14,8 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -84,7 +85,7 @@ def parse(lines: Iterable[str], language: str, only: Mapping[str, object] | None
     """The descriptions of a Translation-`language` file; with `only`, those whose md5 is in it."""
     fields: dict[str, str] = {}
     body: list[str] = []
-    for line in [*lines, ""] if isinstance(lines, Sequence) else _with_end(lines):
+    for line in itertools.chain(lines, [""]):  # an empty line ends a stanza, the last one too
         if line.startswith(" "):
             body.append(line[1:].rstrip())
         elif line.strip():
@@ -153,17 +154,27 @@ def _foreign_language(config: DataConfig) -> str:
 def _cached(path: pathlib.Path, foreign: str) -> Joined:
     """What `fetch` gives, downloaded only when `path` does not hold it yet."""
     if path.exists():
-        _say(f"using {path}")
-        with gzip.open(path, "rt", encoding="utf-8") as file:
-            saved = json.load(file)
-        return Joined(tuple(saved["packages"]), corpus.Pairs(tuple(saved["english"]), tuple(saved["foreign"])), saved["counts"])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".apt-", dir=path.parent) as folder:
-        joined = fetch(foreign, pathlib.Path(folder))
+        try:
+            return _read(path)
+        except (OSError, EOFError, ValueError, KeyError, zlib.error) as error:
+            _say(f"{path} is damaged ({error}), so it is fetched again")
+    folder = path.parent / f".apt-{foreign}"
+    shutil.rmtree(folder, ignore_errors=True)  # what a killed run left
+    try:
+        joined = fetch(foreign, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     saved = {"packages": joined.packages, "english": joined.pairs.source, "foreign": joined.pairs.target, "counts": joined.counts}
     with atomic_writer(path) as file:
         file.write(gzip.compress(json.dumps(saved, ensure_ascii=False).encode(), mtime=0))
     return joined
+
+
+def _read(path: pathlib.Path) -> Joined:
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        saved = json.load(file)
+    _say(f"using {path}")
+    return Joined(tuple(saved["packages"]), corpus.Pairs(tuple(saved["english"]), tuple(saved["foreign"])), saved["counts"])
 
 
 def _apt_command(foreign: str, folder: pathlib.Path) -> list[str]:
@@ -199,11 +210,6 @@ def _lines(path: str) -> Iterator[str]:
     if content.returncode:
         raise UserError(f"apt could not unpack {path} ({content.stderr.decode(errors='replace').strip()}); {_WAY_OUT}")
     yield from content.stdout.decode(errors="replace").split("\n")
-
-
-def _with_end(lines: Iterable[str]) -> Iterator[str]:
-    yield from lines
-    yield ""
 
 
 def _paragraphs(body: Sequence[str]) -> tuple[tuple[str, ...], ...]:

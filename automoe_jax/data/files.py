@@ -13,7 +13,7 @@ def atomic_writer(path: os.PathLike[str] | str) -> Iterator[IO[bytes]]:
     """A binary file that appears under `path` only when the block ends without an exception; makes its folder."""
     final = epath.Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    draft = final.parent / f".{final.name}.{os.getpid()}.part"
+    draft = final.parent / f".{final.name}.part"
     try:
         with draft.open("wb") as file:
             yield file

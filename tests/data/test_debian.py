@@ -156,6 +156,15 @@ def test_without_apt_the_way_out_is_named(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_damaged_cache_is_fetched_again(cache, monkeypatch, capsys):
+    path = cache / "debian-en-de.json.gz"
+    path.write_bytes(path.read_bytes()[:-20])
+    monkeypatch.setenv("PATH", str(cache))
+    with pytest.raises(UserError, match="needs apt"):
+        debian.load(DataConfig(source="debian"), cache)
+    assert "is damaged" in capsys.readouterr().err
+
+
 needs_apt = pytest.mark.skipif(not shutil.which("apt-get"), reason="this machine has no apt")
 
 
