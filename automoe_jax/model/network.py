@@ -148,16 +148,18 @@ class Network:
 def init(space: SearchSpace, vocab_size: int, key: jax.Array, *, arch: Arch | None = None, pad_id: int = PAD_ID) -> Network:
     """Random float32 parameters of the SuperNet of `space`, or of the sub-Transformer `arch` at its own shapes."""
     spec = Spec(space, vocab_size, pad_id, arch)
-    if arch is not None:
-        dataclasses.replace(spec, arch=None).check(arch)
     return Network(nn.meta.unbox(jax.jit(lambda key: _boxed(spec, key))(key)), spec)
+
+
+def abstract(spec: Spec) -> Network:
+    """The network's shapes and dtypes, without its numbers."""
+    return Network(nn.meta.unbox(_abstract_boxed(spec)), spec)
 
 
 @functools.lru_cache(maxsize=64)
 def logical_axes(spec: Spec) -> dict[str, Any]:
     """The tree of the parameters with each array's logical axis names in its place, as a tuple of strings."""
-    boxed = jax.eval_shape(lambda key: _boxed(spec, key), jax.random.key(0))
-    return jax.tree.map(lambda box: tuple(box.names), boxed, is_leaf=lambda x: isinstance(x, nn.meta.AxisMetadata))
+    return jax.tree.map(lambda box: tuple(box.names), _abstract_boxed(spec), is_leaf=lambda x: isinstance(x, nn.meta.AxisMetadata))
 
 
 def narrow(params: Mapping[str, Any], axes: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, Any]:
@@ -168,6 +170,10 @@ def narrow(params: Mapping[str, Any], axes: Mapping[str, Any], sizes: Mapping[st
         return array[index] if any(name in sizes for name in names) else array
 
     return jax.tree.map(cut, params, axes)
+
+
+def _abstract_boxed(spec: Spec) -> dict[str, Any]:
+    return jax.eval_shape(lambda key: _boxed(spec, key), jax.random.key(0))
 
 
 def _boxed(spec: Spec, key: jax.Array) -> dict[str, Any]:

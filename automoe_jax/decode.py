@@ -1,0 +1,169 @@
+"""Beam search with a cache of keys and values; greedy search is a beam of one.
+
+Hypotheses are scored by Σ log p / length^α, EOS counted in both (the paper's decoding, SPEC 1.4). A sentence is done
+when it has k finished hypotheses, and everything stops when all sentences are done.
+
+Axes: B sentences · k beams · T positions · V vocabulary.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from automoe_jax.data.tokenizer import BOS, EOS, PAD, Tokenizer
+from automoe_jax.model.layers import KeysValues
+from automoe_jax.model.network import Network
+from automoe_jax.model.transformer import decode_step, encode, start_decoding
+
+IMPOSSIBLE = -1e9
+NEVER = (BOS, PAD)  # are not generated
+
+
+class Beams(NamedTuple):
+    """The state of the search."""
+
+    position: jax.Array  # [] tokens written so far
+    tokens: jax.Array  # [B, k, T] live hypotheses
+    scores: jax.Array  # [B, k] Σ log p of them
+    finished: jax.Array  # [B, k, T] the best finished ones, EOS included, then pads
+    finished_scores: jax.Array  # [B, k] normalised; IMPOSSIBLE where there is none yet
+    finished_count: jax.Array  # [B] how many hypotheses have finished
+    caches: list[KeysValues]  # per layer [B·k, T, Q]
+
+
+@functools.partial(jax.jit, static_argnames=("beam_size", "max_length", "length_penalty"))
+def beam_search(
+    network: Network, source: jax.Array, *, beam_size: int, max_length: int, length_penalty: float = 0.6
+) -> tuple[jax.Array, jax.Array]:
+    """The best hypotheses of a sub-Transformer. source [B,S] → tokens [B,k,T] and normalised scores [B,k], best first.
+
+    Tokens end in EOS, then pads; T = max_length, at which a hypothesis is ended. A slot that no hypothesis reached
+    (the vocabulary is tiny) has the score IMPOSSIBLE.
+    """
+    spec = network.spec
+    memory, _ = encode(network, spec.widths, spec.arch, source)
+    looked_up, caches = start_decoding(network, memory, beam_size, max_length)
+    batch = source.shape[0]
+    empty = jnp.full((batch, beam_size, max_length), spec.pad_id, jnp.int32)
+    only_first = jnp.where(jnp.arange(beam_size) == 0, 0.0, IMPOSSIBLE)
+    nothing = jnp.full((batch, beam_size), IMPOSSIBLE)
+    start = Beams(
+        jnp.zeros((), jnp.int32), empty, jnp.tile(only_first, (batch, 1)), empty, nothing, jnp.zeros((batch,), jnp.int32), caches
+    )
+    # A row of pads only is filling: done before it starts.
+    filling = ~memory.source_real.any(axis=1)
+    start = start._replace(finished_count=jnp.where(filling, beam_size, 0))
+
+    def going(beams: Beams) -> jax.Array:
+        return (beams.position < max_length) & jnp.any(beams.finished_count < beam_size)
+
+    def advance(beams: Beams) -> Beams:
+        last = jax.lax.dynamic_index_in_dim(beams.tokens, jnp.maximum(beams.position - 1, 0), axis=2, keepdims=False)
+        last = jnp.where(beams.position == 0, EOS, last)
+        logits, caches = decode_step(network, looked_up, beams.caches, last, beams.position)
+        return _extend(beams._replace(caches=caches), jax.nn.log_softmax(logits, axis=-1), length_penalty)
+
+    beams = jax.lax.while_loop(going, advance, start)
+    order = jnp.argsort(-beams.finished_scores, axis=1, stable=True)
+    return jnp.take_along_axis(beams.finished, order[..., None], axis=1), jnp.take_along_axis(beams.finished_scores, order, axis=1)
+
+
+def _extend(beams: Beams, log_p: jax.Array, length_penalty: float) -> Beams:
+    """One more token. log_p [B,k,V]."""
+    batch, size, length = beams.tokens.shape
+    log_p = log_p.at[..., jnp.array(NEVER)].set(IMPOSSIBLE)
+    last_position = beams.position == length - 1
+    # Twice as many candidates as beams, so that k go on even if k of them end.
+    scores, origin, token = _best_extensions(beams.scores, log_p, last_position, 2 * size)
+    ends = token == EOS
+    hypotheses = jnp.take_along_axis(beams.tokens, origin[..., None], axis=1)
+    hypotheses = jax.lax.dynamic_update_index_in_dim(hypotheses, token, beams.position, axis=2)
+    # As in the paper's decoder, an ending counts only among the k best candidates.
+    complete = ends & (jnp.arange(scores.shape[1]) < size) & (scores > IMPOSSIBLE / 2) & (beams.finished_count < size)[:, None]
+    normalised = jnp.where(complete, scores / (beams.position + 1.0) ** length_penalty, IMPOSSIBLE)
+    finished_scores, best = jax.lax.top_k(jnp.concatenate([beams.finished_scores, normalised], axis=1), size)
+    finished = jnp.take_along_axis(jnp.concatenate([beams.finished, hypotheses], axis=1), best[..., None], axis=1)
+    live_scores, live = jax.lax.top_k(jnp.where(ends, 2 * IMPOSSIBLE, scores), size)
+    rows = (jnp.arange(batch)[:, None] * size + jnp.take_along_axis(origin, live, axis=1)).reshape(-1)
+    return Beams(
+        position=beams.position + 1,
+        tokens=jnp.take_along_axis(hypotheses, live[..., None], axis=1),
+        scores=live_scores,
+        finished=finished,
+        finished_scores=finished_scores,
+        finished_count=beams.finished_count + complete.sum(axis=1, dtype=jnp.int32),
+        caches=[KeysValues(cache.key[rows], cache.value[rows]) for cache in beams.caches] if size > 1 else beams.caches,
+    )
+
+
+def _best_extensions(scores: jax.Array, log_p: jax.Array, must_end: jax.Array, count: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The `count` best one-token extensions of all beams: (scores, beam, token) [B, count], best first.
+
+    The best of each beam first, then the best of those: many times faster than over [B, k·V] at once.
+    """
+    ending = jnp.full_like(log_p, IMPOSSIBLE).at[..., EOS].set(log_p[..., EOS])
+    log_p = jnp.where(must_end, ending, log_p)
+    each = min(count, log_p.shape[-1])
+    best, token = jax.lax.top_k(log_p, each)
+    total = (scores[..., None] + best).reshape(len(scores), -1)
+    if total.shape[1] < count:
+        total = jnp.pad(total, ((0, 0), (0, count - total.shape[1])), constant_values=2 * IMPOSSIBLE)
+    top, index = jax.lax.top_k(total, count)
+    index = jnp.minimum(index, scores.shape[1] * each - 1)
+    return top, index // each, jnp.take_along_axis(token.reshape(len(scores), -1), index, axis=1)
+
+
+def translate_lines(network: Network, tokenizer: Tokenizer, lines: Sequence[str], *, buckets: tuple[int, ...], **options: Any) -> list[str]:
+    """The translation of each line of text, in order; a line without text gives an empty one.
+
+    A line beyond the last bucket is translated in pieces, which lose each other's context. `options` are those of
+    `translate_ids`.
+    """
+    pieces: list[np.ndarray] = []
+    owner: list[int] = []
+    for i, ids in enumerate(tokenizer.encode(lines)):
+        for start in range(0, len(ids), buckets[-1] - 1):
+            pieces.append(ids[start : start + buckets[-1] - 1])
+            owner.append(i)
+    translated: list[list[str]] = [[] for _ in lines]
+    for i, ids in zip(owner, translate_ids(network, pieces, buckets=buckets, **options), strict=True):
+        translated[i].append(tokenizer.decode(ids))
+    return [" ".join(parts) for parts in translated]
+
+
+def translate_ids(
+    network: Network,
+    sources: list[np.ndarray],
+    *,
+    buckets: tuple[int, ...],
+    beam_size: int,
+    length_penalty: float,
+    batch_sizes: tuple[int, ...],
+    progress: Callable[[int], Any] = lambda done: None,
+) -> list[np.ndarray]:
+    """The best translation of each source, token ids without EOS in and out, in the order given.
+
+    Sentences are sorted by length and translated in batches of few shapes: the buckets by the smallest of the rising
+    `batch_sizes` that holds what is there. Each source must fit into the last bucket with its EOS, and a translation
+    may be one and a half times as long as its bucket, plus 10. `progress` hears of every batch's sentences.
+    """
+    translations: list[np.ndarray] = [np.zeros(0, np.int32)] * len(sources)
+    by_bucket: dict[int, list[int]] = {bucket: [] for bucket in buckets}
+    for index in np.argsort([len(source) for source in sources], kind="stable"):
+        by_bucket[next(bucket for bucket in buckets if len(sources[index]) < bucket)].append(int(index))
+    for bucket, members in by_bucket.items():
+        for first in range(0, len(members), batch_sizes[-1]):
+            chunk = members[first : first + batch_sizes[-1]]
+            batch = np.full((next(size for size in batch_sizes if size >= len(chunk)), bucket), network.spec.pad_id, np.int32)
+            for row, index in zip(batch, chunk, strict=False):
+                row[: len(sources[index]) + 1] = [*sources[index], EOS]
+            limit = bucket * 3 // 2 + 10
+            tokens, _ = beam_search(network, jnp.asarray(batch), beam_size=beam_size, max_length=limit, length_penalty=length_penalty)
+            for found, index in zip(np.asarray(tokens[:, 0]), chunk, strict=False):
+                translations[index] = found[: int(np.argmax(found == EOS))]
+            progress(len(chunk))
+    return translations

@@ -1,0 +1,59 @@
+"""From a configuration to a translator: `python -m automoe_jax.main --config=configs/demo.py --workdir=runs/demo`."""
+
+import pathlib
+import sys
+
+import jax
+from absl import flags
+from ml_collections import config_flags
+
+from automoe_jax.config import Config, from_config_dict
+from automoe_jax.errors import UserError, run_for_people
+from automoe_jax.stages import run_stages
+from automoe_jax.train.loop import Preempted
+from automoe_jax.workdir import open_workdir
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment: a file with get_config(), such as configs/demo.py.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is kept; runs/NAME of the configuration file by default.")
+
+SIGTERM_EXIT = 143  # 128 + 15, as a shell reports it: a supervisor starts the run again
+
+
+def parse(argv: list[str]) -> tuple[Config, str]:
+    """The configuration and workdir of a command line; raises `UserError` for what is wrong with it."""
+    try:
+        flags.FLAGS(argv)
+    except flags.Error as error:
+        raise UserError(str(error)) from None
+    except OSError:
+        raise UserError(f"the configuration file of {_config_argument(argv)} cannot be read; name a file such as configs/demo.py") from None
+    except (AttributeError, KeyError) as error:  # an override of a setting that is not there
+        raise UserError(" ".join(str(error).replace("\\n", " ").replace("KeyError(", "").strip("()\"'").split()) + " (in a --config override)") from None
+    except TypeError as error:
+        raise UserError(f"a --config override has the wrong type: {error}") from None
+    if _CONFIG.value is None:
+        raise UserError("--config is missing; name a configuration file, such as --config=configs/demo.py")
+    name = pathlib.Path(_config_argument(argv).partition("=")[2]).stem
+    return from_config_dict(_CONFIG.value), _WORKDIR.value or f"runs/{name}"
+
+
+def run(argv: list[str]) -> int:
+    """Runs the stages; returns the exit code."""
+    config, root = parse(argv)
+    workdir = open_workdir(root, config)
+    jax.config.update("jax_compilation_cache_dir", str(workdir.compilation_cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    try:
+        run_stages(config, workdir)
+    except Preempted as stopped:
+        print(stopped, file=sys.stderr)
+        return SIGTERM_EXIT
+    return 0
+
+
+def _config_argument(argv: list[str]) -> str:
+    return next((argument for argument in argv if argument.lstrip("-").startswith("config=")), "--config=")
+
+
+if __name__ == "__main__":
+    sys.exit(run_for_people(lambda: run(sys.argv)))

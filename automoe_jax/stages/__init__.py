@@ -1,0 +1,39 @@
+"""The stages of an experiment, each of which reads and leaves files in the workdir."""
+
+import time
+
+from automoe_jax.config import STAGES, Config, stage_names
+from automoe_jax.errors import UserError
+from automoe_jax.stages import evaluate, prepare, report, retrain, search, supernet
+from automoe_jax.workdir import Workdir
+
+_RUN = {
+    "prepare": prepare.run,
+    "supernet": supernet.run,
+    "search": search.run,
+    "retrain": retrain.run,
+    "evaluate": evaluate.run,
+    "report": report.run,
+}
+
+
+def run_stages(config: Config, workdir: Workdir) -> None:
+    """Runs the configured stages in order and skips the finished ones.
+
+    Raises `UserError` for a stage whose predecessors are not finished.
+    """
+    for stage in stage_names(config):
+        if workdir.is_done(stage):
+            print(f"{stage}: finished before, skipped", flush=True)
+            continue
+        missing = [name for name in STAGES[: STAGES.index(stage)] if not workdir.is_done(name)]
+        if missing:
+            raise UserError(f"the stage {stage!r} needs {missing[0]!r}, which is not finished in {workdir.root}; run it first")
+        print(f"{stage}: starts", flush=True)
+        started = time.perf_counter()
+        _RUN[stage](config, workdir)
+        seconds = time.perf_counter() - started
+        workdir.mark_done(stage, seconds)
+        print(f"{stage}: finished in {seconds:.0f} s", flush=True)
+    if workdir.is_done("report"):
+        print(f"report: {workdir.root / 'report.html'}", flush=True)

@@ -1,0 +1,29 @@
+"""prepare: the configured corpus → tokenizer, token ids, text and statistics."""
+
+import pathlib
+
+from automoe_jax.config import Config
+from automoe_jax.data.batching import TokenPairs
+from automoe_jax.data.corpus import describe, load_corpus
+from automoe_jax.data.tokenizer import train_tokenizer
+from automoe_jax.errors import UserError
+from automoe_jax.workdir import SPLITS, Workdir, write_json
+
+
+def run(config: Config, workdir: Workdir) -> None:
+    """Leaves `data/` in the workdir. Sentences beyond the last bucket are left out of training and validation, and counted."""
+    corpus = load_corpus(config.data, pathlib.Path(workdir.root) / "data" / "cache")
+    pieces = train_tokenizer(corpus.train.lines(), config.data.vocab_size, workdir.tokenizer_path)
+    tokenizer, longest = workdir.tokenizer(), config.data.buckets[-1]
+    too_long = {}
+    for split in SPLITS:
+        pairs = getattr(corpus, split)
+        tokens, too_long[split] = TokenPairs.from_pairs(pairs, tokenizer, longest)
+        if not len(tokens):
+            raise UserError(f"no {split} sentence fits into config.data.buckets={config.data.buckets}; add a longer bucket")
+        tokens.save(workdir.tokens_path(split))
+        if split != "train":
+            write_json(workdir.text_path(split), {"source": list(pairs.source), "target": list(pairs.target)})
+    statistics = corpus.statistics | {"vocabulary": pieces, f"pairs beyond {longest} tokens": too_long}
+    write_json(workdir.statistics_path, statistics)
+    print(describe(statistics), flush=True)

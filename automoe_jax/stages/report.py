@@ -1,0 +1,64 @@
+"""report: everything in the workdir → `report.html` and `report.md`."""
+
+import datetime
+import importlib.metadata
+import pathlib
+import platform
+import shlex
+import sys
+
+import jax
+
+from automoe_jax import report
+from automoe_jax.config import STAGES, Config, flatten
+from automoe_jax.costs import costs
+from automoe_jax.search import history
+from automoe_jax.train.metrics import read_metrics
+from automoe_jax.workdir import Workdir, read_json
+
+_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "sentencepiece", "sacrebleu", "numpy")
+
+
+def run(config: Config, workdir: Workdir) -> None:
+    """Writes the report and prints where it is."""
+    evaluated = read_json(workdir.evaluate / "results.json")
+    arch, search = workdir.arch(), config.search
+    curves = {report.SUPERNET: read_metrics(workdir.supernet), report.RETRAINED: read_metrics(workdir.retrained)}
+    if config.retrain.dense_baseline:
+        curves[report.DENSE] = read_metrics(workdir.dense)
+    contents = report.ReportContents(
+        title=f"automoe_jax: {config.data.source} {config.data.source_language}-{config.data.target_language}",
+        arch=arch,
+        space=config.space,
+        config=read_json(workdir.root / "config.json"),
+        command=_command(),
+        date=datetime.date.today().isoformat(),
+        device=device(),
+        versions={name: importlib.metadata.version(name) for name in _LIBRARIES} | {"python": platform.python_version()},
+        seed=config.seed,
+        data_statistics=read_json(workdir.statistics_path),
+        costs=vars(costs(arch, search.source_length, search.target_length, evaluated["vocab_size"])),
+        curves=curves,
+        candidates=[candidate.to_dict() for candidate in history.load(workdir.candidates_path)],
+        pareto=read_json(workdir.pareto_path),
+        limits={name: getattr(search, name) for name in ("max_flops", "max_params", "max_active_params")},
+        results=evaluated["rows"],
+        samples=evaluated["samples"],
+        stage_seconds={stage: workdir.seconds(stage) for stage in STAGES if workdir.is_done(stage)},
+    )
+    page, text = report.write_report(contents, pathlib.Path(workdir.root))
+    print(f"report: {page} and {text}", flush=True)
+
+
+def device() -> str:
+    """The accelerators, or the processor's name and its cores."""
+    kind, count = jax.devices()[0].device_kind, jax.device_count()
+    if jax.default_backend() != "cpu":
+        return f"{count} × {kind}"
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    names = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] if cpuinfo.exists() else []
+    return f"{names[0]}, {len(names)} cores" if names else f"{platform.processor() or platform.machine()} CPU"
+
+
+def _command() -> str:
+    return "python -m automoe_jax.main " + " ".join(shlex.quote(argument) for argument in sys.argv[1:])

@@ -1,0 +1,43 @@
+"""retrain: the found architecture trained by itself, and in the same way the largest dense one it is compared with."""
+
+import jax
+from etils import epath
+
+from automoe_jax.arch import Arch
+from automoe_jax.config import Config
+from automoe_jax.extract import extract
+from automoe_jax.model.network import Network, Spec, init
+from automoe_jax.model.transformer import Regime
+from automoe_jax.train import runs
+from automoe_jax.train.loop import Run
+from automoe_jax.workdir import Workdir
+
+
+def run(config: Config, workdir: Workdir) -> None:
+    """Leaves the trained sub-Transformer and, if configured, the trained dense Transformer."""
+    arch = workdir.arch()
+    inherit = config.retrain.init == "inherited"
+    _train(config, workdir, "sub-Transformer", workdir.retrained, arch, inherit)
+    if config.retrain.dense_baseline:
+        _train(config, workdir, "largest dense", workdir.dense, config.space.largest_dense(), inherit=False)
+
+
+def _train(config: Config, workdir: Workdir, title: str, folder: epath.Path, arch: Arch, inherit: bool) -> None:
+    vocab_size = workdir.tokenizer().vocab_size
+
+    def start() -> Network:
+        if inherit:
+            return extract(runs.load(workdir.supernet, Spec(config.space, vocab_size)), arch)
+        return init(config.space, vocab_size, jax.random.key(config.seed), arch=arch)
+
+    run = Run(
+        title=title,
+        folder=folder,
+        train=config.retrain,
+        regime=Regime(config.model.dropout, config.model.attention_dropout, config.model.dtype),
+        seed=config.seed,
+        archs=lambda _: [arch],
+        probes={"": arch},
+    )
+    summary = runs.complete(run, start, config.data, workdir.tokens("train"), workdir.tokens("validation"))
+    print(f"{title}: validation loss {summary.validation_nll:.3f} nats per token", flush=True)

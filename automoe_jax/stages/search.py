@@ -1,0 +1,38 @@
+"""search: the SuperNet → every candidate with its loss and cost, the Pareto front, and `arch.json`."""
+
+import functools
+import sys
+
+from tqdm import tqdm
+
+from automoe_jax.config import Config
+from automoe_jax.costs import costs
+from automoe_jax.model.network import Spec
+from automoe_jax.search import evolution, history, pareto
+from automoe_jax.search.evaluator import inherited_loss
+from automoe_jax.train import runs
+from automoe_jax.workdir import Workdir, write_json
+
+
+def run(config: Config, workdir: Workdir) -> None:
+    """Continues after the last recorded candidate; leaves the best architecture within the limits."""
+    settings, vocab_size = config.search, workdir.tokenizer().vocab_size
+    cost = functools.partial(costs, source_length=settings.source_length, target_length=settings.target_length, vocab_size=vocab_size)
+    evolution.check_limits(config.space, settings, cost)
+    supernet = runs.load(workdir.supernet, Spec(config.space, vocab_size))
+    score = inherited_loss(supernet, config, workdir.tokens("validation"))
+    known = {candidate.arch: candidate.loss for candidate in history.load(workdir.candidates_path)}
+    with tqdm(total=evolution.max_candidates(settings), desc="search", unit="candidate", file=sys.stderr, dynamic_ncols=True) as bar:
+
+        def progress(iteration: int, done: int, lowest: float) -> None:
+            bar.update(done - bar.n)
+            bar.set_postfix_str(f"generation {iteration}, loss {lowest:.3f}", refresh=False)
+
+        record = functools.partial(history.append, workdir.candidates_path)
+        candidates = evolution.evolve(
+            config.space, settings, score=score, cost=cost, seed=config.seed, record=record, known=known, progress=progress
+        )
+    found = pareto.best(candidates)
+    write_json(workdir.pareto_path, [candidate.to_dict() for candidate in pareto.pareto_front(candidates)])
+    write_json(workdir.arch_path, found.arch.to_dict())
+    print(f"search: {len(candidates)} candidates, the best has loss {found.loss:.3f} at {found.flops:.4g} FLOPs", flush=True)

@@ -1,0 +1,127 @@
+"""Checkpoints by Orbax: asynchronous, the last ones and the best ones, and back to the one before where one is broken.
+
+A checkpoint holds the training state and the position in the data, so that training continues with the exact next
+batch.
+"""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint import checkpoint_managers
+
+from automoe_jax.config import TrainConfig
+from automoe_jax.errors import UserError
+from automoe_jax.train.step import TrainState
+
+VALIDATION = "validation_nll"
+
+
+class Checkpoints:
+    """The checkpoints of one training run, in `folder`."""
+
+    def __init__(self, folder: epath.PathLike, train: TrainConfig) -> None:
+        """Opens or makes the folder; keeps what averaging and the settings ask for."""
+        self._every = train.checkpoint_every
+        keep = [
+            # One more than is averaged: a checkpoint made on SIGTERM lies between the regular ones.
+            checkpoint_managers.LatestN(train.average_checkpoints + 1),
+            checkpoint_managers.BestN(get_metric_fn=lambda metrics: metrics[VALIDATION], reverse=True, n=train.keep_best),
+        ]
+        self._manager = ocp.CheckpointManager(
+            epath.Path(folder),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep),
+                best_fn=lambda metrics: metrics[VALIDATION],
+                best_mode="min",
+                enable_async_checkpointing=True,
+            ),
+        )
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._manager.close()
+
+    def save(self, state: TrainState, data: grain.DatasetIterator, validation_nll: float) -> None:
+        """Starts writing a checkpoint; returns before it is on disk."""
+        step = int(state.step)
+        items = ocp.args.Composite(state=ocp.args.StandardSave(state._asdict()), data=grain.checkpoint.CheckpointSave(data))
+        self._manager.save(step, args=items, metrics={VALIDATION: validation_nll}, force=True)
+        for irregular in [s for s in self._manager.all_steps() if s < step and s % self._every]:
+            self._manager.delete(irregular)
+
+    def wait(self) -> None:
+        """Returns when everything is on disk."""
+        self._manager.wait_until_finished()
+
+    def restore(self, state: TrainState, data: grain.DatasetIterator) -> TrainState | None:
+        """The newest state that can be read, with `data` set to its position; None where there is none.
+
+        A checkpoint that cannot be read is named in a warning and removed, and the one before is taken.
+        """
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                items = ocp.args.Composite(
+                    state=ocp.args.StandardRestore(_abstract(state._asdict())), data=grain.checkpoint.CheckpointRestore(data)
+                )
+                return TrainState(**self._manager.restore(step, args=items)["state"])
+            except Exception as error:  # Orbax and its storage raise many kinds for a broken file
+                _warn_broken(step, error)
+                self._manager.delete(step)
+        return None
+
+    def best_step(self) -> int | None:
+        """The step of the checkpoint with the lowest validation loss."""
+        return self._manager.best_step()
+
+    def averaged_params(self, state: TrainState, count: int) -> dict[str, Any]:
+        """The mean of the parameters of the last `count` regular checkpoints, `state`'s own being the newest."""
+        self.wait()
+        last = int(state.step)
+        older = [s for s in sorted(self._manager.all_steps(), reverse=True) if s < last and s % self._every == 0][: count - 1]
+        total, found = jax.tree.map(lambda x: np.asarray(x, np.float64), state.params), 1
+        for params in self._readable_params(older, state):
+            total = jax.tree.map(np.add, total, params)
+            found += 1
+        return jax.tree.map(lambda x: jnp.asarray(x / found, jnp.float32), total)
+
+    def _readable_params(self, steps: list[int], state: TrainState) -> Iterator[dict[str, Any]]:
+        abstract = _abstract(state._asdict())
+        for step in steps:
+            try:
+                yield self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))["state"]["params"]
+            except Exception as error:  # as above; an average over fewer checkpoints is still an average
+                _warn_broken(step, error)
+
+
+def save_params(folder: epath.PathLike, params: dict[str, Any]) -> None:
+    """Writes parameters to a new folder, complete or not at all."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(epath.Path(folder), params, force=True)
+
+
+def load_params(folder: epath.PathLike, like: dict[str, Any]) -> dict[str, Any]:
+    """What `save_params` wrote, for a tree of the same shapes (abstract will do); raises `UserError` if it cannot be read."""
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            return checkpointer.restore(epath.Path(folder), _abstract(like))
+    except Exception as error:  # as above
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise UserError(f"the weights in {folder} cannot be read ({reason}); remove that folder and run the stage that writes it again") from None
+
+
+def _abstract(tree: Any) -> Any:
+    return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
+
+
+def _warn_broken(step: int, error: Exception) -> None:
+    reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    logging.getLogger(__name__).warning("checkpoint %d cannot be read (%s); falling back to the one before", step, reason)

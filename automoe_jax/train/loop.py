@@ -1,0 +1,164 @@
+"""The training loop: from a network and batches to trained, averaged weights, whatever interrupts it on the way."""
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from tqdm import tqdm
+
+from automoe_jax.arch import Arch
+from automoe_jax.config import TrainConfig
+from automoe_jax.data.batching import Batch
+from automoe_jax.errors import UserError
+from automoe_jax.model.network import Network
+from automoe_jax.model.transformer import Regime
+from automoe_jax.train.checkpoint import Checkpoints
+from automoe_jax.train.metrics import MetricsWriter, read_metrics, summarise
+from automoe_jax.train.optim import schedule
+from automoe_jax.train.step import StepMetrics, TrainState, init_state, make_eval_step, make_train_step
+
+
+class Preempted(Exception):
+    """SIGTERM arrived and everything is saved."""
+
+
+class Run(NamedTuple):
+    """One training run."""
+
+    title: str  # for the progress bar
+    folder: epath.Path
+    train: TrainConfig
+    regime: Regime
+    seed: int
+    archs: Callable[[int], list[Arch]]  # the sub-networks of an update, by its number
+    probes: dict[str, Arch]  # whose validation loss is logged; the first one's chooses the best checkpoint
+
+
+class Trained(NamedTuple):
+    """The result of a run."""
+
+    network: Network  # averaged weights
+    tokens: int  # non-pad target tokens seen
+    seconds: float  # spent in training, interruptions not counted
+    validation_nll: float  # of the averaged weights, nats per token
+
+
+def train(run: Run, network: Network, data: grain.DatasetIterator, validation: list[Batch]) -> Trained:
+    """Trains `network` from where the run's folder says it stopped.
+
+    Raises `UserError` when the loss is not finite, `Preempted` after a SIGTERM; both leave a checkpoint to go on from.
+    """
+    state = init_state(network, run.train)
+    with Checkpoints(run.folder / "checkpoints", run.train) as checkpoints, _sigterm() as terminated:
+        state = checkpoints.restore(state, data) or state
+        evaluate = validator(network, run.regime, validation)
+        probe = next(iter(run.probes.values()))
+        with MetricsWriter(run.folder, int(state.step)) as writer:
+            state = _updates(run, network, state, data, evaluate, checkpoints, writer, terminated)
+        params = checkpoints.averaged_params(state, run.train.average_checkpoints)
+    records = read_metrics(run.folder)
+    tokens, seconds = (sum(record.get(name, 0) for record in records) for name in ("tokens", "seconds"))
+    return Trained(Network(params, network.spec), tokens, round(seconds, 1), evaluate(params, probe))
+
+
+def validator(network: Network, regime: Regime, batches: list[Batch]) -> Callable[[dict[str, Any], Arch], float]:
+    """nll(params, arch): the mean −log p per non-pad target token over `batches`, which stay on the device."""
+    step = make_eval_step(network.spec, Regime(dtype=regime.dtype))
+    resident = [jax.device_put(batch) for batch in batches]
+
+    def nll(params: dict[str, Any], arch: Arch) -> float:
+        sums = [step(params, batch, arch) for batch in resident]
+        total, tokens = (sum(float(getattr(part, name)) for part in sums) for name in ("nll", "tokens"))
+        return total / max(tokens, 1.0)
+
+    return nll
+
+
+def _updates(
+    run: Run,
+    network: Network,
+    state: TrainState,
+    data: grain.DatasetIterator,
+    evaluate: Callable[[dict[str, Any], Arch], float],
+    checkpoints: Checkpoints,
+    writer: MetricsWriter,
+    terminated: Callable[[], bool],
+) -> TrainState:
+    """The updates that are left, with the validation, checkpoints and records that fall due between them."""
+    train, start = run.train, int(state.step)
+    if start >= train.steps:
+        return state
+    step_fn, key = make_train_step(network.spec, train, run.regime), jax.random.key(run.seed)
+    pending: list[StepMetrics] = []
+    clock = time.perf_counter()
+    with _bar(run, start) as bar:
+        for step in range(start + 1, train.steps + 1):
+            archs = jax.tree.map(lambda *fields: np.stack(fields), *run.archs(step))
+            state, metrics = step_fn(state, _micro_batches(next(data), train.accumulate), archs, key)
+            pending.append(metrics)
+            stopping, last = terminated(), step == train.steps
+            save = stopping or last or step % train.checkpoint_every == 0
+            if save or step % train.log_every == 0:
+                record = _collect(run, step, pending)
+                seconds = time.perf_counter() - clock
+                writer.write(step, {**record, "learning_rate": float(schedule(train)(step - 1)), **_speed(record["tokens"], seconds)})
+                bar.update(len(pending))
+                bar.set_postfix_str(f"loss {record['loss']:.3f}, {record['tokens'] / seconds:,.0f} tokens/s", refresh=False)
+                pending, clock = [], time.perf_counter()
+            if save or step % train.evaluate_every == 0:
+                losses = {name: evaluate(state.params, arch) for name, arch in run.probes.items()}
+                first, *others = losses.items()
+                writer.write(step, {"validation_nll": first[1]} | {f"validation_nll_{name}": loss for name, loss in others})
+                if save:
+                    checkpoints.save(state, data, first[1])
+                clock = time.perf_counter()
+            if stopping and not last:
+                checkpoints.wait()
+                raise Preempted(f"stopped by SIGTERM after update {step}, which is saved; run the same command again to go on")
+    return state
+
+
+def _collect(run: Run, step: int, pending: list[StepMetrics]) -> dict[str, Any]:
+    """The means of the pending updates; raises `UserError` naming the first that was not finite."""
+    fetched = jax.device_get(pending)
+    for ago, metrics in enumerate(reversed(fetched)):
+        if not metrics.finite:
+            bad = step - ago
+            archs = "; ".join(arch.to_json() for arch in run.archs(bad))
+            raise UserError(
+                f"{run.title}: the loss or its gradient was not finite at update {bad} of architecture {archs}; "
+                "lower learning_rate, lengthen warmup_steps or set clip_norm, in a new workdir"
+            )
+    return summarise(fetched)
+
+
+def _speed(tokens: int, seconds: float) -> dict[str, float]:
+    return {"seconds": round(seconds, 3), "tokens_per_second": round(tokens / seconds, 1)}
+
+
+def _micro_batches(batch: Batch, count: int) -> dict[str, jax.Array]:
+    """[B, S] → [A, B/A, S]."""
+    return {side: jnp.asarray(array.reshape(count, -1, array.shape[-1])) for side, array in batch.items()}
+
+
+def _bar(run: Run, start: int) -> tqdm:
+    return tqdm(total=run.train.steps, initial=start, desc=run.title, unit="update", dynamic_ncols=True, file=sys.stderr, smoothing=0.1)
+
+
+@contextmanager
+def _sigterm() -> Iterator[Callable[[], bool]]:
+    """Whether SIGTERM has arrived, while the block runs."""
+    arrived = []
+    before = signal.signal(signal.SIGTERM, lambda *_: arrived.append(True))
+    try:
+        yield lambda: bool(arrived)
+    finally:
+        signal.signal(signal.SIGTERM, before)

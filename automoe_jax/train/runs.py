@@ -1,0 +1,61 @@
+"""A training run as a folder: trained once, loaded ever after.
+
+The folder holds metrics, checkpoints, the averaged weights in `final/` and, last of all, `summary.json`.
+"""
+
+import json
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+from etils import epath
+
+from automoe_jax.config import DataConfig
+from automoe_jax.data.batching import TokenPairs, evaluation_batches, train_batches
+from automoe_jax.data.files import atomic_writer
+from automoe_jax.errors import UserError
+from automoe_jax.model.network import Network, Spec, abstract
+from automoe_jax.train.checkpoint import load_params, save_params
+from automoe_jax.train.loop import Run, train
+
+_SUMMARY = "summary.json"
+
+
+class Summary(NamedTuple):
+    """What a finished run says of itself."""
+
+    updates: int
+    tokens: int  # non-pad target tokens
+    seconds: float  # in training, interruptions not counted
+    validation_nll: float  # nats per token, averaged weights
+
+
+def complete(run: Run, start: Callable[[], Network], data: DataConfig, training: TokenPairs, validation: TokenPairs) -> Summary:
+    """Trains the run unless its folder says that it is finished; `start` gives the network to begin with."""
+    if is_complete(run.folder):
+        return summary(run.folder)
+    batches = train_batches(training, data.buckets, run.train.tokens_per_batch, run.seed, multiple_of=run.train.accumulate)
+    micro_tokens = run.train.tokens_per_batch // run.train.accumulate
+    trained = train(run, start(), batches, evaluation_batches(validation, data.buckets, micro_tokens))
+    save_params(run.folder / "final", jax.device_get(trained.network.params))
+    finished = Summary(run.train.steps, trained.tokens, trained.seconds, trained.validation_nll)
+    with atomic_writer(run.folder / _SUMMARY) as file:
+        file.write(json.dumps(finished._asdict(), indent=1).encode())
+    return finished
+
+
+def is_complete(folder: epath.Path) -> bool:
+    """Whether the run in this folder is finished."""
+    return (folder / _SUMMARY).exists()
+
+
+def summary(folder: epath.Path) -> Summary:
+    """The summary of a finished run."""
+    return Summary(**json.loads((folder / _SUMMARY).read_text()))
+
+
+def load(folder: epath.Path, spec: Spec) -> Network:
+    """The averaged weights of a finished run; raises `UserError` if it is not finished."""
+    if not is_complete(folder):
+        raise UserError(f"there is no finished training in {folder}; run the stage that trains it first")
+    return Network(load_params(folder / "final", abstract(spec).params), spec)

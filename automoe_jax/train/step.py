@@ -1,0 +1,177 @@
+"""One update: gradients of the sampled sub-networks, summed over micro-batches, then the optimizer; all one program.
+
+Axes: A micro-batches · G sub-networks of an update · B sentences · S source tokens · T target tokens · L layers.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from automoe_jax.arch import Arch
+from automoe_jax.config import TrainConfig
+from automoe_jax.data.tokenizer import EOS
+from automoe_jax.model.network import Network, Spec, Widths
+from automoe_jax.model.transformer import Output, Regime, apply, apply_at, at_widths
+from automoe_jax.ops.routing import RouterMetrics
+from automoe_jax.train.loss import Sums, distilled, label_smoothed
+from automoe_jax.train.optim import optimizer
+
+Batch = Mapping[str, jax.Array]
+
+
+class TrainState(NamedTuple):
+    """What an update changes; a pytree of arrays."""
+
+    step: jax.Array  # int32, updates done
+    params: dict[str, Any]
+    opt_state: optax.OptState
+
+
+class StepMetrics(NamedTuple):
+    """What an update reports; sums are over its non-pad target tokens and all its sub-networks."""
+
+    loss: jax.Array  # the training loss, mean per token
+    nll: jax.Array  # mean per token, nats
+    tokens: jax.Array  # non-pad target tokens of the batch
+    finite: jax.Array  # bool: loss and gradients are numbers; otherwise the update was not made
+    encoder: RouterMetrics  # [L] each, summed over the sub-networks and micro-batches
+    decoder: RouterMetrics  # [L] each
+
+
+def init_state(network: Network, train: TrainConfig) -> TrainState:
+    """The state before the first update."""
+    return TrainState(jnp.zeros((), jnp.int32), network.params, optimizer(train).init(network.params))
+
+
+def shift_right(target: jax.Array, pad_id: int) -> jax.Array:
+    """The decoder's input [B,T]: EOS, then the target without its last token; pads where the target has pads."""
+    shifted = jnp.concatenate([jnp.full_like(target[:, :1], EOS), target[:, :-1]], axis=1)
+    return jnp.where(target == pad_id, pad_id, shifted)
+
+
+def make_train_step(spec: Spec, train: TrainConfig, regime: Regime) -> Callable[..., tuple[TrainState, StepMetrics]]:
+    """step(state, batch, archs, key) → (state, metrics), jitted once for all architectures; the state is donated.
+
+    batch: source [A,B,S] and target [A,B,T]. archs: an `Arch` whose fields have a leading axis G; with sandwich
+    sampling the first is the largest, whose predictions teach the others. key: the run's, folded with the step.
+    """
+    transform = optimizer(train)
+
+    def step(state: TrainState, batch: Batch, archs: Arch, key: jax.Array) -> tuple[TrainState, StepMetrics]:
+        network = Network(state.params, spec)
+        gradients, metrics = _gradients(network, batch, archs, jax.random.fold_in(key, state.step), train, regime)
+        finite = jnp.isfinite(metrics.loss) & jnp.isfinite(optax.global_norm(gradients))
+        updates, opt_state = transform.update(gradients, state.opt_state, state.params)
+        new = TrainState(state.step, optax.apply_updates(state.params, updates), opt_state)
+        # A poisoned update is not made, so that what was learned survives the stop that follows.
+        kept = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, state)
+        return kept._replace(step=state.step + 1), metrics._replace(finite=finite)
+
+    return jax.jit(step, donate_argnums=0)
+
+
+def make_eval_step(spec: Spec, regime: Regime) -> Callable[[dict[str, Any], Batch, Arch], Sums]:
+    """step(params, batch, arch) → sums of the unsmoothed loss, jitted once for all architectures, without dropout."""
+
+    def step(params: dict[str, Any], batch: Batch, arch: Arch) -> Sums:
+        output = apply(Network(params, spec), arch, batch["source"], shift_right(batch["target"], spec.pad_id), regime=regime)
+        return label_smoothed(output.logits, batch["target"], pad_id=spec.pad_id, smoothing=0.0)
+
+    return jax.jit(step)
+
+
+def _gradients(
+    network: Network, batch: Batch, archs: Arch, key: jax.Array, train: TrainConfig, regime: Regime
+) -> tuple[dict[str, Any], StepMetrics]:
+    """Gradients of the mean loss over all micro-batches and sub-networks."""
+    micro_batches, networks = batch["target"].shape[0], len(archs.qkv_dim)
+    tokens = jnp.sum(batch["target"] != network.spec.pad_id).astype(jnp.float32)
+    keys = jax.random.split(key, (micro_batches, networks))
+    # Each micro-batch contributes its share of tokens; the balancing loss, a mean already, its share of micro-batches.
+    scale = _Scale(1 / (tokens * networks), train.balance_loss / (micro_batches * networks))
+    if networks == 1:
+        only = jax.tree.map(lambda field: field[0], archs)
+        pieces = [lambda micro, keys: _one(network, micro, only, keys[0], train, regime, scale, None)[:2]]
+    else:
+        pieces = [lambda micro, keys: _sandwich(network, micro, archs, keys, train, regime, scale)]
+    if micro_batches == 1:
+        gradients, metrics = pieces[0](jax.tree.map(lambda array: array[0], batch), keys[0])
+    else:
+        first = jax.eval_shape(pieces[0], jax.tree.map(lambda array: array[0], batch), keys[0])
+        start = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), first)
+        add = lambda total, inputs: (jax.tree.map(jnp.add, total, pieces[0](*inputs)), None)  # noqa: E731
+        (gradients, metrics), _ = jax.lax.scan(add, start, (batch, keys))
+    mean = metrics._replace(loss=metrics.loss / (tokens * networks), nll=metrics.nll / (tokens * networks), tokens=tokens)
+    return gradients, mean
+
+
+class _Scale(NamedTuple):
+    token: jax.Array
+    balance: jax.Array | float
+
+
+def _one(
+    network: Network,
+    batch: Batch,
+    arch: Arch,
+    key: jax.Array,
+    train: TrainConfig,
+    regime: Regime,
+    scale: _Scale,
+    teacher: tuple[jax.Array, jax.Array] | None,
+) -> tuple[dict[str, Any], StepMetrics, jax.Array]:
+    """Gradients, metrics and logits of one sub-network on one micro-batch source [B,S], target [B,T].
+
+    `teacher`: (whether to learn from it, its logits [B,T,V]). The gradient is taken inside the switch over embedding
+    widths, so that no residuals cross it.
+    """
+    spec, target = network.spec, batch["target"]
+
+    def loss(params: dict[str, Any], widths: Widths) -> tuple[jax.Array, tuple[Output, jax.Array, Sums]]:
+        target_input = shift_right(target, spec.pad_id)
+        output = apply_at(Network(params, spec), widths, arch, batch["source"], target_input, regime=regime, rng=key)
+        sums = label_smoothed(output.logits, target, pad_id=spec.pad_id, smoothing=train.label_smoothing)
+        total = sums.loss
+        if teacher is not None:
+            total = jnp.where(teacher[0], distilled(output.logits, teacher[1], target, pad_id=spec.pad_id), total)
+        objective = total * scale.token + mean_balance_loss(output) * scale.balance
+        return objective, (output, total, sums)
+
+    def branch(widths: Widths) -> tuple[dict[str, Any], StepMetrics, jax.Array]:
+        gradients, (output, total, sums) = jax.grad(loss, has_aux=True)(network.params, widths)
+        metrics = StepMetrics(total, sums.nll, sums.tokens, jnp.zeros((), jnp.int32), output.encoder, output.decoder)
+        return gradients, metrics, output.logits if teacher is not None else jnp.zeros(())
+
+    return at_widths(spec, arch, branch)
+
+
+def _sandwich(
+    network: Network, batch: Batch, archs: Arch, keys: jax.Array, train: TrainConfig, regime: Regime, scale: _Scale
+) -> tuple[dict[str, Any], StepMetrics]:
+    """Several sub-networks one after another; with distillation the first one's logits teach the rest."""
+    shape = (*batch["target"].shape, network.spec.vocab_size)
+    start = (jnp.zeros(()), jnp.zeros(shape, jnp.float32))
+
+    def run(carry: Any, inputs: tuple[Arch, jax.Array]) -> tuple[Any, None]:
+        total, teacher = carry
+        gradients, metrics, logits = _one(network, batch, *inputs, train, regime, scale, (teacher[0] > 0, teacher[1]))
+        if train.distillation:
+            teacher = (jnp.ones(()), jnp.where(teacher[0] > 0, teacher[1], logits))
+        return (jax.tree.map(jnp.add, total, (gradients, metrics)), teacher), None
+
+    abstract = jax.eval_shape(
+        lambda: _one(network, batch, jax.tree.map(lambda field: field[0], archs), keys[0], train, regime, scale, (start[0] > 0, start[1]))[:2]
+    )
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), abstract)
+    (total, _), _ = jax.lax.scan(run, (zeros, start), (archs, keys))
+    return total
+
+
+def mean_balance_loss(output: Output) -> jax.Array:
+    """The Switch loss averaged over the layers with more than one expert (SPEC 1.3); 0 where there is none."""
+    losses = jnp.concatenate([output.encoder.balance_loss, output.decoder.balance_loss])
+    routed = jnp.concatenate([output.encoder.routed, output.decoder.routed])
+    return losses.sum() / jnp.maximum(routed.sum(), 1.0)

@@ -1,0 +1,58 @@
+"""The whole pipeline on the built-in toy corpus, in minutes on two CPU cores.
+
+    make demo
+    python -m automoe_jax.main --config=configs/demo.py --workdir=runs/demo
+"""
+
+from ml_collections import ConfigDict
+
+from automoe_jax.config import default_config
+
+
+def get_config() -> ConfigDict:
+    """A SuperNet of up to 2+2 layers, width 96 and 3 experts a layer."""
+    config = default_config()
+    config.data.source = "toy"
+    config.data.vocab_size = 500
+    config.data.buckets = (32,)
+    config.data.validation_pairs = 500
+    config.data.test_pairs = 500
+
+    config.space.qkv_dim = 96
+    config.space.encoder_embed_dims = (96,)
+    config.space.decoder_embed_dims = (96,)
+    config.space.encoder_layers = (2,)
+    config.space.decoder_layers = (1, 2)
+    config.space.encoder_self_heads = (2, 4)
+    config.space.decoder_self_heads = (2, 4)
+    config.space.decoder_cross_heads = (2, 4)
+    config.space.cross_layers = (1, 2)
+    config.space.encoder_experts = (1, 2, 3)
+    config.space.decoder_experts = (1, 2, 3)
+    config.space.expert_ffn_dims = (64, 128, 256)
+
+    config.supernet.steps = 400
+    config.supernet.tokens_per_batch = 2048
+    config.supernet.learning_rate = 3e-3
+    config.supernet.warmup_steps = 80
+    config.supernet.evaluate_every = 100
+    config.supernet.checkpoint_every = 100
+
+    config.search.iterations = 3
+    config.search.population = 30
+    config.search.parents = 8
+    config.search.mutations = 10
+    config.search.crossovers = 10
+    config.search.source_length = 15
+    config.search.target_length = 15
+    config.search.validation_tokens = 4096
+
+    config.retrain.steps = 600
+    config.retrain.tokens_per_batch = 2048
+    config.retrain.learning_rate = 3e-3
+    config.retrain.warmup_steps = 80
+    config.retrain.evaluate_every = 100
+    config.retrain.checkpoint_every = 100
+
+    config.evaluate.batch_size = 50
+    return config
