@@ -17,7 +17,7 @@ from automoe_jax.decode import translate_lines
 from automoe_jax.errors import UserError, run_for_people
 from automoe_jax.model.network import Spec
 from automoe_jax.train import runs
-from automoe_jax.workdir import Workdir, read_json
+from automoe_jax.workdir import Workdir, absolute, read_json
 
 _CHUNK_BYTES = 1 << 16
 # Few shapes to compile, and a lone line need not wait for a full batch's arithmetic.
@@ -26,7 +26,7 @@ BATCH_SIZES = (1, 8, 64)
 
 def load_translator(root: epath.PathLike, beam_size: int | None = None) -> Callable[[list[str]], list[str]]:
     """translate(lines) → lines, with the retrained sub-Transformer of a workdir; raises `UserError` if there is none."""
-    workdir = Workdir(epath.Path(root))
+    workdir = Workdir(absolute(root))
     if not (workdir.root / "config.json").exists():
         raise UserError(f"--workdir={root} holds no run; train one with python -m automoe_jax.main --workdir={root} first")
     if not runs.is_complete(workdir.retrained):

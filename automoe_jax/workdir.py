@@ -108,7 +108,7 @@ def open_workdir(root: epath.PathLike, config: Config) -> Workdir:
 
     Raises `UserError` when `root` is a file, or holds a run of another configuration, and says what differs.
     """
-    path = epath.Path(root)
+    path = absolute(root)
     if path.exists() and not path.is_dir():
         raise UserError(f"--workdir={root} is a file; name a folder, which is made if it does not exist")
     settings = json.loads(json.dumps(flatten(dataclasses.asdict(config))))
@@ -123,6 +123,12 @@ def open_workdir(root: epath.PathLike, config: Config) -> Workdir:
     else:
         write_json(recorded, settings)
     return Workdir(path)
+
+
+def absolute(root: epath.PathLike) -> epath.Path:
+    """The path from the file system's root, which Orbax insists on; a bucket's URL stays as it is."""
+    path = epath.Path(root)
+    return path if "://" in str(root) else path.expanduser().resolve()
 
 
 def write_json(path: epath.Path, value: Any) -> None:

@@ -13,8 +13,8 @@ def get_config() -> ConfigDict:
     """A SuperNet of up to 2+2 layers, width 96 and 3 experts a layer."""
     config = default_config()
     config.data.source = "toy"
-    config.data.vocab_size = 500
-    config.data.buckets = (32,)
+    config.data.vocab_size = 1000
+    config.data.buckets = (24,)
     config.data.validation_pairs = 500
     config.data.test_pairs = 500
 
@@ -47,7 +47,7 @@ def get_config() -> ConfigDict:
     config.search.target_length = 15
     config.search.validation_tokens = 4096
 
-    config.retrain.steps = 600
+    config.retrain.steps = 500
     config.retrain.tokens_per_batch = 2048
     config.retrain.learning_rate = 3e-3
     config.retrain.warmup_steps = 80

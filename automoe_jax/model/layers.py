@@ -89,8 +89,9 @@ class Projection(_Layer):
         kernel_shape, kernel_axes = (fan_in, self.parts, self.features), (self.axes[0], "parts", out)
         kernel = self.weight("kernel", kernel_axes, kernel_shape, xavier(fan_in, self.features, self.gain), x.dtype)
         bias = self.weight("bias", ("parts", out), kernel_shape[1:], nn.initializers.zeros, x.dtype)
-        joint = x @ kernel.reshape(fan_in, -1) + bias.reshape(-1)
-        return jnp.split(joint, self.parts, axis=-1)
+        # On [N, I]: the gradient of a product over several leading axes costs twice as much on CPU.
+        joint = x.reshape(-1, fan_in) @ kernel.reshape(fan_in, -1) + bias.reshape(-1)
+        return [part.reshape(*x.shape[:-1], -1) for part in jnp.split(joint, self.parts, axis=-1)]
 
 
 class KeysValues(NamedTuple):

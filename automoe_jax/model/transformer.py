@@ -171,7 +171,9 @@ def decode(
 def project(network: Network, widths: Widths, hidden: jax.Array) -> jax.Array:
     """Hidden states [..., D] → logits [..., V] float32 by the shared embedding."""
     table = network.params["embedding"]["table"][:, : widths.decoder]
-    return jnp.einsum("...d,vd->...v", hidden, table.astype(hidden.dtype), preferred_element_type=jnp.float32)
+    flat = hidden.reshape(-1, widths.decoder)
+    logits = jnp.matmul(flat, table.astype(hidden.dtype).T, preferred_element_type=jnp.float32)
+    return logits.reshape(*hidden.shape[:-1], -1)
 
 
 def embed(network: Network, side: str, widths: Widths, tokens: jax.Array, regime: Regime = Regime()) -> jax.Array:

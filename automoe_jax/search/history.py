@@ -15,6 +15,7 @@ def append(path: str | os.PathLike[str], candidate: Candidate) -> None:
     """Adds one line to the file at `path`, which need not exist, and returns when it is on the disk."""
     line = json.dumps(candidate.to_dict()).encode() + b"\n"
     path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     with path.open("r+b") as file:
         file.truncate(_complete_bytes(path))

