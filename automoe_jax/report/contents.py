@@ -1,0 +1,62 @@
+"""What a report is made of: plain data, gathered by the stage and only read here.
+
+A field may be empty and a number may be missing (absent, None, NaN or infinite): the report then says so or leaves
+the piece out. A row of results or a training run is recognised by how its name begins, see the constants.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from automoe_jax.arch import Arch
+from automoe_jax.space import SearchSpace
+
+SUPERNET = "SuperNet"
+RETRAINED = "retrained sub-Transformer"
+INHERITED = "inherited weights"
+DENSE = "largest dense"
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportContents:
+    """Everything the report shows; the records are those of the JSON files in the workdir."""
+
+    title: str
+    arch: Arch  # the found sub-Transformer
+    space: SearchSpace
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # flattened: {"data.source": "toy"}
+    command: str = ""
+    date: str = ""
+    device: str = ""
+    versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    seed: int = 0
+    data_statistics: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # nested counts of the prepare stage
+    costs: Mapping[str, float] = dataclasses.field(default_factory=dict)  # of `arch`: flops, params, active_params …
+    # Run title -> metric records {"step", "nll", "loss", "routing_entropy": [layers], "dead_experts": [layers] …} and
+    # validation records {"step", "validation_nll"}. Lists over layers hold the encoder's first, then the decoder's.
+    curves: Mapping[str, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
+    candidates: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # {"arch", "loss", "flops", "params", "origin" …}
+    pareto: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    limits: Mapping[str, float] = dataclasses.field(default_factory=dict)  # {"max_flops": …}; 0: none
+    results: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # {"name", "bleu", "chrf", "flops", "note" …}
+    samples: list[dict[str, str]] = dataclasses.field(default_factory=list)  # {"source", "reference", <row name>: translation}
+    stage_seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
+def number(record: Mapping[str, Any], key: str) -> float | None:
+    """`record[key]` as a finite float, or None."""
+    return finite(record.get(key))
+
+
+def finite(value: Any) -> float | None:
+    """`value` as a float, or None if it is not a finite number."""
+    if value is None or isinstance(value, bool | str | Mapping | list | tuple):
+        return None
+    value = float(value)
+    return value if math.isfinite(value) else None
+
+
+def find(results: Iterable[Mapping[str, Any]], role: str) -> Mapping[str, Any] | None:
+    """The first row whose name begins with `role`, whatever the case."""
+    return next((row for row in results if str(row.get("name", "")).lower().startswith(role.lower())), None)

@@ -1,0 +1,284 @@
+"""The found architecture as a drawing: encoder and decoder side by side, one card per layer, the first at the bottom.
+
+Drawn in the light palette with literal colours; `palette.themed` makes it follow the page. Lengths are pixels.
+"""
+
+import dataclasses
+import html
+from collections.abc import Iterator, Sequence
+
+from automoe_jax.arch import Arch
+from automoe_jax.report.palette import light
+from automoe_jax.space import SearchSpace
+
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Liberation Sans', Arial, sans-serif"
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Sizes of the drawing."""
+
+    width: int
+    column: int  # width of a card
+    card: int  # height of a card
+    gap: int  # between cards
+    pad: int  # inside a card
+    number: int  # room for the layer's number
+    bar: int  # width of a bar of attention heads
+    font: int
+    words: bool  # write "8 heads", not just "8"
+
+    @property
+    def decoder_x(self) -> int:
+        return self.width - self.column - 1
+
+    @property
+    def box(self) -> int:
+        """Height of an expert's box."""
+        return self.card - 2 * self.pad - self.line - 6
+
+    @property
+    def line(self) -> int:
+        """Height of a card's line of attention heads."""
+        return self.font + 2
+
+
+WIDE = Layout(width=1000, column=405, card=66, gap=10, pad=9, number=22, bar=72, font=12, words=True)
+NARROW = Layout(width=352, column=148, card=58, gap=7, pad=6, number=14, bar=32, font=10, words=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Layer:
+    heads: tuple[int, ...]  # self, and cross in the decoder
+    cross_layers: int  # 0 in the encoder
+    widths: tuple[int, ...]
+    top_k: int
+
+
+def architecture_svg(arch: Arch, space: SearchSpace, layout: Layout) -> str:
+    """The drawing as an SVG document."""
+    encoder, decoder = _encoder(arch), _decoder(arch)
+    rows = max(*space.encoder_layers, *space.decoder_layers, len(encoder), len(decoder))
+    scale = _scale([*encoder, *decoder], layout)
+    top = 2 * layout.font + 20
+    bottom = top + rows * (layout.card + layout.gap)
+    height = bottom + 2 * layout.font + 26
+    widest = max(*space.encoder_embed_dims, *space.decoder_embed_dims, arch.encoder_embed_dim, arch.decoder_embed_dim)
+    parts = [_links(decoder, len(encoder), top, rows, layout)]
+    for side, layers, x, dim, depths in (
+        ("Encoder", encoder, 1, arch.encoder_embed_dim, space.encoder_layers),
+        ("Decoder", decoder, layout.decoder_x, arch.decoder_embed_dim, space.decoder_layers),
+    ):
+        parts += [_title(side, len(layers), max(*depths, len(layers)), x, layout)]
+        for i in range(max(*depths, len(layers))):
+            y = _card_y(i, top, rows, layout)
+            parts += [_card(side, i, layers[i], x, y, scale, layout) if i < len(layers) else _ghost(i, x, y, layout)]
+        parts += [_embedding(int(dim), int(widest), x, bottom + 6, layout)]
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {layout.width} {height}" role="img" '
+        f'width="{layout.width}" height="{height}" font-family="{FONT}" font-size="{layout.font}">'
+        f"<desc>{html.escape(describe(arch))}</desc>" + "".join(parts) + "</svg>"
+    )
+
+
+def describe(arch: Arch) -> str:
+    """The architecture in words, for those who do not see the drawing."""
+    encoder, decoder = _encoder(arch), _decoder(arch)
+    sentences = [f"Attention width {arch.qkv_dim}. Encoder of width {arch.encoder_embed_dim}:"]
+    sentences += [f"layer {i}: {layer.heads[0]} heads, {_experts_text(layer)}." for i, layer in enumerate(encoder, 1)]
+    sentences += [f"Decoder of width {arch.decoder_embed_dim}:"]
+    for i, layer in enumerate(decoder, 1):
+        reach = f"the last {layer.cross_layers} encoder layers" if layer.cross_layers > 1 else "the last encoder layer"
+        sentences += [f"layer {i}: {layer.heads[0]} self heads, {layer.heads[1]} cross heads over {reach}, {_experts_text(layer)}."]
+    return " ".join(sentences)
+
+
+def shorthand(arch: Arch) -> str:
+    """Expert widths of every layer on one line: '640: [2048 3072] [id 1024] / 512: [3072]'."""
+
+    def side(dim: int, experts: Sequence[Sequence[int]]) -> str:
+        return f"{dim}: " + " ".join("[" + " ".join(str(width) if width else "id" for width in widths) + "]" for widths in experts)
+
+    return f"{side(int(arch.encoder_embed_dim), arch.encoder_experts)} / {side(int(arch.decoder_embed_dim), arch.decoder_experts)}"
+
+
+def has_identity(arch: Arch) -> bool:
+    """Whether some layer has an identity expert."""
+    return any(0 in widths for widths in arch.encoder_experts + arch.decoder_experts)
+
+
+def has_ghosts(arch: Arch, space: SearchSpace) -> bool:
+    """Whether the space allows more layers than the architecture has."""
+    return max(space.encoder_layers) > arch.encoder_layers or max(space.decoder_layers) > arch.decoder_layers
+
+
+def _encoder(arch: Arch) -> list[_Layer]:
+    return [
+        _Layer((int(arch.encoder_self_heads[i]),), 0, widths, int(arch.encoder_top_k[i]))
+        for i, widths in enumerate(arch.encoder_experts)
+    ]  # fmt: skip
+
+
+def _decoder(arch: Arch) -> list[_Layer]:
+    return [
+        _Layer(
+            (int(arch.decoder_self_heads[i]), int(arch.decoder_cross_heads[i])),
+            int(arch.cross_layers[i]),
+            widths,
+            int(arch.decoder_top_k[i]),
+        )
+        for i, widths in enumerate(arch.decoder_experts)
+    ]
+
+
+def _experts_text(layer: _Layer) -> str:
+    widths = [str(width) if width else "identity" for width in layer.widths]
+    if len(widths) == 1:
+        return "an identity instead of an FFN" if layer.widths == (0,) else f"one FFN of {widths[0]}"
+    return f"{len(widths)} experts of {', '.join(widths)}, {layer.top_k} per token"
+
+
+def _card_y(i: int, top: int, rows: int, layout: Layout) -> int:
+    return top + (rows - 1 - i) * (layout.card + layout.gap)
+
+
+def _identity_width(layout: Layout) -> int:
+    return 2 * layout.font
+
+
+def _room(layout: Layout) -> int:
+    """Width inside a card for its experts."""
+    return layout.column - 2 * layout.pad - layout.number
+
+
+def _gap(layer: _Layer) -> int:
+    return 3 if len(layer.widths) <= 8 else 2 if len(layer.widths) <= 16 else 1
+
+
+def _scale(layers: Sequence[_Layer], layout: Layout) -> float:
+    """Pixels per hidden unit, the same for every layer, so that the widest layer fills its card."""
+    scales = []
+    for layer in layers:
+        identities = layer.widths.count(0)
+        room = _room(layout) - _gap(layer) * (len(layer.widths) - 1) - identities * _identity_width(layout)
+        scales += [room / sum(layer.widths)] if sum(layer.widths) else []
+    return max(min(scales, default=1.0), 0.0)
+
+
+def _text(x: float, y: float, text: str, fill: str = "muted", anchor: str = "start", extra: str = "") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" fill="{light(fill)}" text-anchor="{anchor}"{extra}>{html.escape(text)}</text>'
+
+
+def _rect(x: float, y: float, width: float, height: float, fill: str, stroke: str, extra: str = "", title: str = "") -> str:
+    inside = f"<title>{html.escape(title)}</title>" if title else ""
+    fill = light(fill) if fill != "none" else fill
+    return (
+        f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(width, 1):.1f}" height="{height:.1f}" rx="3" fill="{fill}" '
+        f'stroke="{light(stroke)}"{extra}>{inside}</rect>'
+    )
+
+
+def _title(side: str, layers: int, most: int, x: int, layout: Layout) -> str:
+    depth = f"{layers} layer{'s' * (layers != 1)}" if layers == most else f"{layers} of {most} layers"
+    y = layout.font + 8
+    big = f' font-size="{layout.font + 3}" font-weight="650"'
+    return _text(x, y, side, "ink", extra=big) + _text(x + layout.column, y, depth, anchor="end")
+
+
+def _card(side: str, i: int, layer: _Layer, x: int, y: int, scale: float, layout: Layout) -> str:
+    parts = [_rect(x, y, layout.column, layout.card, "paper", "line", ' stroke-width="1.2"')]
+    left, base = x + layout.pad + layout.number, y + layout.pad
+    middle = y + layout.card / 2 + layout.font / 3
+    parts += [_text(x + layout.pad, middle, str(i + 1), "ink", extra=' font-weight="650"')]
+    parts += _attention(side, layer, left, base, layout)
+    chosen = f"{layer.top_k} of {len(layer.widths)}" if len(layer.widths) > 1 else ("dense" if layer.widths[0] else "identity")
+    short = chosen if layout.words else chosen.replace(" of ", "/").replace("dense", "").replace("identity", "")
+    parts += [_text(x + layout.column - layout.pad, base + layout.line - 3, short, anchor="end")]
+    parts += _experts(layer, left, base + layout.line + 6, scale, layout)
+    return "<g>" + "".join(parts) + "</g>"
+
+
+def _attention(side: str, layer: _Layer, x: float, y: float, layout: Layout) -> Iterator[str]:
+    """A bar of fixed width per attention, cut into its heads: fewer heads are wider heads (SPEC 1.2)."""
+    for kind, heads, colour in zip(("self", "cross"), layer.heads, ("ghost", "supernet"), strict=False):
+        cell = layout.bar / heads
+        for h in range(heads):
+            title = f"{side.lower()} {kind} attention, {heads} heads"
+            yield _rect(x + h * cell, y + 1, cell - 1, layout.line - 4, colour, colour, ' stroke-width="0"', title)
+        x += layout.bar + 5
+        words = f"{heads} {kind}" if layout.words else str(heads)
+        yield _text(x, y + layout.line - 3, words)
+        x += len(words) * layout.font * 0.58 + (16 if layout.words else 6)
+
+
+def _experts(layer: _Layer, x: float, y: float, scale: float, layout: Layout) -> Iterator[str]:
+    fits = all(_label(width, width * scale, layout) for width in layer.widths if width)
+    for e, width in enumerate(layer.widths, 1):
+        if width == 0:
+            drawn = _identity_width(layout)
+            yield _rect(x, y, drawn, layout.box, "none", "found", ' stroke-dasharray="3 3" stroke-width="1.2"', f"expert {e}: identity")
+            yield _text(x + drawn / 2, y + layout.box / 2 + layout.font / 3, "id", "found", "middle")
+        else:
+            drawn = width * scale
+            yield _rect(x, y, drawn, layout.box, "found-soft", "found", "", f"expert {e}: width {width}")
+            if fits:
+                yield _box_label(x, y, width, drawn, layout)
+        x += drawn + _gap(layer)
+    room = layout.column  # a single narrow box has its label beside it
+    if not fits and len(layer.widths) == 1 and drawn < room / 2:
+        yield _text(x + 3, y + layout.box / 2 + layout.font / 3, str(layer.widths[0]), "ink")
+
+
+def _label(width: int, drawn: float, layout: Layout) -> str:
+    """How a width is written in a box of so many pixels: across, upright or (empty) not at all."""
+    across = len(str(width)) * layout.font * 0.6 + 4
+    if drawn >= across:
+        return "across"
+    return "upright" if drawn >= layout.font and layout.box >= len(str(width)) * (layout.font - 2) * 0.56 + 2 else ""
+
+
+def _box_label(x: float, y: float, width: int, drawn: float, layout: Layout) -> str:
+    cx, cy = x + drawn / 2, y + layout.box / 2
+    if _label(width, drawn, layout) == "across":
+        return _text(cx, cy + layout.font / 3, str(width), "ink", "middle")
+    turn = f' font-size="{layout.font - 2}" transform="rotate(-90 {cx:.1f} {cy:.1f})"'
+    return _text(cx, cy + layout.font / 3 - 1, str(width), "ink", "middle", turn)
+
+
+def _ghost(i: int, x: int, y: int, layout: Layout) -> str:
+    dashes = ' stroke-dasharray="2 5" stroke-width="1.2"'
+    words = "in the space, not used" if layout.words else "not used"
+    number = _text(x + layout.pad, y + layout.card / 2 + layout.font / 3, str(i + 1), "ghost")
+    text = _text(x + layout.column / 2, y + layout.card / 2 + layout.font / 3, words, "ghost", "middle")
+    return "<g>" + _rect(x, y, layout.column, layout.card, "none", "ghost", dashes) + number + text + "</g>"
+
+
+def _embedding(dim: int, widest: int, x: int, y: int, layout: Layout) -> str:
+    """A bar for the embedding width, inside the outline of the widest one of the space."""
+    height = layout.font + 8
+    outline = _rect(x, y, layout.column, height, "none", "ghost", ' stroke-dasharray="2 5"') if dim < widest else ""
+    bar = _rect(x, y, layout.column * dim / widest, height, "supernet-soft", "supernet", "", f"embedding width {dim} of at most {widest}")
+    of = f" of {widest}" if dim < widest else ""
+    words = f"embedding width {dim}{of}" if layout.words else f"width {dim}{of}"
+    return "<g>" + outline + bar + _text(x + layout.pad, y + height - 6, words, "ink") + "</g>"
+
+
+def _links(decoder: Sequence[_Layer], encoder_layers: int, top: int, rows: int, layout: Layout) -> str:
+    """A curve from every decoder layer to each encoder layer that its cross attention sees."""
+    start, end = layout.decoder_x, 1 + layout.column
+    bend = (start - end) * 0.5
+    paths = []
+    for j, layer in enumerate(decoder):
+        for n in range(min(layer.cross_layers, encoder_layers)):
+            i = encoder_layers - 1 - n
+            port = (j + 1) / (len(decoder) + 1)  # spread along the card, so that the curves of a layer stay apart
+            y0 = _card_y(j, top, rows, layout) + layout.card * (
+                0.3 + 0.4 * n / max(layer.cross_layers - 1, 1) if layer.cross_layers > 1 else 0.5
+            )
+            y1 = _card_y(i, top, rows, layout) + layout.card * (1 - port)
+            title = f"<title>decoder layer {j + 1} attends to encoder layer {i + 1}</title>"
+            paths += [
+                f'<path d="M{start} {y0:.1f}C{start - bend:.1f} {y0:.1f} {end + bend:.1f} {y1:.1f} {end} {y1:.1f}">{title}</path>'
+                f'<circle cx="{end + 2}" cy="{y1:.1f}" r="2.4" fill="{light("supernet")}" stroke="none"/>'
+            ]
+    return f'<g fill="none" stroke="{light("supernet")}" stroke-width="1.4" stroke-opacity="0.6">{"".join(paths)}</g>'

@@ -1,0 +1,51 @@
+"""Every figure of the report, drawn once, in a form for a desk and one for a phone."""
+
+import dataclasses
+from collections.abc import Callable
+
+from automoe_jax.report import drawing, palette, plots
+from automoe_jax.report.contents import ReportContents
+from automoe_jax.report.sections import routing_figures
+
+TITLES = {
+    "architecture": "The found architecture, layer by layer",
+    "search": "Every candidate of the search: validation loss against FLOPs",
+    "loss": "Training and validation loss of every run",
+    "routing_entropy": "Routing entropy of every layer during training",
+    "dead_experts": "Share of dead experts of every layer during training",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """One figure as SVG documents in the light palette."""
+
+    name: str
+    wide: str
+    narrow: str
+
+    def inline(self, narrow: bool) -> str:
+        """The SVG element for a page, in the page's colours."""
+        form = "narrow" if narrow else "wide"
+        element = plots.inline(self.narrow if narrow else self.wide, f"{self.name}-{form}", TITLES[self.name])
+        return palette.themed(element)
+
+
+def draw(contents: ReportContents) -> dict[str, Drawn]:
+    """{name: figure} of all that there is something to draw for."""
+    drawn = {"architecture": _architecture(contents)}
+    drawn |= _plotted("search", lambda size: plots.search_plot(contents, size))
+    drawn |= _plotted("loss", lambda size: plots.loss_plot(contents.curves, size))
+    for key, title in routing_figures(contents):
+        drawn |= _plotted(key, lambda size, key=key, title=title: plots.routing_plot(contents, key, title, size))
+    return drawn
+
+
+def _architecture(contents: ReportContents) -> Drawn:
+    wide, narrow = (drawing.architecture_svg(contents.arch, contents.space, layout) for layout in (drawing.WIDE, drawing.NARROW))
+    return Drawn("architecture", wide, narrow)
+
+
+def _plotted(name: str, plot: Callable[[plots.Size], str]) -> dict[str, Drawn]:
+    wide = plot(plots.WIDE)
+    return {name: Drawn(name, wide, plot(plots.NARROW))} if wide else {}

@@ -1,0 +1,110 @@
+"""`report.md`: the same report where GitHub or an editor shows it, with the figures as files beside it."""
+
+from collections.abc import Callable, Mapping
+
+from automoe_jax.report import drawing, numbers, tables
+from automoe_jax.report.contents import ReportContents, number
+from automoe_jax.report.figures import TITLES, Drawn
+from automoe_jax.report.headline import caveats, headline
+from automoe_jax.report.sections import CAPTIONS, architecture_caption, count_note, dead_note, flat, routing_figures, search_caption
+from automoe_jax.report.tables import markdown_rows, markdown_text
+from automoe_jax.report.text import clean, escape
+
+FOLDER = "figures"
+
+Figures = Mapping[str, Drawn]
+
+
+def markdown_page(contents: ReportContents, drawn: Figures) -> str:
+    """The whole document; the figures are files of their names in `FOLDER`."""
+    blocks = [f"# {markdown_text(contents.title)}", f"**{markdown_text(headline(contents.results))}**"]
+    blocks += [" ".join(markdown_text(note) for note in caveats(contents.results, contents.seed))]
+    for title, make in _SECTIONS:
+        body = [block for block in make(contents, drawn) if block]
+        blocks += [f"## {title}", *body] if body else []
+    return clean("\n\n".join(block for block in blocks if block) + "\n")
+
+
+def _results(contents: ReportContents, drawn: Figures) -> list[str]:
+    if not contents.results:
+        return ["Nothing was scored."]
+    scores = "<br>".join(f"{name} {_code(signature)}" for name, signature in tables.signatures(contents.results))
+    return [tables.markdown_table(contents.results), count_note(contents), scores]
+
+
+def _architecture(contents: ReportContents, drawn: Figures) -> list[str]:
+    return [_image("architecture", drawn), architecture_caption(contents), _folded("The same in words", drawing.describe(contents.arch))]
+
+
+def _search(contents: ReportContents, drawn: Figures) -> list[str]:
+    if "search" not in drawn:
+        return ["No candidate with a finite loss was recorded."]
+    return [_image("search", drawn), markdown_text(search_caption(contents))]
+
+
+def _training(contents: ReportContents, drawn: Figures) -> list[str]:
+    return [_image("loss", drawn), CAPTIONS["loss"]] if "loss" in drawn else ["No loss was recorded."]
+
+
+def _routing(contents: ReportContents, drawn: Figures) -> list[str]:
+    shown = [text for key, _ in routing_figures(contents) for text in (_image(key, drawn), CAPTIONS[key])]
+    return [*shown, dead_note(contents)]
+
+
+def _samples(contents: ReportContents, drawn: Figures) -> list[str]:
+    if not contents.samples:
+        return ["No sample was recorded."]
+    return [
+        markdown_rows(["", f"sample {i}"], [[markdown_text(name), markdown_text(text)] for name, text in sample.items()]).replace(
+            "---:", ":---"
+        )
+        for i, sample in enumerate(contents.samples, 1)
+    ]
+
+
+def _data(contents: ReportContents, drawn: Figures) -> list[str]:
+    rows = flat(contents.data_statistics)
+    return [_table(["statistic", "value"], rows)] if rows else ["No statistics were recorded."]
+
+
+def _reproduce(contents: ReportContents, drawn: Figures) -> list[str]:
+    fence = "`" * (3 + contents.command.count("`"))
+    facts = {"seed": contents.seed, "date": contents.date, "device": contents.device, **contents.versions}
+    facts |= {f"time of {stage}": numbers.duration(number(contents.stage_seconds, stage)) for stage in contents.stage_seconds}
+    rows = [(name, str(value)) for name, value in facts.items() if value != ""]
+    settings = [(str(name), numbers.plain(value)) for name, value in contents.config.items()]
+    return [
+        f"{fence}\n{contents.command}\n{fence}" if contents.command else "",
+        _table(["", ""], rows),
+        f"<details><summary>All {len(settings)} settings</summary>\n\n{_table(['setting', 'value'], settings)}\n\n</details>"
+        if settings
+        else "",
+    ]
+
+
+def _table(head: list[str], rows: list[tuple[str, str]]) -> str:
+    return markdown_rows(head, [[markdown_text(name), markdown_text(value)] for name, value in rows])
+
+
+def _image(name: str, drawn: Figures) -> str:
+    return f"![{TITLES[name]}]({FOLDER}/{name}.svg)" if name in drawn else ""
+
+
+def _folded(summary: str, text: str) -> str:
+    return f"<details><summary>{summary}</summary>\n\n{markdown_text(text)}\n\n</details>"
+
+
+def _code(text: str) -> str:
+    return f"<code>{escape(text).replace('|', '&#124;')}</code>"
+
+
+_SECTIONS: tuple[tuple[str, Callable[[ReportContents, Figures], list[str]]], ...] = (
+    ("Results", _results),
+    ("The found architecture", _architecture),
+    ("The search", _search),
+    ("Training", _training),
+    ("Routing", _routing),
+    ("Sample translations", _samples),
+    ("The text", _data),
+    ("Settings and how to reproduce", _reproduce),
+)

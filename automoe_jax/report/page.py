@@ -1,0 +1,305 @@
+"""`report.html`: one page that needs nothing beside itself, for light and dark screens, wide and narrow ones.
+
+Figures are inline SVG in two forms, one for a desk and one for a phone, of which the style shows one. Every text from
+outside goes through `escape`.
+"""
+
+import difflib
+import importlib.resources
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from automoe_jax.arch import Arch
+from automoe_jax.report import drawing, numbers, palette, tables
+from automoe_jax.report.contents import RETRAINED, ReportContents, find, number
+from automoe_jax.report.figures import Drawn
+from automoe_jax.report.headline import caveats, headline
+from automoe_jax.report.sections import (
+    CAPTIONS,
+    architecture_caption,
+    count_note,
+    dead_note,
+    matrix,
+    routing_figures,
+    scalars,
+    search_caption,
+)
+from automoe_jax.report.text import escape
+
+DIFFERENCE_WORDS = 300  # a longer translation is shown without marking how it differs from the reference
+SHOWN_FRONT = 25
+
+Figures = Mapping[str, Drawn]
+
+
+def html_page(contents: ReportContents, figures: Figures) -> str:
+    """The whole page."""
+    sections = [(anchor, title, body) for anchor, title, make in _SECTIONS if (body := make(contents, figures))]
+    links = " ".join(f'<a href="#{anchor}">{title}</a>' for anchor, title, _ in sections)
+    body = "\n".join(
+        f'<section id="{anchor}" aria-labelledby="{anchor}-h"><h2 id="{anchor}-h">{title}</h2>\n{body}\n</section>'
+        for anchor, title, body in sections
+    )
+    notes = " ".join(escape(note) for note in caveats(contents.results, contents.seed))
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(contents.title)}</title>\n'
+        f"<style>\n{_style()}</style>\n</head>\n<body>\n<main>\n<header>\n"
+        f'<p class="kind">{escape(contents.title)}{" · " if contents.date else ""}{escape(contents.date)}</p>\n'
+        f"<h1>{escape(headline(contents.results))}</h1>\n"
+        + (f'<p class="caveats">{notes}</p>\n' if notes else "")
+        + f'<nav aria-label="Sections">{links}</nav>\n{_tiles(contents)}\n</header>\n{body}\n</main>\n</body>\n</html>\n'
+    )
+
+
+def _style() -> str:
+    css = importlib.resources.files("automoe_jax.report").joinpath("style.css").read_text(encoding="utf-8")
+    return css.replace("LIGHT", palette.variables(0)).replace("DARK", palette.variables(1)).replace("FONT", drawing.FONT)
+
+
+def _tiles(contents: ReportContents) -> str:
+    tiles = "".join(
+        f'<div class="tile"><dt>{name}</dt><dd><span class="value">{value}</span><span class="unit">{unit}</span>'
+        f'<span class="more">{more}</span></dd></div>'
+        for name, value, unit, more in _key_figures(contents)
+    )
+    return f'<dl class="tiles">{tiles}</dl>' if tiles else ""
+
+
+def _key_figures(contents: ReportContents) -> Iterator[tuple[str, str, str, str]]:
+    """(name, value, unit, one more fact)."""
+    found = find(contents.results, RETRAINED) or {}
+    if (bleu := number(found, "bleu")) is not None:
+        chrf = number(found, "chrf")
+        yield "Quality", numbers.score(bleu), "BLEU", f"chrF {numbers.score(chrf)}" if chrf is not None else ""
+    if (flops := number(contents.costs, "flops")) is not None:
+        unit = numbers.unit_of([flops])
+        low, high = number(contents.costs, "flops_min"), number(contents.costs, "flops_max")
+        spread = (
+            f"{unit.show(low)} to {unit.show(high)} over routings"
+            if low is not None and high is not None and low < high
+            else "the same for every routing"
+        )
+        yield "Cost of one sentence", unit.show(flops), f"{unit.prefix}FLOPs", spread
+    params, active = number(contents.costs, "params"), number(contents.costs, "active_params")
+    if params and active is not None:
+        unit = numbers.unit_of([params])
+        yield (
+            "Parameters a token meets",
+            unit.show(active),
+            unit.prefix,
+            f"of {unit.show(params)} {unit.prefix}; sparsity {1 - active / params:.0%}",
+        )
+    if contents.candidates:
+        origins = [str(c.get("origin", "")) for c in contents.candidates]
+        evolved = sum(origin not in ("", "random") for origin in origins)
+        yield "Architectures scored", f"{len(origins):,}", "", f"{evolved:,} by evolution" if evolved else "all drawn at random"
+    if seconds := sum(number(contents.stage_seconds, stage) or 0.0 for stage in contents.stage_seconds):
+        yield "Time, all stages", numbers.duration(seconds), "", escape(contents.device)
+
+
+def _results(contents: ReportContents, figures: Figures) -> str:
+    results = contents.results
+    if not results:
+        return '<p class="quiet">Nothing was scored.</p>'
+    shown = tables.columns(results)
+    head = "".join(f'<th scope="col" role="columnheader" title="{escape(c.explanation)}">{escape(c.title)}</th>' for c in shown)
+    rows = "\n".join(_result_row(row, shown, results) for row in results)
+    table = (
+        f'<div class="card"><div class="scroll"><table class="results" role="table"><thead role="rowgroup"><tr role="row">'
+        f'<th scope="col" role="columnheader">system</th>{head}</tr></thead>\n<tbody role="rowgroup">\n{rows}\n</tbody></table></div></div>'
+    )
+    lines = "".join(f"<br>{name} <code>{escape(signature)}</code>" for name, signature in tables.signatures(results))
+    return f'{table}\n<p class="quiet">The best value of a column is bold with a dot. {count_note(contents)}{lines}</p>'
+
+
+def _result_row(row: Mapping[str, Any], shown: Sequence[tables.Column], results: Sequence[Mapping[str, Any]]) -> str:
+    kind = ' class="found"' if row is find(results, RETRAINED) else ""
+    note = f"<small>{escape(row['note'])}</small>" if row.get("note") else ""
+    cells = "".join(_result_cell(column, row, results) for column in shown)
+    return f'<tr{kind} role="row"><th scope="row" role="rowheader">{escape(row.get("name", ""))}{note}</th>{cells}</tr>'
+
+
+def _result_cell(column: tables.Column, row: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> str:
+    value, label = column.value(row), escape(column.title)
+    if value is None:
+        return f'<td role="cell" class="missing-cell" data-label="{label}"><span class="missing">{numbers.MISSING}</span></td>'
+    best = column.is_best(row, results)
+    text = (
+        f'<span class="best">{column.text(row)}<span class="hidden"> (best)</span></span>' if best else f"<span>{column.text(row)}</span>"
+    )
+    most = max((v for v in map(column.value, results) if v is not None), default=0.0)
+    meter = (
+        f'<span class="meter" aria-hidden="true" style="width:{max(0.0, 100 * value / most):.0f}%"></span>'
+        if column.title == "BLEU" and most > 0
+        else ""
+    )
+    return f'<td role="cell" data-label="{label}">{text}{meter}</td>'
+
+
+def _figure(name: str, figures: Figures, caption: str) -> str:
+    """A figure in both forms with its caption, or nothing where nothing was drawn."""
+    if name not in figures:
+        return ""
+    forms = "".join(f'<div class="{form}">{figures[name].inline(form == "narrow")}</div>' for form in ("wide", "narrow"))
+    return f'<figure id="figure-{name}"><div class="paper">{forms}</div><figcaption>{escape(caption)}</figcaption></figure>'
+
+
+def _architecture(contents: ReportContents, figures: Figures) -> str:
+    words = f"<details><summary>The same in words</summary><p>{escape(drawing.describe(contents.arch))}</p></details>"
+    json = f"<details><summary>As JSON</summary><pre>{escape(contents.arch.to_json(indent=2))}</pre></details>"
+    return _figure("architecture", figures, architecture_caption(contents)) + words + json
+
+
+def _search(contents: ReportContents, figures: Figures) -> str:
+    figure = _figure("search", figures, search_caption(contents))
+    return (figure or '<p class="quiet">No candidate with a finite loss was recorded.</p>') + _front(contents)
+
+
+def _front(contents: ReportContents) -> str:
+    """The Pareto front as a folded table."""
+    front = [c for c in contents.pareto if number(c, "flops") is not None and number(c, "loss") is not None]
+    if not front:
+        return ""
+    front.sort(key=lambda c: number(c, "flops") or 0.0)
+    kept = [front[i * (len(front) - 1) // max(SHOWN_FRONT - 1, 1)] for i in range(SHOWN_FRONT)] if len(front) > SHOWN_FRONT else front
+    unit, params = numbers.unit_of(number(c, "flops") for c in front), numbers.unit_of(number(c, "params") for c in front)
+    rows = "".join(
+        f"<tr><td>{numbers.significant(number(c, 'loss') or 0.0, 4)}</td><td>{unit.show(number(c, 'flops'))}</td>"
+        f"<td>{params.show(number(c, 'params'))}</td><td>{params.show(number(c, 'active_params'))}</td><td>{_architecture_cell(c)}</td></tr>"
+        for c in kept
+    )
+    head = "".join(
+        f'<th scope="col">{name}</th>'
+        for name in ("loss", f"{unit.prefix}FLOPs", f"params {params.prefix}", f"active {params.prefix}", "encoder / decoder")
+    )
+    some = f", {len(kept)} of {len(front)} shown" if len(kept) < len(front) else ""
+    return (
+        f"<details><summary>The Pareto front as a table ({len(front)} architectures{some})</summary>"
+        f'<div class="card"><div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></div></details>'
+    )
+
+
+def _architecture_cell(candidate: Mapping[str, Any]) -> str:
+    try:
+        return f"<code>{escape(drawing.shorthand(Arch.from_dict(candidate.get('arch'))))}</code>"
+    except ValueError:
+        return f'<span class="missing">{numbers.MISSING}</span>'
+
+
+def _training(contents: ReportContents, figures: Figures) -> str:
+    figure = _figure("loss", figures, CAPTIONS["loss"])
+    return figure or '<p class="quiet">No loss was recorded.</p>'
+
+
+def _routing(contents: ReportContents, figures: Figures) -> str:
+    shown = "".join(_figure(key, figures, CAPTIONS[key]) for key, _ in routing_figures(contents))
+    note = dead_note(contents)
+    return shown + (f'<p class="quiet">{note}</p>' if note else "")
+
+
+def _samples(contents: ReportContents, figures: Figures) -> str:
+    if not contents.samples:
+        return '<p class="quiet">No sample was recorded.</p>'
+    intro = '<p class="quiet">Words with a dotted line under them are not in the reference at that place.</p>'
+    return f'{intro}<div class="samples">' + "\n".join(_sample(sample, contents) for sample in contents.samples) + "</div>"
+
+
+def _sample(sample: Mapping[str, Any], contents: ReportContents) -> str:
+    reference = str(sample.get("reference", ""))
+    source, target = (_language(contents.config.get(f"data.{side}_language")) for side in ("source", "target"))
+    parts = [f'<dt>source</dt><dd dir="auto" class="source"{source}>{escape(sample.get("source", ""))}</dd>']
+    parts += [f'<dt>reference</dt><dd dir="auto" class="reference"{target}>{escape(reference)}</dd>']
+    for name, translation in sample.items():
+        if name not in ("source", "reference"):
+            parts += [f'<dt>{escape(name)}</dt><dd dir="auto"{target}>{_compared(str(translation), reference)}</dd>']
+    return f'<article class="sample"><dl>{"".join(parts)}</dl></article>'
+
+
+def _language(code: Any) -> str:
+    return f' lang="{code}"' if isinstance(code, str) and re.fullmatch(r"[A-Za-z]{2,3}(-[A-Za-z0-9]+)*", code) else ""
+
+
+def _compared(translation: str, reference: str) -> str:
+    """The escaped translation with what differs from the reference marked."""
+    words, wanted = translation.split(), reference.split()
+    if not words:
+        return '<span class="missing">(empty)</span>'
+    if words == wanted:
+        return f'{escape(translation)}<span class="same">= reference</span>'
+    if max(len(words), len(wanted)) > DIFFERENCE_WORDS:
+        return escape(translation)
+    pieces = []
+    for kind, start, end, _, _ in difflib.SequenceMatcher(None, words, wanted, autojunk=False).get_opcodes():
+        if text := escape(" ".join(words[start:end])):
+            pieces += [text if kind == "equal" else f'<span class="off">{text}</span>']
+    return " ".join(pieces)
+
+
+def _data(contents: ReportContents, figures: Figures) -> str:
+    return _statistics(contents.data_statistics) or '<p class="quiet">No statistics were recorded.</p>'
+
+
+def _statistics(values: Mapping[str, Any], title: str = "") -> str:
+    """Scalars as a list, groups of groups as tables; deeper ones under a heading of their own."""
+    parts = []
+    if single := scalars(values):
+        parts += [_pairs(single)]
+    columns, rows = matrix(values)
+    if rows:
+        head = "".join(f'<th scope="col">{escape(name)}</th>' for name in ("", *columns))
+        body = "".join(
+            f'<tr><th scope="row">{escape(name)}</th>' + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+            for name, cells in rows
+        )
+        parts += [f'<div class="card"><div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></div>']
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value and not any(name == row for row, _ in rows):
+            parts += [_statistics(value, f"{title}{name} · ").replace("<table", f'<table aria-label="{escape(title + str(name))}"', 1)]
+    heading = f"<h3>{escape(title.removesuffix(' · '))}</h3>" if title and (single or rows) else ""
+    return heading + "".join(parts)
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    rows = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{escape(numbers.plain(value))}</td></tr>' for name, value in values.items())
+    return f'<div class="card plain"><table class="plain"><tbody>{rows}</tbody></table></div>'
+
+
+def _reproduce(contents: ReportContents, figures: Figures) -> str:
+    parts = [f"<pre>{escape(contents.command)}</pre>"] if contents.command else []
+    facts = {
+        "seed": str(contents.seed),
+        "date": contents.date,
+        "device": contents.device,
+        **{str(k): str(v) for k, v in contents.versions.items()},
+    }
+    parts += [_stages(contents), _pairs({name: value for name, value in facts.items() if value})]
+    if contents.config:
+        parts += [f"<details><summary>All {len(contents.config)} settings</summary>{_pairs(contents.config)}</details>"]
+    return "".join(parts)
+
+
+def _stages(contents: ReportContents) -> str:
+    seconds = {stage: value for stage in contents.stage_seconds if (value := number(contents.stage_seconds, stage)) is not None}
+    longest = max(seconds.values(), default=0.0)
+    if longest <= 0:
+        return ""
+    rows = "".join(
+        f'<span>{escape(stage)}</span><span><span class="bar" style="display:block;width:{max(0.0, 100 * value / longest):.1f}%"></span></span>'
+        f'<span class="time">{numbers.duration(value)}</span>'
+        for stage, value in seconds.items()
+    )
+    return f'<div class="stages">{rows}</div>'
+
+
+_SECTIONS: tuple[tuple[str, str, Callable[[ReportContents, Figures], str]], ...] = (
+    ("results", "Results", _results),
+    ("architecture", "The found architecture", _architecture),
+    ("search", "The search", _search),
+    ("training", "Training", _training),
+    ("routing", "Routing", _routing),
+    ("samples", "Sample translations", _samples),
+    ("data", "The text", _data),
+    ("reproduce", "Settings and how to reproduce", _reproduce),
+)

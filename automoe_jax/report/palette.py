@@ -1,0 +1,52 @@
+"""The report's colours: one name, one meaning, in every figure and on both backgrounds.
+
+Neighbouring series differ in hue, in lightness and in marker, so that colour-blind readers and grey prints can tell them apart.
+"""
+
+from automoe_jax.report.contents import DENSE, RETRAINED, SUPERNET
+
+# name: (on light, on dark). The light values are all different: figures are drawn with them and translated afterwards.
+COLOURS = {
+    "page": ("#f6f6f3", "#101216"),
+    "paper": ("#fffffe", "#181b21"),
+    "ink": ("#1c1f26", "#ebe9e4"),
+    "muted": ("#5c6370", "#a3a9b5"),
+    "line": ("#d4d7dd", "#383d48"),
+    "grid": ("#e8eaee", "#292d36"),
+    "ghost": ("#b3b9c3", "#525967"),
+    "found": ("#bf3f0b", "#ff9c5f"),
+    "found-soft": ("#fbe3d4", "#4b2c1a"),
+    "supernet": ("#2563ab", "#79b3f2"),
+    "supernet-soft": ("#dde8f5", "#22344a"),
+    "dense": ("#47505f", "#c3c9d4"),
+    "gold": ("#a87900", "#e0b93f"),
+    "purple": ("#7b4ca8", "#c7a3ee"),
+    "teal": ("#0d7f77", "#4cc9bd"),
+}
+
+_RUNS = ((SUPERNET, "supernet"), (RETRAINED, "found"), (DENSE, "dense"))
+_SPARE = ("gold", "purple", "teal")
+
+
+def light(name: str) -> str:
+    """The colour's hexadecimal value on light paper."""
+    return COLOURS[name][0]
+
+
+def run_colours(titles: list[str]) -> dict[str, str]:
+    """A colour name for each training run: its own where it is a known one, a spare one otherwise."""
+    known = {title: name for title in titles for start, name in _RUNS if title.lower().startswith(start.lower())}
+    unknown = [title for title in titles if title not in known]
+    return known | {title: _SPARE[i % len(_SPARE)] for i, title in enumerate(unknown)}
+
+
+def themed(svg: str) -> str:
+    """`svg` with its literal colours replaced by the page's CSS variables, which follow light and dark."""
+    for name, (value, _) in COLOURS.items():
+        svg = svg.replace(value, f"var(--{name})")
+    return svg
+
+
+def variables(theme: int) -> str:
+    """CSS declarations of all colours for theme 0 (light) or 1 (dark)."""
+    return "".join(f"--{name}:{values[theme]};" for name, values in COLOURS.items())

@@ -1,0 +1,96 @@
+"""What both forms of the report say and how they arrange it: captions, notes, the tables of statistics."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from automoe_jax.report import numbers, plots
+from automoe_jax.report.contents import ReportContents, number
+from automoe_jax.report.drawing import has_ghosts, has_identity
+
+MOST_COLUMNS = 8
+
+CAPTIONS = {
+    "loss": "Thin: training text. Thick with markers: validation text; the number is the last value.",
+    "routing_entropy": "Entropy of the routers' average choice per layer. It is highest when experts share the tokens evenly; zero is a collapse onto one.",
+    "dead_experts": "Share of a layer's experts that got no token.",
+}
+
+
+def count_note(contents: ReportContents) -> str:
+    """What the FLOPs of the table count."""
+    source, target = (contents.config.get(f"search.{side}_length") for side in ("source", "target"))
+    lengths = f" of {source} source and {target} target tokens" if isinstance(source, int) and isinstance(target, int) else ""
+    return f"FLOPs are those of one sentence{lengths}, teacher-forced, expected under uniform routing, vocabulary projection left out; parameters leave out embeddings."
+
+
+def architecture_caption(contents: ReportContents) -> str:
+    """How to read the drawing; mentions only what is in it."""
+    parts = [
+        "Each card is a layer, the first at the bottom. The bars are attention heads (the width is fixed, so fewer heads are wider heads)."
+    ]
+    parts += ["The boxes are experts, as wide as their hidden layer; the number at the right of a card says how many of them a token uses."]
+    parts += ["A dashed “id” box is an identity expert, which costs nothing."] if has_identity(contents.arch) else []
+    parts += ["Curves run from a decoder layer to the encoder layers its cross attention sees."]
+    parts += ["Dashed outlines are what the space offers and the search left out."] if has_ghosts(contents.arch, contents.space) else []
+    return " ".join(parts)
+
+
+def search_caption(contents: ReportContents) -> str:
+    """What the search plot shows, and what it does not."""
+    parts = ["Every scored architecture; lower and further left is better. The star is the one that was retrained."]
+    unscored = sum(number(c, "loss") is None or number(c, "flops") is None for c in contents.candidates)
+    above = plots.outliers(contents.candidates)
+    parts += [f"{above:,} with a much higher loss {'is' if above == 1 else 'are'} drawn as arrows at the upper edge."] if above else []
+    parts += [f"{unscored:,} without a finite loss {'is' if unscored == 1 else 'are'} left out."] if unscored else []
+    limits = {name: limit for name in contents.limits if (limit := number(contents.limits, name))}
+    shown = [f"{name} = {numbers.count(limit)}" for name, limit in limits.items()]
+    return " ".join([*parts, f"Limits: {', '.join(shown)}." if shown else "No limit was set."])
+
+
+def routing_figures(contents: ReportContents) -> list[tuple[str, str]]:
+    """(key, axis title) of the routing plots that have something to show."""
+    keys = [("routing_entropy", "entropy"), ("dead_experts", "share of dead experts")]
+    return [
+        (key, title) for key, title in keys if (values := _layer_values(contents, key)) and (key == "routing_entropy" or max(values) > 0)
+    ]
+
+
+def dead_note(contents: ReportContents) -> str:
+    """The sentence that stands for a plot of zeros."""
+    values = _layer_values(contents, "dead_experts")
+    return "No expert was dead at any logged update." if values and max(values) <= 0 else ""
+
+
+def _layer_values(contents: ReportContents, key: str) -> list[float]:
+    layers = [plots.layered(records, key, contents) for records in contents.curves.values()]
+    return [value for run in layers for _, values in run.values() for value in values]
+
+
+def scalars(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries that are no groups."""
+    return {str(name): value for name, value in values.items() if not isinstance(value, Mapping)}
+
+
+def matrix(values: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """(columns, rows) of the groups that hold only scalars, if they share enough names to stand in one table."""
+    groups = {
+        str(name): group for name, group in values.items() if isinstance(group, Mapping) and group and len(scalars(group)) == len(group)
+    }
+    columns = list(dict.fromkeys(str(name) for group in groups.values() for name in group))
+    filled = sum(len(group) for group in groups.values())
+    if len(groups) < 2 or len(columns) > MOST_COLUMNS or filled * 2 < len(groups) * len(columns):
+        return [], []
+    return columns, [(name, [_cell(group, column) for column in columns]) for name, group in groups.items()]
+
+
+def _cell(group: Mapping[str, Any], column: str) -> str:
+    return numbers.plain(group[column]) if column in group else ""
+
+
+def flat(values: Mapping[str, Any], path: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """Nested statistics as (dotted name, text)."""
+    rows: list[tuple[str, str]] = []
+    for name, value in values.items():
+        here = (*path, str(name))
+        rows += flat(value, here) if isinstance(value, Mapping) else [(".".join(here), numbers.plain(value))]
+    return rows
