@@ -33,8 +33,8 @@ def get_config() -> ConfigDict:
     config.supernet.steps = 1500
     config.supernet.learning_rate = 2e-3
     config.supernet.warmup_steps = 300
-    config.supernet.evaluate_every = 250
-    config.supernet.checkpoint_every = 250
+    config.supernet.evaluate_every = 100
+    config.supernet.checkpoint_every = 100
 
     config.search.iterations = 8
     config.search.population = 50
@@ -47,6 +47,6 @@ def get_config() -> ConfigDict:
     config.retrain.steps = 2500
     config.retrain.learning_rate = 2e-3
     config.retrain.warmup_steps = 300
-    config.retrain.evaluate_every = 250
-    config.retrain.checkpoint_every = 250
+    config.retrain.evaluate_every = 100
+    config.retrain.checkpoint_every = 100
     return config

@@ -36,7 +36,7 @@ def get_config() -> ConfigDict:
     config.supernet.learning_rate = 3e-3
     config.supernet.warmup_steps = 80
     config.supernet.evaluate_every = 100
-    config.supernet.checkpoint_every = 100
+    config.supernet.checkpoint_every = 50
 
     config.search.iterations = 3
     config.search.population = 30
@@ -52,7 +52,7 @@ def get_config() -> ConfigDict:
     config.retrain.learning_rate = 3e-3
     config.retrain.warmup_steps = 80
     config.retrain.evaluate_every = 100
-    config.retrain.checkpoint_every = 100
+    config.retrain.checkpoint_every = 50
 
     config.evaluate.batch_size = 50
     return config

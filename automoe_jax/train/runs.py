@@ -1,6 +1,6 @@
 """A training run as a folder: trained once, loaded ever after.
 
-The folder holds metrics, checkpoints, the averaged weights in `final/` and, last of all, `summary.json`.
+The folder holds metrics, checkpoints, the resulting weights in `final/` and, last of all, `summary.json`.
 """
 
 import json
@@ -27,7 +27,7 @@ class Summary(NamedTuple):
     updates: int
     tokens: int  # non-pad target tokens
     seconds: float  # in training, interruptions not counted
-    validation_nll: float  # nats per token, averaged weights
+    validation_nll: float  # nats per token, of the resulting weights
 
 
 def complete(run: Run, start: Callable[[], Network], data: DataConfig, training: TokenPairs, validation: TokenPairs) -> Summary:
@@ -55,7 +55,7 @@ def summary(folder: epath.Path) -> Summary:
 
 
 def load(folder: epath.Path, spec: Spec) -> Network:
-    """The averaged weights of a finished run; raises `UserError` if it is not finished."""
+    """The resulting weights of a finished run; raises `UserError` if it is not finished."""
     if not is_complete(folder):
         raise UserError(f"there is no finished training in {folder}; run the stage that trains it first")
     return Network(load_params(folder / "final", abstract(spec).params), spec)

@@ -1,0 +1,36 @@
+"""The paper's setting: WMT'14 English–German, 6 experts, 40 000 updates of 524 288 tokens (AutoMoE, tables 2 and 5).
+
+    python -m automoe_jax.main --config=configs/wmt_supernet.py --workdir=gs://BUCKET/wmt
+
+Prepare the text once with `pip install "automoe_jax[data]"`. Hardware and scores: not run yet.
+"""
+
+from ml_collections import ConfigDict
+
+from automoe_jax.config import default_config
+
+
+def get_config() -> ConfigDict:
+    """The published search space and schedule; the space's defaults are the paper's."""
+    config = default_config()
+    config.data.source = "tfds"
+    config.data.name = "wmt14_translate/de-en"
+    config.data.vocab_size = 32_768
+    config.data.buckets = (24, 48, 96, 192)
+    config.model.dropout = 0.3
+    config.model.dtype = "bfloat16"
+    config.search.max_flops = 3.0e9
+    for train in (config.supernet, config.retrain):
+        _schedule(train)
+    return config
+
+
+def _schedule(train: ConfigDict) -> None:
+    train.steps = 40_000
+    train.tokens_per_batch = 524_288
+    train.accumulate = 16
+    train.learning_rate = 1e-3
+    train.warmup_steps = 10_000
+    train.checkpoint_every = 1_000
+    train.evaluate_every = 1_000
+    train.average_checkpoints = 10
