@@ -4,6 +4,7 @@ Drawn in the light palette with literal colours; `palette.themed` makes it follo
 """
 
 import dataclasses
+import functools
 import html
 from collections.abc import Iterator, Sequence
 
@@ -62,22 +63,18 @@ def architecture_svg(arch: Arch, space: SearchSpace, layout: Layout) -> str:
     scale = _scale([*encoder, *decoder], layout)
     top = 2 * layout.font + 20
     bottom = top + rows * (layout.card + layout.gap)
-    height = bottom + 2 * layout.font + 26
-    widest = max(*space.encoder_embed_dims, *space.decoder_embed_dims, arch.encoder_embed_dim, arch.decoder_embed_dim)
-    parts = [_links(decoder, len(encoder), top, rows, layout)]
-    for side, layers, x, dim, depths in (
-        ("Encoder", encoder, 1, arch.encoder_embed_dim, space.encoder_layers),
-        ("Decoder", decoder, layout.decoder_x, arch.decoder_embed_dim, space.decoder_layers),
-    ):
-        parts += [_title(side, len(layers), max(*depths, len(layers)), x, layout)]
-        for i in range(max(*depths, len(layers))):
-            y = _card_y(i, top, rows, layout)
-            parts += [_card(side, i, layers[i], x, y, scale, layout) if i < len(layers) else _ghost(i, x, y, layout)]
-        parts += [_embedding(int(dim), int(widest), x, bottom + 6, layout)]
+    height = bottom + layout.font + 16
+    dims = [*space.encoder_embed_dims, *space.decoder_embed_dims, int(arch.encoder_embed_dim), int(arch.decoder_embed_dim)]
+    stack = functools.partial(_stack, rows=rows, top=top, bottom=bottom, scale=scale, widest=max(dims), layout=layout)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {layout.width} {height}" role="img" '
         f'width="{layout.width}" height="{height}" font-family="{FONT}" font-size="{layout.font}">'
-        f"<desc>{html.escape(describe(arch))}</desc>" + "".join(parts) + "</svg>"
+        f"<desc>{html.escape(describe(arch))}</desc>"
+        + _rect(0, 0, layout.width, height, "paper", "paper")
+        + _links(decoder, len(encoder), top, rows, layout)
+        + stack("Encoder", encoder, 1, int(arch.encoder_embed_dim), max(space.encoder_layers))
+        + stack("Decoder", decoder, layout.decoder_x, int(arch.decoder_embed_dim), max(space.decoder_layers))
+        + "</svg>"
     )
 
 
@@ -173,9 +170,30 @@ def _rect(x: float, y: float, width: float, height: float, fill: str, stroke: st
     inside = f"<title>{html.escape(title)}</title>" if title else ""
     fill = light(fill) if fill != "none" else fill
     return (
-        f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(width, 1):.1f}" height="{height:.1f}" rx="3" fill="{fill}" '
+        f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(width, 1):.1f}" height="{height:.1f}" rx="{min(3, width / 5):.1f}" fill="{fill}" '
         f'stroke="{light(stroke)}"{extra}>{inside}</rect>'
     )
+
+
+def _stack(
+    side: str,
+    layers: Sequence[_Layer],
+    x: int,
+    dim: int,
+    deepest: int,
+    *,
+    rows: int,
+    top: int,
+    bottom: int,
+    scale: float,
+    widest: int,
+    layout: Layout,
+) -> str:
+    """Encoder or decoder: title, cards, ghosts of the layers the space has beyond them, embedding."""
+    most = max(deepest, len(layers))
+    cards = [_card(side, i, layer, x, _card_y(i, top, rows, layout), scale, layout) for i, layer in enumerate(layers)]
+    cards += [_ghost(i, x, _card_y(i, top, rows, layout), layout) for i in range(len(layers), most)]
+    return _title(side, len(layers), most, x, layout) + "".join(cards) + _embedding(dim, widest, x, bottom + 6, layout)
 
 
 def _title(side: str, layers: int, most: int, x: int, layout: Layout) -> str:

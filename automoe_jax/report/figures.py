@@ -1,6 +1,7 @@
 """Every figure of the report, drawn once, in a form for a desk and one for a phone."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 from automoe_jax.report import drawing, palette, plots
@@ -34,10 +35,10 @@ class Drawn:
 def draw(contents: ReportContents) -> dict[str, Drawn]:
     """{name: figure} of all that there is something to draw for."""
     drawn = {"architecture": _architecture(contents)}
-    drawn |= _plotted("search", lambda size: plots.search_plot(contents, size))
-    drawn |= _plotted("loss", lambda size: plots.loss_plot(contents.curves, size))
+    drawn |= _plotted("search", functools.partial(plots.search_plot, contents))
+    drawn |= _plotted("loss", functools.partial(plots.loss_plot, contents.curves))
     for key, title in routing_figures(contents):
-        drawn |= _plotted(key, lambda size, key=key, title=title: plots.routing_plot(contents, key, title, size))
+        drawn |= _plotted(key, functools.partial(plots.routing_plot, contents, key, title))
     return drawn
 
 

@@ -62,6 +62,6 @@ def _comparison(found: Row, dense: Row, results: Sequence[Row]) -> str:
         return f", the same cost as the largest dense one ({dense_bleu})"
     if cost < dense_cost:
         return f": {numbers.ratio(dense_cost / cost)}× fewer than the largest dense one ({dense_bleu})"
-    if number(dense, "bleu") >= number(found, "bleu"):
+    if (number(dense, "bleu") or 0.0) >= (number(found, "bleu") or 0.0):
         return f"; the largest dense one is cheaper and not worse, {_reach(dense, results)}"
     return f": {numbers.ratio(cost / dense_cost)}× as many as the largest dense one ({dense_bleu})"

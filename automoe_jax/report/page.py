@@ -5,13 +5,12 @@ outside goes through `escape`.
 """
 
 import difflib
-import importlib.resources
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from automoe_jax.arch import Arch
-from automoe_jax.report import drawing, numbers, palette, tables
+from automoe_jax.report import drawing, numbers, tables
 from automoe_jax.report.contents import RETRAINED, ReportContents, find, number
 from automoe_jax.report.figures import Drawn
 from automoe_jax.report.headline import caveats, headline
@@ -25,6 +24,7 @@ from automoe_jax.report.sections import (
     scalars,
     search_caption,
 )
+from automoe_jax.report.style import style_sheet
 from automoe_jax.report.text import escape
 
 DIFFERENCE_WORDS = 300  # a longer translation is shown without marking how it differs from the reference
@@ -45,17 +45,12 @@ def html_page(contents: ReportContents, figures: Figures) -> str:
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(contents.title)}</title>\n'
-        f"<style>\n{_style()}</style>\n</head>\n<body>\n<main>\n<header>\n"
+        f"<style>\n{style_sheet()}</style>\n</head>\n<body>\n<main>\n<header>\n"
         f'<p class="kind">{escape(contents.title)}{" · " if contents.date else ""}{escape(contents.date)}</p>\n'
         f"<h1>{escape(headline(contents.results))}</h1>\n"
         + (f'<p class="caveats">{notes}</p>\n' if notes else "")
         + f'<nav aria-label="Sections">{links}</nav>\n{_tiles(contents)}\n</header>\n{body}\n</main>\n</body>\n</html>\n'
     )
-
-
-def _style() -> str:
-    css = importlib.resources.files("automoe_jax.report").joinpath("style.css").read_text(encoding="utf-8")
-    return css.replace("LIGHT", palette.variables(0)).replace("DARK", palette.variables(1)).replace("FONT", drawing.FONT)
 
 
 def _tiles(contents: ReportContents) -> str:
@@ -86,7 +81,7 @@ def _key_figures(contents: ReportContents) -> Iterator[tuple[str, str, str, str]
     if params and active is not None:
         unit = numbers.unit_of([params])
         yield (
-            "Parameters a token meets",
+            "Active parameters",
             unit.show(active),
             unit.prefix,
             f"of {unit.show(params)} {unit.prefix}; sparsity {1 - active / params:.0%}",
@@ -125,17 +120,10 @@ def _result_cell(column: tables.Column, row: Mapping[str, Any], results: Sequenc
     value, label = column.value(row), escape(column.title)
     if value is None:
         return f'<td role="cell" class="missing-cell" data-label="{label}"><span class="missing">{numbers.MISSING}</span></td>'
-    best = column.is_best(row, results)
-    text = (
-        f'<span class="best">{column.text(row)}<span class="hidden"> (best)</span></span>' if best else f"<span>{column.text(row)}</span>"
-    )
-    most = max((v for v in map(column.value, results) if v is not None), default=0.0)
-    meter = (
-        f'<span class="meter" aria-hidden="true" style="width:{max(0.0, 100 * value / most):.0f}%"></span>'
-        if column.title == "BLEU" and most > 0
-        else ""
-    )
-    return f'<td role="cell" data-label="{label}">{text}{meter}</td>'
+    text = f"<span>{column.text(row)}</span>"
+    if column.is_best(row, results):
+        text = f'<span class="best">{column.text(row)}<span class="hidden"> (best)</span></span>'
+    return f'<td role="cell" data-label="{label}">{text}</td>'
 
 
 def _figure(name: str, figures: Figures, caption: str) -> str:
@@ -166,8 +154,9 @@ def _front(contents: ReportContents) -> str:
     kept = [front[i * (len(front) - 1) // max(SHOWN_FRONT - 1, 1)] for i in range(SHOWN_FRONT)] if len(front) > SHOWN_FRONT else front
     unit, params = numbers.unit_of(number(c, "flops") for c in front), numbers.unit_of(number(c, "params") for c in front)
     rows = "".join(
-        f"<tr><td>{numbers.significant(number(c, 'loss') or 0.0, 4)}</td><td>{unit.show(number(c, 'flops'))}</td>"
-        f"<td>{params.show(number(c, 'params'))}</td><td>{params.show(number(c, 'active_params'))}</td><td>{_architecture_cell(c)}</td></tr>"
+        f"<tr><td>{numbers.significant(number(c, 'loss') or 0.0, 4)}</td>"
+        f"<td>{unit.show(number(c, 'flops'))}</td><td>{params.show(number(c, 'params'))}</td>"
+        f"<td>{params.show(number(c, 'active_params'))}</td><td>{_architecture_cell(c)}</td></tr>"
         for c in kept
     )
     head = "".join(
@@ -286,7 +275,7 @@ def _stages(contents: ReportContents) -> str:
     if longest <= 0:
         return ""
     rows = "".join(
-        f'<span>{escape(stage)}</span><span><span class="bar" style="display:block;width:{max(0.0, 100 * value / longest):.1f}%"></span></span>'
+        f'<span>{escape(stage)}</span><span class="bar" style="width:{max(0.0, 100 * value / longest):.1f}%"></span>'
         f'<span class="time">{numbers.duration(value)}</span>'
         for stage, value in seconds.items()
     )

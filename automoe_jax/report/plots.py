@@ -6,6 +6,7 @@ give equal bytes. `palette.themed` and `inline` make a document part of a page.
 
 import dataclasses
 import io
+import itertools
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -136,8 +137,8 @@ def routing_plot(contents: ReportContents, key: str, title: str, size: Size) -> 
     columns = min(size.columns, max(sum(name.split()[0] == side for name in names) for side in {name.split()[0] for name in names}))
     places = _places(names, columns)
     rows = 1 + max(row for row, _ in places.values())
-    panel = 105 if not size.narrow else 92
-    grown = dataclasses.replace(size, height=rows * panel + 66)
+    panel = 92 if size.narrow else 108
+    grown = dataclasses.replace(size, height=rows * panel + 48 + (16 * len(runs) if size.narrow else 26))
 
     def draw(figure: Figure) -> None:
         grid = figure.add_gridspec(rows, columns)
@@ -151,7 +152,8 @@ def routing_plot(contents: ReportContents, key: str, title: str, size: Size) -> 
             _small_panel(axes, name, column == 0, places, row, column)
         values = np.concatenate([layers[name][1] for layers in runs.values() for name in layers])
         assert shared is not None
-        shared.set_ylim(0, max(1.08 * float(values.max()), 0.05))
+        top = max(float(values.max()), 0.05)
+        shared.set_ylim(-0.05 * top, 1.1 * top)
         _run_legend(figure, {run: light(colours[run]) for run, layers in runs.items() if layers}, size)
         figure.supxlabel("update", fontsize=size.font - 1, color=light("muted"))
         figure.supylabel(title, fontsize=size.font - 1, color=light("muted"))
@@ -206,7 +208,7 @@ def layer_names(length: int, arch: Arch, space: Any) -> list[str]:
 
 
 def _svg(draw: Callable[[Figure], None], size: Size, salt: str) -> str:
-    style = {
+    style: dict[str, Any] = {
         "svg.fonttype": "none",
         "svg.hashsalt": salt,
         "text.parse_math": False,
@@ -284,14 +286,15 @@ def _candidates(axes: Axes, points: Sequence[tuple[float, float, str]], unit: fl
         )
     above = [(x / unit, top) for x, y, _ in points if y > top]
     if above:
-        axes.scatter(*zip(*above, strict=True), s=30, c=light("muted"), marker=6, clip_on=False, linewidths=0)
+        xs, ys = zip(*above, strict=True)
+        axes.scatter(xs, ys, s=30, c=light("muted"), marker=6, clip_on=False, linewidths=0)
 
 
 def _front(axes: Axes, pareto: Sequence[Mapping[str, Any]], unit: float) -> None:
     front = sorted((x / unit, y) for c in pareto if (x := number(c, "flops")) is not None and (y := number(c, "loss")) is not None)
     if front:
         xs, ys = zip(*front, strict=True)
-        style = {"color": light("ink"), "linewidth": 1.4, "drawstyle": "steps-post", "zorder": 4}
+        style: dict[str, Any] = {"color": light("ink"), "linewidth": 1.4, "drawstyle": "steps-post", "zorder": 4}
         axes.plot(xs, ys, marker="o", markersize=4.5, markerfacecolor=light("paper"), label=f"Pareto front ({len(xs)})", **style)
 
 
@@ -301,8 +304,8 @@ def _limit(axes: Axes, contents: ReportContents, unit: numbers.Unit, furthest: f
     if not limit or limit > 1.5 * furthest:
         return
     axes.axvline(limit / unit.size, color=light("purple"), linewidth=1.4, linestyle=(0, (5, 4)), zorder=1)
-    where = {"xy": (limit / unit.size, 0.98), "xycoords": axes.get_xaxis_transform(), "textcoords": "offset points"}
-    axes.annotate(f"limit {unit.show(limit)}", xytext=(-5, 0), ha="right", va="top", color=light("purple"), **where)
+    where: dict[str, Any] = {"xy": (limit / unit.size, 0.98), "xycoords": axes.get_xaxis_transform(), "textcoords": "offset points"}
+    axes.annotate(f"limit {unit.show(limit)} {unit.prefix}", xytext=(-5, 0), ha="right", va="top", color=light("purple"), **where)
 
 
 def _chosen(axes: Axes, contents: ReportContents, unit: numbers.Unit, size: Size) -> None:
@@ -310,20 +313,32 @@ def _chosen(axes: Axes, contents: ReportContents, unit: numbers.Unit, size: Size
     chosen = next((c for c in [*contents.pareto, *contents.candidates] if c.get("arch") == found), None)
     if chosen is None or (x := number(chosen, "flops")) is None or (y := number(chosen, "loss")) is None:
         return
-    style = {"color": light("found"), "markeredgecolor": light("paper"), "markersize": 17, "linestyle": "none", "zorder": 6}
+    style: dict[str, Any] = {"color": light("found"), "markeredgecolor": light("paper"), "markersize": 17, "linestyle": "none", "zorder": 6}
     axes.plot([x / unit.size], [y], marker="*", label="chosen", **style)
     words = f"chosen: {numbers.significant(y)} at {unit.show(x)} {unit.prefix}"
     left, right = axes.get_xlim()
     side = -1 if x / unit.size > (left + right) / 2 else 1
-    place = {"xytext": (10 * side, -13), "textcoords": "offset points", "ha": "left" if side > 0 else "right"}
+    place: dict[str, Any] = {"xytext": (10 * side, -13), "textcoords": "offset points", "ha": "left" if side > 0 else "right"}
     axes.annotate(words, (x / unit.size, y), color=light("found"), weight="bold", zorder=7, fontsize=size.font, **place)
 
 
 def _legend(axes: Axes, size: Size) -> None:
     handles, labels = axes.get_legend_handles_labels()
     kept = [(handle, label) for handle, label in zip(handles, labels, strict=True) if label != "chosen"]
-    place = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.08 if not size.narrow else 1.1), "ncols": 2 if size.narrow else len(kept)}
-    axes.legend(*zip(*kept, strict=True), frameon=False, handletextpad=0.3, columnspacing=1.4, borderpad=0.2, **place)
+    place: dict[str, Any] = {
+        "loc": "lower left",
+        "bbox_to_anchor": (-0.02, 1.08 if not size.narrow else 1.1),
+        "ncols": 2 if size.narrow else len(kept),
+    }
+    axes.legend(
+        *zip(*kept, strict=True),
+        frameon=False,
+        markerscale=1.8 if size.narrow else 2,
+        handletextpad=0.3,
+        columnspacing=1.4,
+        borderpad=0.2,
+        **place,
+    )
 
 
 def _log_if_wide(axes: Axes, values: Sequence[np.ndarray]) -> None:
@@ -343,16 +358,24 @@ def _end_labels(axes: Axes, ends: Sequence[tuple[str, str, str, str, tuple[float
     """Names where the curves end; on a phone, in a legend above."""
     if size.narrow:
         handles = [axes.plot([], [], color=colour, marker=marker, markersize=5, linewidth=2)[0] for _, _, colour, marker, _ in ends]
-        place = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.1)}
-        axes.legend(handles, [label for _, label, _, _, _ in ends], frameon=False, borderpad=0.2, **place)
+        labels = [label for _, label, _, _, _ in ends]
+        axes.legend(handles, labels, frameon=False, borderpad=0.2, loc="lower left", bbox_to_anchor=(-0.02, 1.1))
         return
     low, high = axes.get_ylim()
     left, right = axes.get_xlim()
     to_axes = axes.transData + axes.transAxes.inverted()
     heights = [float(to_axes.transform(point)[1]) for *_, point in ends]
     for (_, label, colour, _, point), y in zip(ends, spread(heights, 0.065), strict=True):
-        place = {"xytext": (right + 0.01 * (right - left), y), "textcoords": ("data", "axes fraction"), "annotation_clip": False}
+        place: dict[str, Any] = {
+            "xytext": (right + 0.01 * (right - left), y),
+            "textcoords": ("data", "axes fraction"),
+            "annotation_clip": False,
+        }
         axes.annotate(label, point, color=colour, weight="bold", va="center", **place)
+        far = point[0] < right - 0.06 * (right - left)
+        leader: dict[str, Any] = {"xytext": (right, y), "textcoords": ("data", "axes fraction"), "annotation_clip": False}
+        arrow: dict[str, Any] = {"arrowstyle": "-", "color": colour, "linewidth": 0.9, "linestyle": (0, (1, 3)), "shrinkB": 8 if far else 0}
+        axes.annotate("", point, arrowprops=arrow, **leader)
     axes.set_xlim(left, right)
     axes.set_ylim(low, high)
 
@@ -361,7 +384,7 @@ def spread(heights: Sequence[float], apart: float) -> list[float]:
     """The heights, moved up where needed so that any two are so far apart."""
     out = list(heights)
     order = np.argsort(heights, kind="stable")
-    for below, above in zip(order, order[1:], strict=False):
+    for below, above in itertools.pairwise(order):
         out[above] = max(out[above], out[below] + apart)
     return out
 
@@ -395,4 +418,4 @@ def _small_panel(axes: Axes, name: str, first: bool, places: Mapping[str, tuple[
 def _run_legend(figure: Figure, colours: Mapping[str, str], size: Size) -> None:
     handles = [matplotlib.lines.Line2D([], [], color=colour, linewidth=2) for colour in colours.values()]
     ncols = 1 if size.narrow else len(handles)
-    figure.legend(handles, list(colours), loc="outside upper left", frameon=False, ncols=ncols, borderpad=0.2)
+    figure.legend(handles, list(colours), loc="outside upper left", frameon=False, ncols=ncols, borderpad=0.2, borderaxespad=0.2)

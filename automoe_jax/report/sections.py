@@ -11,7 +11,10 @@ MOST_COLUMNS = 8
 
 CAPTIONS = {
     "loss": "Thin: training text. Thick with markers: validation text; the number is the last value.",
-    "routing_entropy": "Entropy of the routers' average choice per layer. It is highest when experts share the tokens evenly; zero is a collapse onto one.",
+    "routing_entropy": (
+        "How evenly the tokens of a batch spread over a layer's experts: their entropy divided by its largest value. "
+        "1 is even, 0 is a collapse onto one expert."
+    ),
     "dead_experts": "Share of a layer's experts that got no token.",
 }
 
@@ -20,7 +23,10 @@ def count_note(contents: ReportContents) -> str:
     """What the FLOPs of the table count."""
     source, target = (contents.config.get(f"search.{side}_length") for side in ("source", "target"))
     lengths = f" of {source} source and {target} target tokens" if isinstance(source, int) and isinstance(target, int) else ""
-    return f"FLOPs are those of one sentence{lengths}, teacher-forced, expected under uniform routing, vocabulary projection left out; parameters leave out embeddings."
+    return (
+        f"FLOPs are those of one sentence{lengths}, teacher-forced, expected under uniform routing, "
+        "vocabulary projection left out; parameters leave out embeddings."
+    )
 
 
 def architecture_caption(contents: ReportContents) -> str:
@@ -49,7 +55,7 @@ def search_caption(contents: ReportContents) -> str:
 
 def routing_figures(contents: ReportContents) -> list[tuple[str, str]]:
     """(key, axis title) of the routing plots that have something to show."""
-    keys = [("routing_entropy", "entropy"), ("dead_experts", "share of dead experts")]
+    keys = [("routing_entropy", "relative entropy"), ("dead_experts", "share of dead experts")]
     return [
         (key, title) for key, title in keys if (values := _layer_values(contents, key)) and (key == "routing_entropy" or max(values) > 0)
     ]

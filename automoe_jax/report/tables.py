@@ -50,7 +50,7 @@ def _all_columns(results: Sequence[Row]) -> list[Column]:
         Column("chrF", "higher is better", _value("chrf"), numbers.score, max),
         Column(f"{flops.prefix}FLOPs", "of one sentence, vocabulary projection left out", _value("flops"), flops.show, min, 1),
         Column("vs dense", "FLOPs relative to the largest dense Transformer", _relative(dense), _times, None, 2),
-        Column(f"+ vocab. {flops.prefix}", "FLOPs with the vocabulary projection", _value("flops_with_vocabulary"), flops.show, None, 8),
+        Column(f"+ vocab {flops.prefix}", "FLOPs with the vocabulary projection", _value("flops_with_vocabulary"), flops.show, None, 8),
         Column(f"params {params.prefix}", "without embeddings", _value("params"), params.show, None, 3),
         Column(f"active {params.prefix}", "parameters a token meets, on average", _value("active_params"), params.show, None, 4),
         Column("train tokens", "target tokens seen in training", _value("train_tokens"), numbers.count, None, 7),

@@ -1,10 +1,17 @@
+"""The page's style sheet. Colours are variables of `palette`, so that light and dark differ in one place."""
+
+from automoe_jax.report import palette
+from automoe_jax.report.drawing import FONT
+
+_SHEET = """
 :root { color-scheme: light dark; LIGHT }
 @media (prefers-color-scheme: dark) { :root { DARK } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.55 FONT; -webkit-text-size-adjust: 100%; }
 main { max-width: 1080px; margin: 0 auto; padding: 40px 28px 72px; }
 header p.kind { margin: 0; color: var(--muted); font-size: 14px; }
-h1 { font-size: 30px; line-height: 1.25; font-weight: 650; letter-spacing: -.012em; margin: 6px 0 10px; max-width: 30em; text-wrap: balance; }
+h1 { font-size: 28px; line-height: 1.25; font-weight: 650; letter-spacing: -.012em; margin: 6px 0 10px;
+  max-width: 38em; text-wrap: balance; }
 h2 { font-size: 20px; line-height: 1.3; font-weight: 650; margin: 52px 0 6px; }
 h3 { font-size: 15px; font-weight: 650; margin: 22px 0 6px; }
 p { margin: 6px 0 12px; max-width: 46em; }
@@ -12,8 +19,10 @@ p.quiet, figcaption, .caveats { color: var(--muted); font-size: 14.5px; }
 .caveats { margin: 0 0 4px; max-width: 46em; }
 a { color: var(--supernet); }
 nav { margin: 14px 0 0; font-size: 14.5px; display: flex; flex-wrap: wrap; gap: 2px 18px; }
-code, pre { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "Liberation Mono", monospace; font-size: 13px; overflow-wrap: anywhere; }
-pre { background: var(--paper); border: 1px solid var(--line); border-radius: 8px; padding: 12px 14px; white-space: pre-wrap; margin: 8px 0; }
+code, pre { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "Liberation Mono", monospace; font-size: 13px;
+  overflow-wrap: anywhere; }
+pre { background: var(--paper); border: 1px solid var(--line); border-radius: 8px; padding: 12px 14px;
+  white-space: pre-wrap; margin: 8px 0; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 12px; margin: 24px 0 0; }
 .tile { background: var(--paper); border: 1px solid var(--line); border-radius: 10px; padding: 12px 16px 13px; }
 .tile dt { color: var(--muted); font-size: 13.5px; }
@@ -30,7 +39,8 @@ figure svg { display: block; width: 100%; height: auto; stroke-linejoin: round; 
 table { border-collapse: collapse; width: 100%; background: var(--paper); font-size: 14.5px; font-variant-numeric: tabular-nums; }
 .card { border: 1px solid var(--line); border-radius: 10px; overflow: hidden; background: var(--paper); margin-top: 14px; }
 th, td { padding: 8px 12px; text-align: right; vertical-align: top; border-top: 1px solid var(--grid); white-space: nowrap; }
-thead th { border-top: 0; color: var(--muted); font-weight: 500; font-size: 13.5px; white-space: normal; vertical-align: bottom; line-height: 1.3; }
+thead th { border-top: 0; color: var(--muted); font-weight: 500; font-size: 13.5px; white-space: normal;
+  vertical-align: bottom; line-height: 1.3; }
 th:first-child, td:first-child { text-align: left; padding-left: 16px; }
 th:last-child, td:last-child { padding-right: 16px; }
 tbody th { font-weight: 500; white-space: normal; overflow-wrap: anywhere; min-width: 15em; }
@@ -38,14 +48,12 @@ tbody th small { display: block; color: var(--muted); font-weight: 400; font-siz
 tr.found th, tr.found td { background: color-mix(in srgb, var(--found-soft) 45%, transparent); }
 tr.found th { font-weight: 650; }
 .best { font-weight: 700; }
-.best::after { content: ""; display: inline-block; width: 6px; height: 6px; border-radius: 50%; background: var(--found); margin-left: 5px; vertical-align: middle; }
-.meter { display: block; height: 3px; margin-top: 3px; border-radius: 2px; background: var(--ghost); margin-left: auto; }
-tr.found .meter { background: var(--found); }
+.best::before { content: ""; display: inline-block; width: 6px; height: 6px; border-radius: 50%;
+  background: var(--found); margin-right: 6px; vertical-align: .12em; }
 .missing { color: var(--ghost); }
 .plain td { white-space: normal; overflow-wrap: anywhere; text-align: right; }
 .plain th { font-weight: 400; color: var(--muted); min-width: 0; }
-.plain { max-width: 46em; }
-.wide-text td:nth-child(n) { font-variant-numeric: tabular-nums; }
+div.plain { max-width: 44em; }
 .samples { display: grid; gap: 12px; margin-top: 14px; }
 .sample { background: var(--paper); border: 1px solid var(--line); border-radius: 10px; padding: 12px 16px; }
 .sample dl { display: grid; grid-template-columns: 13em 1fr; gap: 4px 16px; margin: 0; }
@@ -57,7 +65,8 @@ tr.found .meter { background: var(--found); }
 .same { color: var(--muted); font-size: 13px; margin-left: 6px; white-space: nowrap; }
 details { margin-top: 12px; }
 summary { cursor: pointer; color: var(--supernet); width: fit-content; }
-.stages { display: grid; grid-template-columns: max-content 1fr max-content; gap: 6px 14px; align-items: center; max-width: 46em; margin: 12px 0; font-size: 14.5px; }
+.stages { display: grid; grid-template-columns: max-content 1fr max-content; gap: 6px 14px; align-items: center;
+  max-width: 46em; margin: 12px 0; font-size: 14.5px; }
 .stages .bar { height: 10px; border-radius: 3px; background: var(--supernet); min-width: 2px; }
 .stages .time { font-variant-numeric: tabular-nums; text-align: right; }
 .hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
@@ -73,15 +82,22 @@ summary { cursor: pointer; color: var(--supernet); width: fit-content; }
   .tile .value { font-size: 22px; }
   .sample dl { grid-template-columns: 1fr; gap: 0; }
   .sample dt { margin-top: 7px; font-size: 13px; line-height: 1.4; }
-  .results, .results tbody, .results tr, .results td, .results th { display: block; }
+  .results, .results tbody { display: block; }
   .results thead { display: none; }
-  .results tr { padding: 10px 14px; border-top: 1px solid var(--line); }
+  .results tr { display: grid; grid-template-columns: 1fr 1fr; gap: 0 26px; padding: 11px 14px; border-top: 1px solid var(--line); }
   .results tr:first-child { border-top: 0; }
   .results tr.found { background: color-mix(in srgb, var(--found-soft) 45%, transparent); }
   .results tr.found th, .results tr.found td { background: none; }
+  .results th { grid-column: 1 / -1; }
   .results th, .results td { border: 0; padding: 1px 0 !important; }
   .results td { display: flex; justify-content: space-between; gap: 12px; }
   .results td::before { content: attr(data-label); color: var(--muted); }
-  .results td.missing-cell, .results .meter { display: none; }
-}
+  .results td.missing-cell, .results }
 @media print { body { background: none; } .sample, .tile, figure { break-inside: avoid; } }
+"""
+
+
+def style_sheet() -> str:
+    """The whole sheet with its colours and font filled in."""
+    filled = _SHEET.replace("LIGHT", palette.variables(0)).replace("DARK", palette.variables(1)).replace("FONT", FONT)
+    return filled.lstrip()
