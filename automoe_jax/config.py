@@ -77,7 +77,7 @@ class TrainConfig:
     log_every: int = 20  # updates
     evaluate_every: int = 500
     checkpoint_every: int = 500
-    average_checkpoints: int = 3  # the last ones, averaged where that lowers the validation loss; 1: no averaging
+    average_checkpoints: int = 3  # the last ones, whose average is used if it validates best; 1: no averaging
     keep_best: int = 1  # checkpoints with the lowest validation loss, kept beside the last ones
 
 

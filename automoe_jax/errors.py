@@ -4,6 +4,7 @@ Command lines print the message and exit with code 1; a bug keeps its traceback.
 """
 
 import errno
+import os
 import sys
 from collections.abc import Callable
 
@@ -18,12 +19,19 @@ def run_for_people(main: Callable[[], int | None]) -> int:
         return main() or 0
     except UserError as error:
         message = str(error)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        where = f" while writing {error.filename}" if error.filename else ""
-        message = f"the disk is full{where}; free some space and run the same command again, it continues where it stopped"
     except KeyboardInterrupt:
         message = "interrupted; run the same command again, it continues where it stopped"
+    except Exception as error:
+        if not _disk_is_full(error):
+            raise
+        where = f" while writing {error.filename}" if getattr(error, "filename", None) else ""
+        message = f"the disk is full{where}; free some space and run the same command again, it continues where it stopped"
     print(f"error: {message}", file=sys.stderr)
     return 1
+
+
+def _disk_is_full(error: BaseException) -> bool:
+    """Whether no space was left: as the system says it, or in the words of a library that writes for us."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return os.strerror(errno.ENOSPC) in str(error) or os.strerror(errno.EDQUOT) in str(error)

@@ -3,7 +3,6 @@
 import pathlib
 import sys
 
-import jax
 from absl import flags
 from ml_collections import config_flags
 
@@ -11,7 +10,7 @@ from automoe_jax.config import Config, from_config_dict
 from automoe_jax.errors import UserError, run_for_people
 from automoe_jax.stages import run_stages
 from automoe_jax.train.loop import Preempted
-from automoe_jax.workdir import open_workdir
+from automoe_jax.workdir import keep_compilations, open_workdir
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment: a file with get_config(), such as configs/demo.py.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is kept; runs/NAME of the configuration file by default.")
@@ -41,8 +40,7 @@ def run(argv: list[str]) -> int:
     """Runs the stages; returns the exit code."""
     config, root = parse(argv)
     workdir = open_workdir(root, config)
-    jax.config.update("jax_compilation_cache_dir", str(workdir.compilation_cache))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    keep_compilations(workdir)
     try:
         run_stages(config, workdir)
     except Preempted as stopped:

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import jax
 from etils import epath
 
 from automoe_jax.config import Config, from_config_dict
@@ -17,7 +16,7 @@ from automoe_jax.decode import translate_lines
 from automoe_jax.errors import UserError, run_for_people
 from automoe_jax.model.network import Spec
 from automoe_jax.train import runs
-from automoe_jax.workdir import Workdir, absolute, read_json
+from automoe_jax.workdir import Workdir, absolute, keep_compilations, read_json
 
 _CHUNK_BYTES = 1 << 16
 # Few shapes to compile, and a lone line need not wait for a full batch's arithmetic.
@@ -32,7 +31,7 @@ def load_translator(root: epath.PathLike, beam_size: int | None = None) -> Calla
     if not runs.is_complete(workdir.retrained):
         raise UserError(f"--workdir={root} holds no retrained sub-Transformer yet; let python -m automoe_jax.main finish its retrain stage")
     config, tokenizer = _recorded_config(workdir), workdir.tokenizer()
-    jax.config.update("jax_compilation_cache_dir", str(workdir.compilation_cache))
+    keep_compilations(workdir)
     network = runs.load(workdir.retrained, Spec(config.space, tokenizer.vocab_size, arch=workdir.arch()))
     options = {"beam_size": beam_size or config.evaluate.beam_size, "length_penalty": config.evaluate.length_penalty}
     return lambda lines: translate_lines(network, tokenizer, lines, buckets=config.data.buckets, batch_sizes=BATCH_SIZES, **options)

@@ -7,6 +7,7 @@ import dataclasses
 import json
 from typing import Any
 
+import jax
 from etils import epath
 
 from automoe_jax.arch import Arch
@@ -123,6 +124,13 @@ def open_workdir(root: epath.PathLike, config: Config) -> Workdir:
     else:
         write_json(recorded, settings)
     return Workdir(path)
+
+
+def keep_compilations(workdir: Workdir) -> None:
+    """Keeps compiled programs in the workdir, so that a run that continues starts at once; JAX's own setting has precedence."""
+    if not jax.config.jax_compilation_cache_dir:
+        jax.config.update("jax_compilation_cache_dir", str(workdir.compilation_cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def absolute(root: epath.PathLike) -> epath.Path:

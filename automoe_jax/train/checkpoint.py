@@ -78,9 +78,11 @@ class Checkpoints:
                 self._manager.delete(step)
         return None
 
-    def best_step(self) -> int | None:
-        """The step of the checkpoint with the lowest validation loss."""
-        return self._manager.best_step()
+    def best_params(self, state: TrainState) -> dict[str, Any]:
+        """The parameters with the lowest validation loss among the checkpoints; `state`'s own if none can be read."""
+        self.wait()
+        best = self._manager.best_step()
+        return next(self._readable_params([] if best is None else [best], state), state.params)
 
     def averaged_params(self, state: TrainState, count: int) -> dict[str, Any]:
         """The mean of the parameters of the last `count` regular checkpoints, `state`'s own being the newest."""

@@ -48,7 +48,7 @@ class Run(NamedTuple):
 class Trained(NamedTuple):
     """The result of a run."""
 
-    network: Network  # the average of the last checkpoints, or the last one where that is better
+    network: Network  # the average of the last checkpoints, the last or the best one, whichever validates best
     tokens: int  # non-pad target tokens seen
     seconds: float  # spent in training, interruptions not counted
     validation_nll: float  # of that network, nats per token
@@ -66,9 +66,9 @@ def train(run: Run, network: Network, data: grain.DatasetIterator, validation: l
         probe = next(iter(run.probes.values()))
         with MetricsWriter(run.folder, int(state.step)) as writer:
             state = _updates(run, network, state, data, evaluate, checkpoints, writer, terminated)
-        averaged = checkpoints.averaged_params(state, run.train.average_checkpoints)
-    # While the loss still falls fast the older checkpoints pull the average down: the validation text decides.
-    nll, params = min(((evaluate(params, probe), params) for params in (averaged, state.params)), key=lambda scored: scored[0])
+        # While the loss still falls fast, older checkpoints pull the average down: the validation text decides.
+        choices = (checkpoints.averaged_params(state, run.train.average_checkpoints), state.params, checkpoints.best_params(state))
+        nll, params = min(((evaluate(params, probe), params) for params in choices), key=lambda scored: scored[0])
     records = read_metrics(run.folder)
     tokens, seconds = (sum(record.get(name, 0) for record in records) for name in ("tokens", "seconds"))
     return Trained(Network(params, network.spec), tokens, round(seconds, 1), nll)

@@ -63,7 +63,7 @@ def make_train_step(spec: Spec, train: TrainConfig, regime: Regime) -> Callable[
     def step(state: TrainState, batch: Batch, archs: Arch, key: jax.Array) -> tuple[TrainState, StepMetrics]:
         network = Network(state.params, spec)
         gradients, metrics = _gradients(network, batch, archs, jax.random.fold_in(key, state.step), train, regime)
-        finite = jnp.isfinite(metrics.loss) & jnp.isfinite(optax.global_norm(gradients))
+        finite = jnp.isfinite(metrics.loss) & jnp.isfinite(optax.tree.norm(gradients))
         updates, opt_state = transform.update(gradients, state.opt_state, state.params)
         new = TrainState(state.step, optax.apply_updates(state.params, updates), opt_state)
         # A poisoned update is not made, so that what was learned survives the stop that follows.
