@@ -230,21 +230,19 @@ def _attention(side: str, layer: _Layer, x: float, y: float, layout: Layout) -> 
 
 
 def _experts(layer: _Layer, x: float, y: float, scale: float, layout: Layout) -> Iterator[str]:
-    fits = all(_label(width, width * scale, layout) for width in layer.widths if width)
+    right = x + _room(layout)
     for e, width in enumerate(layer.widths, 1):
-        if width == 0:
-            drawn = _identity_width(layout)
+        drawn = width * scale if width else _identity_width(layout)
+        if width:
+            yield _rect(x, y, drawn, layout.box, "found-soft", "found", "", f"expert {e}: width {width}")
+            yield _box_label(x, y, width, drawn, layout)
+        else:
             yield _rect(x, y, drawn, layout.box, "none", "found", ' stroke-dasharray="3 3" stroke-width="1.2"', f"expert {e}: identity")
             yield _text(x + drawn / 2, y + layout.box / 2 + layout.font / 3, "id", "found", "middle")
-        else:
-            drawn = width * scale
-            yield _rect(x, y, drawn, layout.box, "found-soft", "found", "", f"expert {e}: width {width}")
-            if fits:
-                yield _box_label(x, y, width, drawn, layout)
         x += drawn + _gap(layer)
-    room = layout.column  # a single narrow box has its label beside it
-    if not fits and len(layer.widths) == 1 and drawn < room / 2:
-        yield _text(x + 3, y + layout.box / 2 + layout.font / 3, str(layer.widths[0]), "ink")
+    beside = str(layer.widths[0])
+    if len(layer.widths) == 1 and layer.widths[0] and not _label(layer.widths[0], drawn, layout) and right - x > layout.font * len(beside):
+        yield _text(x + 3, y + layout.box / 2 + layout.font / 3, beside, "ink")
 
 
 def _label(width: int, drawn: float, layout: Layout) -> str:
@@ -257,7 +255,10 @@ def _label(width: int, drawn: float, layout: Layout) -> str:
 
 def _box_label(x: float, y: float, width: int, drawn: float, layout: Layout) -> str:
     cx, cy = x + drawn / 2, y + layout.box / 2
-    if _label(width, drawn, layout) == "across":
+    way = _label(width, drawn, layout)
+    if not way:
+        return ""
+    if way == "across":
         return _text(cx, cy + layout.font / 3, str(width), "ink", "middle")
     turn = f' font-size="{layout.font - 2}" transform="rotate(-90 {cx:.1f} {cy:.1f})"'
     return _text(cx, cy + layout.font / 3 - 1, str(width), "ink", "middle", turn)

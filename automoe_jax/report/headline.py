@@ -6,6 +6,7 @@ from typing import Any
 from automoe_jax.report import numbers
 from automoe_jax.report.contents import DENSE, INHERITED, RETRAINED, find, number
 
+CLEAR_FACTOR = 1.75  # from here on a ratio of costs reads better as a factor than as a percentage
 SAME_COST = 0.01  # relative difference of FLOPs below which two costs are called the same
 
 Row = Mapping[str, Any]
@@ -61,7 +62,12 @@ def _comparison(found: Row, dense: Row, results: Sequence[Row]) -> str:
     if abs(cost / dense_cost - 1) < SAME_COST:
         return f", the same cost as the largest dense one ({dense_bleu})"
     if cost < dense_cost:
-        return f": {numbers.ratio(dense_cost / cost)}× fewer than the largest dense one ({dense_bleu})"
+        return f": {_factor(dense_cost / cost, 1 - cost / dense_cost)} fewer than the largest dense one ({dense_bleu})"
     if (number(dense, "bleu") or 0.0) >= (number(found, "bleu") or 0.0):
         return f"; the largest dense one is cheaper and not worse, {_reach(dense, results)}"
-    return f": {numbers.ratio(cost / dense_cost)}× as many as the largest dense one ({dense_bleu})"
+    return f": {_factor(cost / dense_cost, cost / dense_cost - 1)} more than the largest dense one ({dense_bleu})"
+
+
+def _factor(ratio: float, share: float) -> str:
+    """A large difference as a factor, a small one as a percentage."""
+    return f"{numbers.ratio(ratio)}×" if ratio >= CLEAR_FACTOR else f"{share:.0%}"

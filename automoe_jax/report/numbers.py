@@ -84,5 +84,5 @@ def duration(seconds: float | None) -> str:
 
 
 def ratio(value: float) -> str:
-    """A factor, precise enough to tell it from 1: 2.4, 12, 1.07."""
-    return f"{value:.2f}" if value < 1.95 else f"{value:.1f}" if value < 9.95 else f"{value:,.0f}"
+    """A factor with two digits: 2.4, 12."""
+    return f"{value:.1f}" if value < 9.95 else f"{value:,.0f}"

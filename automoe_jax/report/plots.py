@@ -5,6 +5,7 @@ give equal bytes. `palette.themed` and `inline` make a document part of a page.
 """
 
 import dataclasses
+import functools
 import io
 import itertools
 import re
@@ -94,7 +95,8 @@ def search_plot(contents: ReportContents, size: Size) -> str:
 def outliers(candidates: Iterable[Mapping[str, Any]]) -> int:
     """How many candidates lie above the upper edge of the search plot."""
     losses = [y for c in candidates if (y := number(c, "loss")) is not None and number(c, "flops") is not None]
-    return sum(loss > _loss_range(losses)[1] for loss in losses) if losses else 0
+    top = _loss_range(losses)[1] if losses else 0.0
+    return sum(loss > top for loss in losses)
 
 
 def loss_plot(curves: Mapping[str, list[dict[str, Any]]], size: Size) -> str:
@@ -188,11 +190,12 @@ def binned(points: Points, most: int) -> Points:
 def layered(records: Iterable[Mapping[str, Any]], key: str, contents: ReportContents) -> dict[str, Points]:
     """{"encoder 1": (steps, values)} of the lists over layers in `key`, layers without any value left out."""
     collected: dict[str, list[tuple[float, float]]] = {}
+    names = functools.cache(lambda length: layer_names(length, contents.arch, contents.space))
     for record in records:
         values, step = record.get(key), number(record, "step")
         if not isinstance(values, list | tuple) or step is None:
             continue
-        for name, value in zip(layer_names(len(values), contents.arch, contents.space), values, strict=True):
+        for name, value in zip(names(len(values)), values, strict=True):
             if (checked := finite(value)) is not None:
                 collected.setdefault(name, []).append((step, checked))
     return {name: (np.array([s for s, _ in pairs]), np.array([v for _, v in pairs])) for name, pairs in collected.items()}
@@ -410,7 +413,7 @@ def _small_panel(axes: Axes, name: str, first: bool, places: Mapping[str, tuple[
     axes.grid(True, axis="y")
     axes.yaxis.set_major_locator(MaxNLocator(3))
     axes.xaxis.set_major_locator(MaxNLocator(2, integer=True))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: numbers.count(x).replace(" ", "")))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1000:g}k" if x >= 10_000 else f"{x:,.0f}"))
     below = (row + 1, column) in places.values()
     axes.tick_params(labelsize=matplotlib.rcParams["font.size"] - 2, labelleft=first, labelbottom=not below)
 

@@ -4,13 +4,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from automoe_jax.report import numbers, plots
-from automoe_jax.report.contents import ReportContents, number
+from automoe_jax.report.contents import ReportContents, finite, number
 from automoe_jax.report.drawing import has_ghosts, has_identity
 
 MOST_COLUMNS = 8
+FILLED = 0.75  # share of cells that must not be empty for groups to stand in one table
 
 CAPTIONS = {
-    "loss": "Thin: training text. Thick with markers: validation text; the number is the last value.",
+    "loss": (
+        "Thin: training text. Thick with markers: validation text; the number is the last value. Training runs with dropout "
+        "and, in the SuperNet, on sampled sub-networks, so its loss can lie above the validation loss."
+    ),
     "routing_entropy": (
         "How evenly the tokens of a batch spread over a layer's experts: their entropy divided by its largest value. "
         "1 is even, 0 is a collapse onto one expert."
@@ -68,8 +72,8 @@ def dead_note(contents: ReportContents) -> str:
 
 
 def _layer_values(contents: ReportContents, key: str) -> list[float]:
-    layers = [plots.layered(records, key, contents) for records in contents.curves.values()]
-    return [value for run in layers for _, values in run.values() for value in values]
+    lists = [record.get(key) for records in contents.curves.values() for record in records]
+    return [value for layers in lists if isinstance(layers, list | tuple) for value in map(finite, layers) if value is not None]
 
 
 def scalars(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,7 +88,7 @@ def matrix(values: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, list[s
     }
     columns = list(dict.fromkeys(str(name) for group in groups.values() for name in group))
     filled = sum(len(group) for group in groups.values())
-    if len(groups) < 2 or len(columns) > MOST_COLUMNS or filled * 2 < len(groups) * len(columns):
+    if len(groups) < 2 or len(columns) > MOST_COLUMNS or filled < FILLED * len(groups) * len(columns):
         return [], []
     return columns, [(name, [_cell(group, column) for column in columns]) for name, group in groups.items()]
 

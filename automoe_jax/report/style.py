@@ -38,7 +38,7 @@ figure svg { display: block; width: 100%; height: auto; stroke-linejoin: round; 
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; background: var(--paper); font-size: 14.5px; font-variant-numeric: tabular-nums; }
 .card { border: 1px solid var(--line); border-radius: 10px; overflow: hidden; background: var(--paper); margin-top: 14px; }
-th, td { padding: 8px 12px; text-align: right; vertical-align: top; border-top: 1px solid var(--grid); white-space: nowrap; }
+th, td { padding: 8px 10px; text-align: right; vertical-align: top; border-top: 1px solid var(--grid); white-space: nowrap; }
 thead th { border-top: 0; color: var(--muted); font-weight: 500; font-size: 13.5px; white-space: normal;
   vertical-align: bottom; line-height: 1.3; }
 th:first-child, td:first-child { text-align: left; padding-left: 16px; }
@@ -51,8 +51,8 @@ tr.found th { font-weight: 650; }
 .best::before { content: ""; display: inline-block; width: 6px; height: 6px; border-radius: 50%;
   background: var(--found); margin-right: 6px; vertical-align: .12em; }
 .missing { color: var(--ghost); }
-.plain td { white-space: normal; overflow-wrap: anywhere; text-align: right; }
-.plain th { font-weight: 400; color: var(--muted); min-width: 0; }
+.plain td { white-space: normal; overflow-wrap: anywhere; text-align: left; }
+.plain th { font-weight: 400; color: var(--muted); min-width: 0; width: 15em; overflow-wrap: break-word; }
 div.plain { max-width: 44em; }
 .samples { display: grid; gap: 12px; margin-top: 14px; }
 .sample { background: var(--paper); border: 1px solid var(--line); border-radius: 10px; padding: 12px 16px; }
@@ -83,6 +83,7 @@ summary { cursor: pointer; color: var(--supernet); width: fit-content; }
   .sample dl { grid-template-columns: 1fr; gap: 0; }
   .sample dt { margin-top: 7px; font-size: 13px; line-height: 1.4; }
   .results, .results tbody { display: block; }
+  .plain th { width: 40%; }
   .results thead { display: none; }
   .results tr { display: grid; grid-template-columns: 1fr 1fr; gap: 0 26px; padding: 11px 14px; border-top: 1px solid var(--line); }
   .results tr:first-child { border-top: 0; }
@@ -92,7 +93,8 @@ summary { cursor: pointer; color: var(--supernet); width: fit-content; }
   .results th, .results td { border: 0; padding: 1px 0 !important; }
   .results td { display: flex; justify-content: space-between; gap: 12px; }
   .results td::before { content: attr(data-label); color: var(--muted); }
-  .results td.missing-cell, .results }
+  .results td.missing-cell { display: none; }
+}
 @media print { body { background: none; } .sample, .tile, figure { break-inside: avoid; } }
 """
 
