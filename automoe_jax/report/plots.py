@@ -25,6 +25,7 @@ from automoe_jax.report import numbers
 from automoe_jax.report.contents import ReportContents, finite, number
 from automoe_jax.report.drawing import FONT
 from automoe_jax.report.palette import light, run_colours
+from automoe_jax.report.text import clean
 
 RASTER_POINTS = 2000  # more candidates than this are drawn as one picture, which keeps the page light
 CURVE_POINTS = 400  # a longer curve is averaged in bins
@@ -69,7 +70,7 @@ def inline(document: str, name: str, label: str) -> str:
 def search_plot(contents: ReportContents, size: Size) -> str:
     """Every candidate as loss against FLOPs, by origin, with the Pareto front, the limit and the chosen one."""
     points = [
-        (x, y, str(c.get("origin", "random")))
+        (x, y, clean(c.get("origin", "random")))
         for c in contents.candidates
         if (x := number(c, "flops")) is not None and (y := number(c, "loss")) is not None
     ]
@@ -120,7 +121,7 @@ def loss_plot(curves: Mapping[str, list[dict[str, Any]]], size: Size) -> str:
                 few = max(1, len(validation[0]) // 12)
                 axes.plot(*validation, color=colour, linewidth=2, marker=marker, markersize=5, markevery=few)
             best = validation if len(validation[0]) else training
-            ends.append((title, f"{title}  {numbers.significant(best[1][-1])}", colour, marker, (best[0][-1], best[1][-1])))
+            ends.append((f"{clean(title)}  {numbers.significant(best[1][-1])}", colour, marker, (best[0][-1], best[1][-1])))
         _log_if_wide(axes, [y for pair in runs.values() for _, y in pair])
         _axis_titles(axes, "update", "negative log likelihood, nats per token")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
@@ -150,7 +151,7 @@ def routing_plot(contents: ReportContents, key: str, title: str, size: Size) -> 
             shared = shared or axes
             for run, layers in runs.items():
                 if name in layers:
-                    _line(axes, binned(layers[name], ROUTING_POINTS), color=light(colours[run]), linewidth=1.4, label=run)
+                    _line(axes, binned(layers[name], ROUTING_POINTS), color=light(colours[run]), linewidth=1.4)
             _small_panel(axes, name, column == 0, places, row, column)
         values = np.concatenate([layers[name][1] for layers in runs.values() for name in layers])
         assert shared is not None
@@ -357,18 +358,18 @@ def _log_if_wide(axes: Axes, values: Sequence[np.ndarray]) -> None:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
 
 
-def _end_labels(axes: Axes, ends: Sequence[tuple[str, str, str, str, tuple[float, float]]], size: Size) -> None:
+def _end_labels(axes: Axes, ends: Sequence[tuple[str, str, str, tuple[float, float]]], size: Size) -> None:
     """Names where the curves end; on a phone, in a legend above."""
     if size.narrow:
-        handles = [axes.plot([], [], color=colour, marker=marker, markersize=5, linewidth=2)[0] for _, _, colour, marker, _ in ends]
-        labels = [label for _, label, _, _, _ in ends]
+        handles = [axes.plot([], [], color=colour, marker=marker, markersize=5, linewidth=2)[0] for _, colour, marker, _ in ends]
+        labels = [label for label, *_ in ends]
         axes.legend(handles, labels, frameon=False, borderpad=0.2, loc="lower left", bbox_to_anchor=(-0.02, 1.1))
         return
     low, high = axes.get_ylim()
     left, right = axes.get_xlim()
     to_axes = axes.transData + axes.transAxes.inverted()
     heights = [float(to_axes.transform(point)[1]) for *_, point in ends]
-    for (_, label, colour, _, point), y in zip(ends, spread(heights, 0.065), strict=True):
+    for (label, colour, _, point), y in zip(ends, spread(heights, 0.065), strict=True):
         place: dict[str, Any] = {
             "xytext": (right + 0.01 * (right - left), y),
             "textcoords": ("data", "axes fraction"),
@@ -421,4 +422,6 @@ def _small_panel(axes: Axes, name: str, first: bool, places: Mapping[str, tuple[
 def _run_legend(figure: Figure, colours: Mapping[str, str], size: Size) -> None:
     handles = [matplotlib.lines.Line2D([], [], color=colour, linewidth=2) for colour in colours.values()]
     ncols = 1 if size.narrow else len(handles)
-    figure.legend(handles, list(colours), loc="outside upper left", frameon=False, ncols=ncols, borderpad=0.2, borderaxespad=0.2)
+    figure.legend(
+        handles, [clean(run) for run in colours], loc="outside upper left", frameon=False, ncols=ncols, borderpad=0.2, borderaxespad=0.2
+    )

@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 # Control characters other than tab and line ends are not allowed in HTML; lone surrogates cannot be written as UTF-8.
-_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
 
 def clean(value: Any) -> str:

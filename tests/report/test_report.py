@@ -1,0 +1,220 @@
+"""The report as files: well formed, self-contained, escaped, deterministic, and robust where pieces are missing."""
+
+import ast
+import collections
+import dataclasses
+import html.parser
+import math
+import pathlib
+import re
+import xml.etree.ElementTree
+
+import pytest
+
+import automoe_jax.report
+from automoe_jax.arch import MAX_EXPERTS, MAX_LAYERS, make
+from automoe_jax.report import DENSE, RETRAINED, SUPERNET, ReportContents, write_report
+from automoe_jax.report.headline import headline
+from automoe_jax.report.plots import layer_names
+
+VOID = {"meta", "br", "link", "img", "hr", "input"}
+
+
+class Page(html.parser.HTMLParser):
+    """Parses a page and keeps what the tests ask for; raises where tags are not balanced."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: collections.Counter[str] = collections.Counter()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_startendtag(tag, attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        self.links += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "data", "action")]
+        self.links += [link for _, value in attrs for link in re.findall(r"url\(([^)]*)\)", value or "")]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data + " "
+
+
+def written(contents: ReportContents, folder: pathlib.Path) -> tuple[str, str]:
+    """The page and the document, after checks that hold for every report."""
+    page_path, document_path = write_report(contents, folder)
+    page, document = page_path.read_text(), document_path.read_text()
+    parsed = Page(page)
+    assert len(set(parsed.ids)) == len(parsed.ids)
+    assert all(link.startswith("data:image/png") or link.removeprefix("#") in parsed.ids for link in parsed.links)
+    assert not parsed.tags["script"]
+    assert not re.search(r"<style[^>]*>[^<]*(@import|url\()", page)
+    for name in re.findall(r"\]\((figures/[^)]*)\)", document):
+        xml.etree.ElementTree.parse(folder / name)
+    assert not list(folder.rglob("*.tmp"))
+    return page, document
+
+
+@pytest.fixture(scope="module")
+def report(contents: ReportContents, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    return written(contents, tmp_path_factory.mktemp("report"))
+
+
+def test_shows_every_piece(report: tuple[str, str], contents: ReportContents) -> None:
+    page, document = report
+    text = " ".join(Page(page).text.split())
+    for row in contents.results:
+        assert str(row["name"]) in text
+        assert str(row["name"]) in document
+    shown = ["78.3", "87.3", "9.00", "0.43×", "0.450", "0.225", "2.05", "M", "1", "min", "28", "s", "61.2", "21.4", "79.0", "21.0", "1.00×"]
+    for piece in [*shown, "20,123", "1,001", "4,321", "from scratch", contents.command, "2 × CPU", "0.10.2", "2025-06-03"]:
+        assert piece in text, piece
+        assert piece in document, piece
+    assert headline(contents.results) in text
+    assert "nrefs:1|case:mixed" in text
+    assert len(re.findall(r"\(figures/", document)) == 5
+
+
+def test_escapes_what_comes_from_outside(report: tuple[str, str]) -> None:
+    page, document = report
+    for text in (page, document):
+        assert "<script" not in text
+        assert "<img" not in text
+    parsed = Page(page)
+    assert "<script>alert(1)</script>" in parsed.text
+    assert "Toy <English> & German" in parsed.text
+    assert "green \\| table" in document
+
+
+def test_hostile_names_and_characters(contents: ReportContents, tmp_path: pathlib.Path) -> None:
+    bad = "</title><script>\"'&|`*\x00\x1b\ud800 javascript:x"
+    hostile = dataclasses.replace(
+        contents,
+        title=bad,
+        device=bad,
+        versions={bad: bad},
+        config={bad: bad, "data.source_language": bad},
+        data_statistics={bad: {bad: {bad: bad}}, "list": list(range(99))},
+        results=[{"name": bad, "bleu": 1.0, "note": bad, "bleu_signature": bad}],
+        samples=[{"source": bad, "reference": bad, bad: bad}],
+        curves={bad: contents.curves[SUPERNET], "日本語 $x$": contents.curves[DENSE]},
+        candidates=[{"loss": 1.0, "flops": 2.0, "origin": bad}],
+        stage_seconds={bad: 1.0},
+    )
+    page, document = written(hostile, tmp_path)
+    assert "<script" not in page
+    assert "<script" not in document
+
+
+def test_same_contents_same_bytes(contents: ReportContents, report: tuple[str, str], tmp_path: pathlib.Path) -> None:
+    assert written(contents, tmp_path) == report
+
+
+def test_nothing_but_an_architecture(contents: ReportContents, tmp_path: pathlib.Path) -> None:
+    page, document = written(ReportContents(title="bare", arch=contents.arch, space=contents.space), tmp_path)
+    for sentence in ("Nothing was scored.", "No candidate with a finite loss", "No loss was recorded.", "No sample was recorded."):
+        assert sentence in page
+        assert sentence in document
+
+
+def test_numbers_that_are_none(contents: ReportContents, tmp_path: pathlib.Path) -> None:
+    nan, infinite = math.nan, math.inf
+    broken = dataclasses.replace(
+        contents,
+        results=[{"name": RETRAINED, "bleu": nan, "flops": infinite}, {"name": DENSE, "bleu": None}],
+        candidates=[{"arch": {}, "loss": nan, "flops": 1e6}, {"arch": {}, "loss": 2.0, "flops": None}],
+        pareto=[{"arch": None, "loss": nan, "flops": 1.0}],
+        curves={
+            "empty": [],
+            "broken": [{"step": 1, "nll": nan, "loss": infinite}, {"routing_entropy": [1.0]}],
+            "one": [{"step": 5, "nll": 0.0}],
+        },
+        costs={"flops": nan, "params": 0},
+        limits={"max_flops": nan},
+        stage_seconds={"prepare": nan},
+        data_statistics={"share": nan, "none": None},
+    )
+    page, _ = written(broken, tmp_path)
+    assert "has no BLEU score yet" in page
+    assert "No candidate with a finite loss" in page
+    assert "NaN" not in page
+
+
+def test_one_point_and_constant_curves(contents: ReportContents, tmp_path: pathlib.Path) -> None:
+    curves = {
+        "one": [{"step": 1, "nll": 3.0, "validation_nll": 3.0, "routing_entropy": [0.0] * 5}],
+        "flat": [{"step": s, "nll": 3.0} for s in (1, 2)],
+    }
+    page, _ = written(dataclasses.replace(contents, curves=curves, candidates=contents.candidates[:1], pareto=[]), tmp_path)
+    assert 'id="figure-loss"' in page
+    assert 'id="figure-routing_entropy"' in page
+
+
+def test_largest_architecture_and_long_sentences(contents: ReportContents, tmp_path: pathlib.Path) -> None:
+    widths = [0] + [3072 - 7 * e for e in range(MAX_EXPERTS - 1)]
+    layer = {"self_heads": 16, "cross_heads": 16, "cross_layers": MAX_LAYERS, "expert_ffn_dims": widths, "top_k": 2}
+    encoder = [{name: layer[name] for name in ("self_heads", "expert_ffn_dims", "top_k")}] * MAX_LAYERS
+    arch = make(qkv_dim=512, encoder_embed_dim=640, decoder_embed_dim=512, encoder=encoder, decoder=[layer] * MAX_LAYERS)
+    samples = [{"source": "word " * 2000, "reference": "Wort " * 2000, RETRAINED: "Wort" * 9000}]
+    page, document = written(dataclasses.replace(contents, arch=arch, samples=samples, curves={}), tmp_path)
+    assert page.count("identity</title>") == 2 * 2 * MAX_LAYERS  # two sides, two forms of the figure
+    for found in re.findall(r'<rect x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', (tmp_path / "figures/architecture.svg").read_text()):
+        assert sum(map(float, found)) <= 1000.5
+    assert "Wort" * 9000 in document
+
+
+def test_ten_thousand_candidates_make_no_heavy_page(contents: ReportContents, tmp_path: pathlib.Path) -> None:
+    many = [{"loss": 2 + math.sin(i) + i % 97 / 50, "flops": 1e9 + 1e5 * i, "origin": ("random", "mutation")[i % 2]} for i in range(10_000)]
+    page, _ = written(dataclasses.replace(contents, candidates=many, pareto=many[:200], curves={}), tmp_path)
+    assert len(page) < 2_000_000
+    assert "random (5,000)" in page
+
+
+def test_names_of_layers(contents: ReportContents) -> None:
+    assert layer_names(5, contents.arch, contents.space) == ["encoder 1", "encoder 2", "encoder 3", "decoder 1", "decoder 2"]
+    assert layer_names(3, contents.arch, contents.space) == ["encoder 1", "encoder 2", "decoder 1"]
+    assert layer_names(4, contents.arch, contents.space)[-1] == "layer 4"
+
+
+def test_an_interrupted_write_leaves_the_old_report(
+    contents: ReportContents, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = ReportContents(title="bare", arch=contents.arch, space=contents.space)
+    page, _ = write_report(bare, tmp_path)
+    before = page.read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_report(dataclasses.replace(bare, title="new"), tmp_path)
+    assert page.read_bytes() == before
+    assert not list(tmp_path.rglob(".*.tmp"))
+
+
+def test_imports_neither_jax_nor_the_model() -> None:
+    folder = pathlib.Path(automoe_jax.report.__file__).parent
+    allowed = {"automoe_jax.arch", "automoe_jax.space", "automoe_jax.costs", "automoe_jax.config", "automoe_jax.report"}
+    for path in folder.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            for name in (
+                [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else [a.name for a in getattr(node, "names", []) if isinstance(node, ast.Import)]
+            ):
+                assert not name.startswith(("jax", "flax")), path
+                assert not name.startswith("automoe_jax") or ".".join(name.split(".")[:2]) in allowed, path
