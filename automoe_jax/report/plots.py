@@ -31,7 +31,7 @@ RASTER_POINTS = 2000  # more candidates than this are drawn as one picture, whic
 CURVE_POINTS = 400  # a longer curve is averaged in bins
 ROUTING_POINTS = 60
 MARKERS = ("o", "s", "^", "D", "v", "P")
-ORIGINS = {"random": ("ghost", "o"), "mutation": ("supernet", "s"), "crossover": ("gold", "^")}
+ORIGINS = {"random": ("muted", "o"), "mutation": ("supernet", "s"), "crossover": ("gold", "^")}
 PIXELS = 1 / 72  # inches of one SVG unit
 
 Points = tuple[np.ndarray, np.ndarray]
