@@ -140,9 +140,9 @@ def make(
     since more of either computes the same thing.
     """
     return Arch(
-        qkv_dim=np.int32(qkv_dim),
-        encoder_embed_dim=np.int32(encoder_embed_dim),
-        decoder_embed_dim=np.int32(decoder_embed_dim),
+        qkv_dim=np.asarray(qkv_dim, np.int32),
+        encoder_embed_dim=np.asarray(encoder_embed_dim, np.int32),
+        decoder_embed_dim=np.asarray(decoder_embed_dim, np.int32),
         encoder_self_heads=_padded([layer["self_heads"] for layer in encoder]),
         encoder_ffn_dims=_padded_widths(encoder),
         encoder_top_k=_padded([min(layer["top_k"], len(layer["expert_ffn_dims"])) for layer in encoder]),

@@ -162,7 +162,7 @@ def stage_names(config: Config) -> tuple[str, ...]:
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings as {"data.source": …}."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in settings.items():
         flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
     return flat
@@ -231,12 +231,22 @@ def _rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
     yield from _train_rules("config.supernet", config.supernet, data.buckets[-1])
     yield from _train_rules("config.retrain", config.retrain, data.buckets[-1])
     yield "config.retrain.init", config.retrain.init, config.retrain.init in ("scratch", "inherited"), "must be scratch or inherited"
-    yield "config.retrain.sampling", config.retrain.sampling, config.retrain.sampling == "uniform", "is for the SuperNet only; leave it 'uniform'"
+    yield (
+        "config.retrain.sampling",
+        config.retrain.sampling,
+        config.retrain.sampling == "uniform",
+        "is for the SuperNet only; leave it 'uniform'",
+    )
     for name in ("iterations", "population", "parents", "source_length", "target_length"):
         yield f"config.search.{name}", getattr(search, name), getattr(search, name) > 0, "must be positive"
     for name in ("mutations", "crossovers", "max_flops", "max_params", "max_active_params", "validation_tokens"):
         yield f"config.search.{name}", getattr(search, name), getattr(search, name) >= 0, "must not be negative"
-    yield "config.search.parents", search.parents, search.parents <= search.population, f"must not exceed search.population={search.population}"
+    yield (
+        "config.search.parents",
+        search.parents,
+        search.parents <= search.population,
+        f"must not exceed search.population={search.population}",
+    )
     yield "config.search.mutation_prob", search.mutation_prob, 0 < search.mutation_prob <= 1, "must be in (0, 1]"
     for name in ("beam_size", "batch_size"):
         yield f"config.evaluate.{name}", getattr(evaluate, name), getattr(evaluate, name) > 0, "must be positive"
@@ -245,10 +255,27 @@ def _rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
 
 
 def _train_rules(prefix: str, train: TrainConfig, longest: int) -> Iterator[tuple[str, Any, bool, str]]:
-    positive = ("steps", "accumulate", "learning_rate", "log_every", "evaluate_every", "checkpoint_every", "average_checkpoints", "keep_best")
+    positive = (
+        "steps",
+        "accumulate",
+        "learning_rate",
+        "log_every",
+        "evaluate_every",
+        "checkpoint_every",
+        "average_checkpoints",
+        "keep_best",
+    )
     for name in positive:
         yield f"{prefix}.{name}", getattr(train, name), getattr(train, name) > 0, "must be positive"
-    for name in ("warmup_steps", "warmup_learning_rate", "final_learning_rate", "weight_decay", "clip_norm", "balance_loss", "sandwich_random"):
+    for name in (
+        "warmup_steps",
+        "warmup_learning_rate",
+        "final_learning_rate",
+        "weight_decay",
+        "clip_norm",
+        "balance_loss",
+        "sandwich_random",
+    ):
         yield f"{prefix}.{name}", getattr(train, name), getattr(train, name) >= 0, "must not be negative"
     for name in ("adam_b1", "adam_b2", "label_smoothing"):
         yield f"{prefix}.{name}", getattr(train, name), 0 <= getattr(train, name) < 1, "must be in [0, 1)"
@@ -256,4 +283,9 @@ def _train_rules(prefix: str, train: TrainConfig, longest: int) -> Iterator[tupl
     yield f"{prefix}.sampling", train.sampling, train.sampling in ("uniform", "sandwich"), "must be uniform or sandwich"
     least = longest * train.accumulate
     fits = train.tokens_per_batch >= least
-    yield f"{prefix}.tokens_per_batch", train.tokens_per_batch, fits, f"must hold a sentence of the longest bucket in each micro-batch ({least} tokens)"
+    yield (
+        f"{prefix}.tokens_per_batch",
+        train.tokens_per_batch,
+        fits,
+        f"must hold a sentence of the longest bucket in each micro-batch ({least} tokens)",
+    )

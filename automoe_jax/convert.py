@@ -31,7 +31,9 @@ def from_fairseq(weights: Mapping[str, np.ndarray], *, space: SearchSpace, pad_i
         params[side] = {f"layer_{i}": _layer(reader, spec, side, i) for i in range(spec.layers(side))}
     left = sorted(name for name in reader.weights if name not in reader.taken and not _IGNORED.match(name))
     if left:
-        raise UserError(f"weight {left[0]!r} has no place in this search space ({len(left)} such); the space must be the one they were trained in")
+        raise UserError(
+            f"weight {left[0]!r} has no place in this search space ({len(left)} such); the space must be the one they were trained in"
+        )
     return Network(params, spec)
 
 
@@ -57,7 +59,7 @@ def _shaped(array: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
 
 def _layer(reader: _Reader, spec: Spec, side: str, layer: int) -> dict[str, Any]:
     prefix, width = f"{side}.layers.{layer}.", getattr(spec.widths, side)
-    out = {"self_attention": {}, "self_attention_norm": _norm(reader, prefix + "self_attn_layer_norm", width)}
+    out: dict[str, Any] = {"self_attention": {}, "self_attention_norm": _norm(reader, prefix + "self_attn_layer_norm", width)}
     kernel, bias = _in_projection(reader, prefix + "self_attn", spec.space.qkv_dim, width)
     out["self_attention"]["qkv"] = {"kernel": kernel, "bias": bias}
     out["self_attention"]["out"] = _out_projection(reader, prefix + "self_attn", spec.space.qkv_dim, width)

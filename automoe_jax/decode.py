@@ -45,15 +45,13 @@ def beam_search(
     (the vocabulary is tiny) has the score IMPOSSIBLE.
     """
     spec = network.spec
-    memory, _ = encode(network, spec.widths, spec.arch, source)
+    memory, _ = encode(network, spec.widths, spec.exact_arch, source)
     looked_up, caches = start_decoding(network, memory, beam_size, max_length)
     batch = source.shape[0]
     empty = jnp.full((batch, beam_size, max_length), spec.pad_id, jnp.int32)
     only_first = jnp.where(jnp.arange(beam_size) == 0, 0.0, IMPOSSIBLE)
     nothing = jnp.full((batch, beam_size), IMPOSSIBLE)
-    start = Beams(
-        jnp.zeros((), jnp.int32), empty, jnp.tile(only_first, (batch, 1)), empty, nothing, jnp.zeros((batch,), jnp.int32), caches
-    )
+    start = Beams(jnp.zeros((), jnp.int32), empty, jnp.tile(only_first, (batch, 1)), empty, nothing, jnp.zeros((batch,), jnp.int32), caches)
     # A row of pads only is filling: done before it starts.
     filling = ~memory.source_real.any(axis=1)
     start = start._replace(finished_count=jnp.where(filling, beam_size, 0))

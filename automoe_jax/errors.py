@@ -24,7 +24,8 @@ def run_for_people(main: Callable[[], int | None]) -> int:
     except Exception as error:
         if not _disk_is_full(error):
             raise
-        where = f" while writing {error.filename}" if getattr(error, "filename", None) else ""
+        file = getattr(error, "filename", None)
+        where = f" while writing {file}" if file else ""
         message = f"the disk is full{where}; free some space and run the same command again, it continues where it stopped"
     print(f"error: {message}", file=sys.stderr)
     return 1

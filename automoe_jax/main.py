@@ -27,7 +27,9 @@ def parse(argv: list[str]) -> tuple[Config, str]:
     except OSError:
         raise UserError(f"the configuration file of {_config_argument(argv)} cannot be read; name a file such as configs/demo.py") from None
     except (AttributeError, KeyError) as error:  # an override of a setting that is not there
-        raise UserError(" ".join(str(error).replace("\\n", " ").replace("KeyError(", "").strip("()\"'").split()) + " (in a --config override)") from None
+        raise UserError(
+            " ".join(str(error).replace("\\n", " ").replace("KeyError(", "").strip("()\"'").split()) + " (in a --config override)"
+        ) from None
     except TypeError as error:
         raise UserError(f"a --config override has the wrong type: {error}") from None
     if _CONFIG.value is None:

@@ -5,6 +5,7 @@ Stages talk through these files only. Every file is written atomically, so what 
 
 import dataclasses
 import json
+import os
 from typing import Any
 
 import jax
@@ -120,7 +121,9 @@ def open_workdir(root: epath.PathLike, config: Config) -> Workdir:
         if differing:
             first = "; ".join(f"{name} is {before.get(name)!r} there and {settings.get(name)!r} here" for name in differing[:3])
             more = f" (and {len(differing) - 3} more)" if len(differing) > 3 else ""
-            raise UserError(f"--workdir={root} belongs to a run of another configuration: {first}{more}; name another --workdir or the same settings")
+            raise UserError(
+                f"--workdir={root} belongs to a run of another configuration: {first}{more}; name another --workdir or the same settings"
+            )
     else:
         write_json(recorded, settings)
     return Workdir(path)
@@ -128,7 +131,7 @@ def open_workdir(root: epath.PathLike, config: Config) -> Workdir:
 
 def keep_compilations(workdir: Workdir) -> None:
     """Keeps compiled programs in the workdir, so that a run that continues starts at once; JAX's own setting has precedence."""
-    if not jax.config.jax_compilation_cache_dir:
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", str(workdir.compilation_cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 

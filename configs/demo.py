@@ -1,7 +1,7 @@
 """The whole pipeline on the built-in toy corpus, in minutes on two CPU cores.
 
-    make demo
-    python -m automoe_jax.main --config=configs/demo.py --workdir=runs/demo
+make demo
+python -m automoe_jax.main --config=configs/demo.py --workdir=runs/demo
 """
 
 from ml_collections import ConfigDict

@@ -101,13 +101,6 @@ class KeysValues(NamedTuple):
     value: jax.Array
 
 
-class KeysValues(NamedTuple):
-    """What attention looks into, [B, S, Q] each."""
-
-    key: jax.Array
-    value: jax.Array
-
-
 class SelfAttention(nn.Module):
     """Attention of a sequence over itself or over a cache of its past."""
 

@@ -50,6 +50,13 @@ class Spec:
         return self.super_widths
 
     @property
+    def exact_arch(self) -> Arch:
+        """The architecture of a sub-Transformer; raises `UserError` for a SuperNet, which has many."""
+        if self.arch is None:
+            raise UserError("this is a SuperNet; cut a sub-Transformer out of it first, with extract(network, arch)")
+        return self.arch
+
+    @property
     def super_widths(self) -> Widths:
         return Widths(max(self.space.encoder_embed_dims), max(self.space.decoder_embed_dims))
 
@@ -130,7 +137,9 @@ class Spec:
         if self.arch is not None and arch != self.arch:
             raise UserError("this network is cut out for another architecture than the one given; pass its own, network.spec.arch")
         if self.arch is None and not self.space.contains(arch):
-            raise UserError("the architecture is not in the search space of this SuperNet; draw it with space.sample or check space.contains")
+            raise UserError(
+                "the architecture is not in the search space of this SuperNet; draw it with space.sample or check space.contains"
+            )
 
 
 @jax.tree_util.register_dataclass

@@ -155,7 +155,9 @@ def decode(
     metrics = []
     for i in range(spec.layers("decoder")):
 
-        def layer(y: jax.Array, params: Any, genes: LayerGenes, allowed: jax.Array, rng: Any, i: int = i) -> tuple[jax.Array, RouterMetrics]:
+        def layer(
+            y: jax.Array, params: Any, genes: LayerGenes, allowed: jax.Array, rng: Any, i: int = i
+        ) -> tuple[jax.Array, RouterMetrics]:
             module, variables = spec.layer("decoder", i, widths), {"params": params}
             with jax.named_scope(f"decoder_layer_{i}"):
                 seen = module.apply(variables, memory.layers[:, : allowed.shape[-1]], method="look_up")
@@ -192,12 +194,14 @@ def cross_allowed(spec: Spec, arch: Arch, layer: int, memory: Memory) -> jax.Arr
     return masks.memory_allowed(memory.source_real, jnp.asarray(arch.cross_layers)[layer], spec.most_cross_layers())
 
 
-def start_decoding(network: Network, memory: Memory, beams: int, length: int) -> tuple[list[tuple[KeysValues, jax.Array]], list[KeysValues]]:
+def start_decoding(
+    network: Network, memory: Memory, beams: int, length: int
+) -> tuple[list[tuple[KeysValues, jax.Array]], list[KeysValues]]:
     """For each decoder layer of a sub-Transformer: (cross keys and values, their mask), and an empty cache [B·k,T,Q]."""
-    spec = _exact(network)
+    spec, arch = network.spec, network.spec.exact_arch
     looked_up, caches = [], []
     for i in range(spec.layers("decoder")):
-        allowed = cross_allowed(spec, spec.arch, i, memory)
+        allowed = cross_allowed(spec, arch, i, memory)
         module, variables = spec.layer("decoder", i, spec.widths), {"params": network.params["decoder"][f"layer_{i}"]}
         looked_up.append((module.apply(variables, memory.layers[:, : allowed.shape[-1]], method="look_up"), allowed))
         empty = jnp.zeros((len(memory.source_real) * beams, length, spec.space.qkv_dim), memory.layers.dtype)
@@ -209,13 +213,13 @@ def decode_step(
     network: Network, looked_up: list[tuple[KeysValues, jax.Array]], caches: list[KeysValues], tokens: jax.Array, position: jax.Array
 ) -> tuple[jax.Array, list[KeysValues]]:
     """The next-token logits [B,k,V] after tokens [B,k] at `position` (from 0), and the caches with it written."""
-    spec = _exact(network)
+    spec, arch = network.spec, network.spec.exact_arch
     positions = jnp.full(tokens.shape, position + spec.pad_id + 1)
     y = _embed_at(network, "decoder", spec.widths, tokens, positions, spec.pad_id + 1 + caches[0].key.shape[1], Regime())
     written = []
     for i, ((memory, allowed), cache) in enumerate(zip(looked_up, caches, strict=True)):
         variables = {"params": network.params["decoder"][f"layer_{i}"]}
-        genes = spec.layer_genes("decoder", i, spec.arch)
+        genes = spec.layer_genes("decoder", i, arch)
         y, cache = spec.layer("decoder", i, spec.widths).apply(variables, y, cache, position, memory, allowed, genes, method="step")
         written.append(cache)
     return project(network, spec.widths, y), written
@@ -236,19 +240,11 @@ def sinusoids(rows: int, width: int, pad_id: int) -> np.ndarray:
     return table.astype(np.float32)
 
 
-def _embed_at(
-    network: Network, side: str, widths: Widths, tokens: jax.Array, positions: jax.Array, rows: int, regime: Regime
-) -> jax.Array:
+def _embed_at(network: Network, side: str, widths: Widths, tokens: jax.Array, positions: jax.Array, rows: int, regime: Regime) -> jax.Array:
     width = getattr(widths, side)
     table = sinusoids(rows, getattr(network.spec.super_widths, side), network.spec.pad_id)
     embedded = network.params["embedding"]["table"][:, :width][tokens]
     return (width**0.5 * embedded + jnp.asarray(table[:, :width])[positions]).astype(regime.dtype)
-
-
-def _exact(network: Network) -> Spec:
-    if network.spec.arch is None:
-        raise ValueError("decoding runs on a sub-Transformer: cut one out with extract(network, arch) first")
-    return network.spec
 
 
 def _layer_params(network: Network, side: str, layer: int, widths: Widths) -> dict[str, Any]:

@@ -170,7 +170,9 @@ def experts_ffn(
     return jnp.einsum("nk,nkd->nd", gates.astype(y.dtype), y)
 
 
-def dense_ffn(x: jax.Array, experts: Experts, *, hidden_dropout: float = 0.0, output_dropout: float = 0.0, rng: jax.Array | None = None) -> jax.Array:
+def dense_ffn(
+    x: jax.Array, experts: Experts, *, hidden_dropout: float = 0.0, output_dropout: float = 0.0, rng: jax.Array | None = None
+) -> jax.Array:
     """The only expert of a layer applied to all of x [N, D] → [N, D]."""
     rng_hidden, rng_output = (None, None) if rng is None else jax.random.split(rng)
     hidden = jax.nn.relu(x @ experts.w_in.T + experts.b_in)

@@ -82,13 +82,13 @@ def _network(config: Config, workdir: Workdir, folder: epath.Path, arch: Arch, v
 def _translated(config: Config, workdir: Workdir, name: str, network: Network, sources: list[str]) -> tuple[list[str], float]:
     """Translations and the seconds they took, after one sentence of each shape was translated to compile."""
     tokenizer, settings = workdir.tokenizer(), config.evaluate
-    options = {
+    options: dict[str, Any] = {
         "buckets": config.data.buckets,
         "beam_size": settings.beam_size,
         "length_penalty": settings.length_penalty,
         "batch_sizes": (settings.batch_size,),
     }
-    lengths = {}
+    lengths: dict[int, str] = {}
     for line, ids in zip(sources, tokenizer.encode(sources), strict=True):
         lengths.setdefault(next((bucket for bucket in config.data.buckets if len(ids) < bucket), 0), line)
     for line in lengths.values():

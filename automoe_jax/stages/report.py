@@ -10,7 +10,7 @@ import sys
 import jax
 
 from automoe_jax import report
-from automoe_jax.config import STAGES, Config, flatten
+from automoe_jax.config import STAGES, Config
 from automoe_jax.costs import costs
 from automoe_jax.search import history
 from automoe_jax.train.metrics import read_metrics
@@ -44,7 +44,7 @@ def run(config: Config, workdir: Workdir) -> None:
         limits={name: getattr(search, name) for name in ("max_flops", "max_params", "max_active_params")},
         results=evaluated["rows"],
         samples=evaluated["samples"],
-        stage_seconds={stage: workdir.seconds(stage) for stage in STAGES if workdir.is_done(stage)},
+        stage_seconds={stage: seconds for stage in STAGES if (seconds := workdir.seconds(stage)) is not None},
     )
     page, text = report.write_report(contents, pathlib.Path(workdir.root))
     print(f"report: {page} and {text}", flush=True)
@@ -56,7 +56,11 @@ def device() -> str:
     if jax.default_backend() != "cpu":
         return f"{count} × {kind}"
     cpuinfo = pathlib.Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] if cpuinfo.exists() else []
+    names = (
+        [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        if cpuinfo.exists()
+        else []
+    )
     return f"{names[0]}, {len(names)} cores" if names else f"{platform.processor() or platform.machine()} CPU"
 
 

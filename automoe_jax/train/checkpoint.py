@@ -117,7 +117,9 @@ def load_params(folder: epath.PathLike, like: dict[str, Any]) -> dict[str, Any]:
             return checkpointer.restore(epath.Path(folder), _abstract(like))
     except Exception as error:  # as above
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise UserError(f"the weights in {folder} cannot be read ({reason}); remove that folder and run the stage that writes it again") from None
+        raise UserError(
+            f"the weights in {folder} cannot be read ({reason}); remove that folder and run the stage that writes it again"
+        ) from None
 
 
 def _abstract(tree: Any) -> Any:

@@ -25,7 +25,6 @@ from automoe_jax.train.metrics import MetricsWriter, read_metrics, summarise
 from automoe_jax.train.optim import schedule
 from automoe_jax.train.step import StepMetrics, TrainState, init_state, make_eval_step, make_train_step
 
-
 DROPOUT_RNG = "rbg"  # a fifth of a training step faster on CPU than the default, and as fast on accelerators
 
 

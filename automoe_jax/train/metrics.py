@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 import tensorboardX
 from etils import epath
@@ -76,4 +77,5 @@ def summarise(steps: list[StepMetrics]) -> dict[str, Any]:
 
 
 def _joined(encoder: RouterMetrics, decoder: RouterMetrics) -> RouterMetrics:
-    return RouterMetrics(*(np.concatenate(pair) for pair in zip(encoder, decoder, strict=True)))
+    """Both sides' layers in one array each, encoder first; on the host."""
+    return jax.tree.map(lambda *sides: np.concatenate(sides), encoder, decoder)

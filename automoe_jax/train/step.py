@@ -163,7 +163,9 @@ def _sandwich(
         return (jax.tree.map(jnp.add, total, (gradients, metrics)), teacher), None
 
     abstract = jax.eval_shape(
-        lambda: _one(network, batch, jax.tree.map(lambda field: field[0], archs), keys[0], train, regime, scale, (start[0] > 0, start[1]))[:2]
+        lambda: _one(network, batch, jax.tree.map(lambda field: field[0], archs), keys[0], train, regime, scale, (start[0] > 0, start[1]))[
+            :2
+        ]
     )
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), abstract)
     (total, _), _ = jax.lax.scan(run, (zeros, start), (archs, keys))

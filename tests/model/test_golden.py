@@ -50,7 +50,10 @@ def test_logits(name: str, way: str) -> None:
 def test_padding_side_does_not_matter(name: str) -> None:
     subnet = SUBNETS[name]
     network, arch = supernet(subnet["supernet"]), Arch.from_dict(subnet["arch"])
-    left, right = (jitted_forward(network, arch, jnp.asarray(ARRAYS[key]), TARGET_INPUT) for key in ("batch/src_tokens", "batch/src_tokens_right_padded"))
+    left, right = (
+        jitted_forward(network, arch, jnp.asarray(ARRAYS[key]), TARGET_INPUT)
+        for key in ("batch/src_tokens", "batch/src_tokens_right_padded")
+    )
     np.testing.assert_allclose(left, right, atol=2e-5, rtol=0)
 
 

@@ -35,14 +35,18 @@ def result(workdir: pathlib.Path) -> dict[str, object]:
     """Everything a run found out, without how long it took."""
     evaluated = json.loads((workdir / "evaluate" / "results.json").read_text())
     measured = {"train_seconds", "decode_sentences_per_second"}
-    runs = {name: json.loads((workdir / name / "summary.json").read_text()) for name in ("supernet", "retrain/subtransformer", "retrain/dense")}
+    runs = {
+        name: json.loads((workdir / name / "summary.json").read_text()) for name in ("supernet", "retrain/subtransformer", "retrain/dense")
+    }
     return {
         "arch": (workdir / "arch.json").read_text(),
         "candidates": (workdir / "search" / "candidates.jsonl").read_text(),
         "rows": [{key: value for key, value in row.items() if key not in measured} for row in evaluated["rows"]],
         "samples": evaluated["samples"],
         "validation": {name: summary["validation_nll"] for name, summary in runs.items()},
-        "steps": {name: [json.loads(line)["step"] for line in (workdir / name / "metrics.jsonl").read_text().splitlines()] for name in runs},
+        "steps": {
+            name: [json.loads(line)["step"] for line in (workdir / name / "metrics.jsonl").read_text().splitlines()] for name in runs
+        },
     }
 
 
@@ -58,7 +62,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, di
 def test_everything_is_there_and_a_second_run_skips_it(finished: tuple[pathlib.Path, dict[str, float]]) -> None:
     workdir, _ = finished
     rows = json.loads((workdir / "evaluate" / "results.json").read_text())["rows"]
-    assert [row["name"] for row in rows] == ["retrained sub-Transformer", "inherited weights", "largest dense", "copy of the source", "word by word"]
+    assert [row["name"] for row in rows] == [
+        "retrained sub-Transformer",
+        "inherited weights",
+        "largest dense",
+        "copy of the source",
+        "word by word",
+    ]
     assert all(0 <= row["bleu"] <= 100 and "version" in row["bleu_signature"] for row in rows)
     page = (workdir / "report.html").read_text()
     assert all(row["name"] in page for row in rows)
@@ -152,7 +162,9 @@ def test_translate_streams_and_names_a_line_that_is_not_utf8(finished: tuple[pat
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_a_mistake_is_one_sentence(overrides: list[str], message: str, tmp_path: pathlib.Path, finished: tuple[pathlib.Path, dict[str, float]]) -> None:
+def test_a_mistake_is_one_sentence(
+    overrides: list[str], message: str, tmp_path: pathlib.Path, finished: tuple[pathlib.Path, dict[str, float]]
+) -> None:
     workdir = tmp_path / "run"
     if "max_flops" in overrides[0]:  # everything before the search is there already
         shutil.copytree(finished[0], workdir)

@@ -1,0 +1,222 @@
+"""The block experts against a plain loop over experts, in values and gradients; the layout; dropout."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from automoe_jax.ops.grouped import Blocks, Experts, Owned, block_rows, column_blocks, dense_ffn, experts_ffn, layout
+from tests.oracles import experts_loop, quick_jit
+
+D = 24
+
+
+def weights(units, experts, seed=0):
+    rng = np.random.default_rng(seed)
+    shapes = ((units, D), (units,), (units, D), (experts, D))
+    return Experts(*(jnp.asarray(rng.normal(0, 0.5, shape), jnp.float32) for shape in shapes))
+
+
+def tokens_and_gates(tokens, choices, seed=1):
+    rng = np.random.default_rng(seed)
+    x, gates, cotangent = rng.normal(size=(tokens, D)), rng.uniform(0.1, 0.9, (tokens, choices)), rng.normal(size=(tokens, D))
+    return tuple(jnp.asarray(array, jnp.float32) for array in (x, gates, cotangent))
+
+
+@functools.partial(quick_jit, static_argnames="blocks")
+def values_and_gradients(x, gates, experts, chosen, starts, widths, cotangent, blocks):
+    y, pullback = jax.vjp(lambda x, gates, experts: experts_ffn(x, chosen, gates, experts, Owned(starts, widths), blocks), x, gates, experts)
+    return y, pullback(cotangent)
+
+
+def check(chosen, starts, widths, blocks):
+    chosen, starts, widths = (np.asarray(array, np.int32) for array in (chosen, starts, widths))
+    x, gates, cotangent = tokens_and_gates(*chosen.shape)
+    experts = weights(int((starts + np.maximum(widths, 0)).max()), len(widths))
+    y, gradients = values_and_gradients(x, gates, experts, chosen, starts, widths, cotangent, blocks)
+    expected, pullback = jax.vjp(lambda x, gates, experts: experts_loop(x, gates, experts, chosen, starts, widths), x, gates, experts)
+    np.testing.assert_allclose(y, expected, atol=2e-5)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=5e-5), gradients, pullback(cotangent))
+    return y
+
+
+E, F, N, K = 4, 20, 40, 2
+STARTS = np.arange(E) * F  # as in a SuperNet, where every expert owns as many rows as the widest
+NOT_MADE = E
+
+
+def drawn(among, seed=0, shape=(N, K)):
+    return np.random.default_rng(seed).choice(among, shape)
+
+
+CASES = {
+    "widths differ": ((20, 8, 5, 13), drawn([0, 1, 2, 3])),
+    "first is the identity": ((0, 8, 20, 5), drawn([0, 1, 2, 3])),
+    "two are absent": ((20, 8, -1, -1), drawn([0, 1])),
+    "one gets no token": ((20, 8, 5, 13), drawn([0, 2, 3])),
+    "one gets all, second choices not made": ((20, 8, 5, 13), np.stack([np.full(N, 2), np.full(N, NOT_MADE)], 1)),
+    "some choices not made": ((0, 8, 5, 20), drawn([0, 1, 2, 3, NOT_MADE])),
+    "no choice made": ((20, 8, 5, 13), np.full((N, K), NOT_MADE)),
+    "only the identity": ((0, -1, -1, -1), drawn([0, NOT_MADE])),
+    "one row too many for a block": ((20, 8, 5, 13), np.stack([np.arange(N) < 9, np.full(N, NOT_MADE)], 1)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_equals_loop(name):
+    """All through one compilation: 20 is no multiple of 8 columns, 80 pairs make blocks of 8 rows."""
+    widths, chosen = CASES[name]
+    y = check(chosen, STARTS, widths, Blocks(columns=8, widest=F, aligned=False))
+    if name == "no choice made":
+        assert not np.any(y)
+
+
+def test_cases_compile_once():
+    with jax.log_compiles(False):
+        before = values_and_gradients._cache_size()
+        for name in ("widths differ", "only the identity"):
+            test_equals_loop(name)
+        assert values_and_gradients._cache_size() <= before + 1
+
+
+@pytest.mark.parametrize(
+    ("tokens", "choices", "widths", "blocks"),
+    [
+        (1, 1, (8,), Blocks(8, 8, True)),  # one token, one expert
+        (7, 1, (8,), Blocks(8, 8, True)),  # E = 1
+        (9, 3, (5, 3, 7), Blocks(4, 7, False)),  # K = E; column blocks reach into the next expert's rows and past the end
+        (300, 1, (8, 4, 12), Blocks(4, 12, True)),  # blocks of 32 rows
+        (9, 2, (0, 12, 4), column_blocks((0, 12, 4))),  # the blocks that a layer of these widths gets
+    ],
+)
+def test_equals_loop_in_tight_tables(tokens, choices, widths, blocks):
+    """As in an extracted network: each expert's rows follow the one before."""
+    rng = np.random.default_rng(3)
+    chosen = np.argsort(rng.random((tokens, len(widths))), axis=1)[:, :choices]
+    check(chosen, np.cumsum((0, *widths[:-1])), widths, blocks)
+
+
+def test_bfloat16_stays_near_float32():
+    chosen, widths = drawn([0, 1, 2, 3]).astype(np.int32), np.array([0, 8, 20, 5], np.int32)
+    (x, gates, _), experts, blocks = tokens_and_gates(N, K), weights(E * F, E), Blocks(8, F, False)
+    half = jax.tree.map(lambda array: array.astype(jnp.bfloat16), (x, experts))
+    y = experts_ffn(half[0], chosen, gates, half[1], Owned(STARTS, widths), blocks)
+    assert y.dtype == jnp.bfloat16
+    expected = experts_loop(x, gates, experts, chosen, STARTS, widths)
+    np.testing.assert_allclose(y.astype(jnp.float32), expected, atol=0.02 * float(jnp.abs(expected).max()))
+
+
+def test_column_blocks():
+    assert column_blocks((1024, 2048, 3072)) == Blocks(512, 3072, True)
+    assert column_blocks((0, 128, 192)) == Blocks(64, 192, True)
+    assert column_blocks((8, 16)) == Blocks(16, 16, False)  # a common divisor of 8 would multiply badly
+    assert column_blocks((0,)).columns >= 1
+    assert Blocks(16, 40, False).padded_widest == 48
+
+
+@pytest.mark.parametrize(("pairs", "experts", "rows"), [(1, 1, 8), (80, 4, 8), (300, 4, 32), (4096, 2, 128), (10**6, 1, 128)])
+def test_block_rows(pairs, experts, rows):
+    assert block_rows(pairs, experts) == rows
+
+
+ROWS = 8
+jitted_layout = quick_jit(lambda chosen, widths: layout(chosen, widths, ROWS))
+
+
+@given(arrays.arrays(np.int32, (13, 2), elements=st.integers(0, 4)), arrays.arrays(np.int32, (4,), elements=st.sampled_from([-1, 0, 5, 8])))
+def test_layout_holds_every_pair_once(chosen, widths):
+    plan = jax.tree.map(np.asarray, jitted_layout(chosen, widths))
+    computes = np.append(widths > 0, False)[chosen].reshape(-1)
+    rows = np.flatnonzero(plan.row_pair >= 0)
+    assert sorted(plan.row_pair[rows]) == np.flatnonzero(computes).tolist()
+    assert np.all(plan.position.reshape(-1)[~computes] == -1)
+    assert np.all(plan.position.reshape(-1)[plan.row_pair[rows]] == rows)
+    assert np.all(plan.block_expert[rows // ROWS] == chosen.reshape(-1)[plan.row_pair[rows]])
+    needed = sum(-(-np.sum((chosen == e) & (widths[e] > 0)) // ROWS) for e in range(4))
+    assert plan.blocks == needed <= len(plan.block_expert)
+    assert np.all(rows < needed * ROWS)
+
+
+# Dropout: 6 rows for each expert, so that the 24 outputs can show the 24 hidden units one by one.
+
+DROP_WIDTHS, DROP_STARTS, DROP_BLOCKS = np.array([0, 6, 3, 5], np.int32), np.arange(4) * 6, Blocks(4, 6, False)
+HIDDEN_RATES, OUTPUT_RATE = np.array([0.0, 0.5, 0.25, 0.4], np.float32), 0.3
+DROP_CHOSEN = np.argsort(np.random.default_rng(5).random((400, 4)), axis=1)[:, :2].astype(np.int32)
+
+
+def dropped(x, gates, experts, key, output_rate=OUTPUT_RATE, hidden_rates=HIDDEN_RATES):
+    owned = Owned(DROP_STARTS, DROP_WIDTHS)
+    return experts_ffn(
+        x, DROP_CHOSEN, gates, experts, owned, DROP_BLOCKS, hidden_dropout=jnp.asarray(hidden_rates), output_dropout=output_rate, rng=key
+    )
+
+
+@quick_jit
+def keep_masks(key):
+    """(hidden [N,K,U], output [N,K,D]): what dropout multiplied with, read off the outputs of networks made to show it."""
+    nothing, ones = jnp.zeros((D, D)), jnp.ones((400, D))
+    shows_hidden = Experts(nothing, jnp.ones(D), jnp.eye(D), jnp.zeros((4, D)))
+    shows_output = Experts(nothing, jnp.zeros(D), nothing, jnp.ones((4, D)))
+    only = [jnp.zeros((400, 2)).at[:, k].set(1.0) for k in range(2)]
+    hidden = [dropped(ones, gates, shows_hidden, key, output_rate=0.0) for gates in only]
+    output = [dropped(ones, gates, shows_output, key, hidden_rates=np.zeros(4)) for gates in only]
+    return jnp.stack(hidden, 1), jnp.stack(output, 1)
+
+
+@quick_jit
+def dropped_values_and_gradients(x, gates, experts, key, cotangent):
+    y, pullback = jax.vjp(lambda x, gates, experts: dropped(x, gates, experts, key), x, gates, experts)
+    return y, pullback(cotangent)
+
+
+def test_dropout_rates():
+    hidden, output = map(np.asarray, keep_masks(jax.random.key(0)))
+    for e in (1, 2, 3):
+        for k in (0, 1):
+            masks = hidden[DROP_CHOSEN[:, k] == e, k, 6 * e : 6 * e + DROP_WIDTHS[e]]
+            np.testing.assert_allclose(masks[masks != 0], 1 / (1 - HIDDEN_RATES[e]), rtol=1e-4)
+            assert abs(np.mean(masks == 0) - HIDDEN_RATES[e]) < 5 * (0.25 / masks.size) ** 0.5
+    computed = DROP_CHOSEN > 0
+    assert abs(np.mean(output[computed] == 0) - OUTPUT_RATE) < 0.02
+    np.testing.assert_allclose(output[computed][output[computed] != 0], 1 / (1 - OUTPUT_RATE), rtol=1e-4)
+    both = computed.all(1)
+    assert np.mean(output[both, 0] == output[both, 1]) < 0.7  # independent: 0.7² + 0.3² = 0.58 agree by chance
+
+
+def test_gradients_under_dropout_equal_loop_with_the_same_masks():
+    x, gates, cotangent = tokens_and_gates(400, 2)
+    experts, key = weights(D, 4), jax.random.key(1)
+    hidden, output = keep_masks(key)
+    y, gradients = dropped_values_and_gradients(x, gates, experts, key, cotangent)
+    loop = lambda x, gates, experts: experts_loop(x, gates, experts, DROP_CHOSEN, DROP_STARTS, DROP_WIDTHS, hidden, output)  # noqa: E731
+    expected, pullback = jax.vjp(loop, x, gates, experts)
+    np.testing.assert_allclose(y, expected, atol=5e-5)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=5e-4, rtol=1e-4), gradients, pullback(cotangent))
+
+
+def test_dropout_is_right_on_average_and_spares_the_identity():
+    x, gates, cotangent = tokens_and_gates(400, 2)
+    experts, keys = weights(D, 4), 300
+    draws = np.stack([dropped_values_and_gradients(x, gates, experts, jax.random.key(i), cotangent)[0] for i in range(keys)])
+    exact = experts_loop(x, gates, experts, DROP_CHOSEN, DROP_STARTS, DROP_WIDTHS)
+    error = (draws.mean(0) - exact) / (draws.std(0) / keys**0.5 + 1e-6)
+    assert np.abs(error).max() < 6  # the largest of 9600 standard normal numbers
+    assert abs(error.mean()) < 0.1
+    # With all weight on the identity nothing is left to chance.
+    first = jnp.asarray(DROP_CHOSEN == 0, jnp.float32)
+    y, _ = dropped_values_and_gradients(x, first, experts, jax.random.key(0), cotangent)
+    np.testing.assert_array_equal(y, x * first.sum(1, keepdims=True))
+
+
+def test_dense_equals_loop():
+    x, _, cotangent = tokens_and_gates(11, 1)
+    experts, one = weights(10, 1), np.zeros((11, 1), np.int32)
+    y, pullback = jax.vjp(dense_ffn, x, experts)
+    expected, expected_pullback = jax.vjp(lambda x, experts: experts_loop(x, jnp.ones((11, 1)), experts, one, [0], [10]), x, experts)
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=5e-5), pullback(cotangent), expected_pullback(cotangent))
