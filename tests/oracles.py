@@ -54,30 +54,48 @@ def inside(network: Network, arch: Arch) -> list[np.ndarray]:
 
 
 def experts_loop(
-    x: jax.Array,
-    gates: jax.Array,
+    x: Any,
+    gates: Any,
     experts: Experts,
     chosen: np.ndarray,
-    starts: np.ndarray,
-    widths: np.ndarray,
-    hidden_keep: jax.Array | None = None,
-    output_keep: jax.Array | None = None,
-) -> jax.Array:
-    """`experts_ffn` without any blocks: choice by choice, expert by expert, on all tokens.
+    starts: Any,
+    widths: Any,
+    cotangent: Any,
+    hidden_keep: Any = None,
+    output_keep: Any = None,
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, Experts]]:
+    """`experts_ffn` choice by choice and expert by expert in float64: y and, for dy = `cotangent`, (dx, d gates, d experts).
 
     hidden_keep [N, K, U] and output_keep [N, K, D] are what dropout multiplies with.
     """
-    y = jnp.zeros_like(x)
+    x, gates, cotangent = (np.asarray(array, np.float64) for array in (x, gates, cotangent))
+    w_in, b_in, w_out, b_out = (np.asarray(array, np.float64) for array in experts)
+    hidden_keep = np.ones((*chosen.shape, len(w_in))) if hidden_keep is None else np.asarray(hidden_keep, np.float64)
+    output_keep = np.ones((*chosen.shape, x.shape[1])) if output_keep is None else np.asarray(output_keep, np.float64)
+    y, dx, d_gates = np.zeros_like(x), np.zeros_like(x), np.zeros_like(gates)
+    d = Experts(*(np.zeros(weight.shape) for weight in experts))
     for k in range(chosen.shape[1]):
         for e, (start, width) in enumerate(zip(starts, widths, strict=True)):
-            if width < 0:
+            n = np.flatnonzero(chosen[:, k] == e)
+            gate, dy = gates[n, k, None], cotangent[n]
+            if width == 0:
+                y[n] += gate * x[n]
+                d_gates[n, k] += (dy * x[n]).sum(1)
+                dx[n] += gate * dy
+            if width <= 0:
                 continue
-            out = x
-            if width > 0:
-                rows = slice(int(start), int(start + width))
-                hidden = jax.nn.relu(x @ experts.w_in[rows].T + experts.b_in[rows])
-                hidden = hidden if hidden_keep is None else hidden * hidden_keep[:, k, rows]
-                out = hidden @ experts.w_out[rows] + experts.b_out[e]
-                out = out if output_keep is None else out * output_keep[:, k]
-            y += jnp.where(chosen[:, k] == e, gates[:, k], 0.0)[:, None] * out
-    return y
+            rows = slice(start, start + width)
+            keep, keep_out = hidden_keep[n, k, rows], output_keep[n, k]
+            before = x[n] @ w_in[rows].T + b_in[rows]
+            hidden = np.maximum(before, 0) * keep
+            out = (hidden @ w_out[rows] + b_out[e]) * keep_out
+            y[n] += gate * out
+            d_gates[n, k] += (dy * out).sum(1)
+            d_out = gate * dy * keep_out
+            d_before = d_out @ w_out[rows].T * keep * (before > 0)
+            dx[n] += d_before @ w_in[rows]
+            d.b_out[e] += d_out.sum(0)
+            d.w_out[rows] += hidden.T @ d_out
+            d.w_in[rows] += d_before.T @ x[n]
+            d.b_in[rows] += d_before.sum(0)
+    return y, (dx, d_gates, d)

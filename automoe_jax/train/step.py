@@ -83,93 +83,97 @@ def make_eval_step(spec: Spec, regime: Regime) -> Callable[[dict[str, Any], Batc
     return jax.jit(step)
 
 
+class _Update(NamedTuple):
+    """What the gradients of one update depend on, beside the micro-batch."""
+
+    network: Network
+    train: TrainConfig
+    regime: Regime
+    token_weight: jax.Array  # of each token's loss: 1 / (tokens · G)
+    balance_weight: float  # of each sub-network's balancing loss, a mean already: coefficient / (A · G)
+
+
+class _Teacher(NamedTuple):
+    """Predictions to learn from."""
+
+    ready: jax.Array  # bool: false for the teacher itself
+    logits: jax.Array  # [B, T, V]
+
+
 def _gradients(
     network: Network, batch: Batch, archs: Arch, key: jax.Array, train: TrainConfig, regime: Regime
 ) -> tuple[dict[str, Any], StepMetrics]:
     """Gradients of the mean loss over all micro-batches and sub-networks."""
     micro_batches, networks = batch["target"].shape[0], len(archs.qkv_dim)
     tokens = jnp.sum(batch["target"] != network.spec.pad_id).astype(jnp.float32)
+    update = _Update(network, train, regime, 1 / (tokens * networks), train.balance_loss / (micro_batches * networks))
     keys = jax.random.split(key, (micro_batches, networks))
-    # Each micro-batch contributes its share of tokens; the balancing loss, a mean already, its share of micro-batches.
-    scale = _Scale(1 / (tokens * networks), train.balance_loss / (micro_batches * networks))
-    if networks == 1:
-        only = jax.tree.map(lambda field: field[0], archs)
-        pieces = [lambda micro, keys: _one(network, micro, only, keys[0], train, regime, scale, None)[:2]]
-    else:
-        pieces = [lambda micro, keys: _sandwich(network, micro, archs, keys, train, regime, scale)]
+
+    def piece(micro_batch: Batch, keys: jax.Array) -> tuple[dict[str, Any], StepMetrics]:
+        if networks == 1:
+            return _one(update, micro_batch, _first(archs), keys[0], None)[:2]
+        return _sandwich(update, micro_batch, archs, keys)
+
     if micro_batches == 1:
-        gradients, metrics = pieces[0](jax.tree.map(lambda array: array[0], batch), keys[0])
+        gradients, sums = piece(_first(batch), keys[0])
     else:
-        first = jax.eval_shape(pieces[0], jax.tree.map(lambda array: array[0], batch), keys[0])
-        start = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), first)
-        add = lambda total, inputs: (jax.tree.map(jnp.add, total, pieces[0](*inputs)), None)  # noqa: E731
-        (gradients, metrics), _ = jax.lax.scan(add, start, (batch, keys))
-    mean = metrics._replace(loss=metrics.loss / (tokens * networks), nll=metrics.nll / (tokens * networks), tokens=tokens)
-    return gradients, mean
-
-
-class _Scale(NamedTuple):
-    token: jax.Array
-    balance: jax.Array | float
+        add = lambda total, inputs: (jax.tree.map(jnp.add, total, piece(*inputs)), None)  # noqa: E731
+        (gradients, sums), _ = jax.lax.scan(add, _zeros_like(piece, _first(batch), keys[0]), (batch, keys))
+    return gradients, sums._replace(loss=sums.loss / (tokens * networks), nll=sums.nll / (tokens * networks), tokens=tokens)
 
 
 def _one(
-    network: Network,
-    batch: Batch,
-    arch: Arch,
-    key: jax.Array,
-    train: TrainConfig,
-    regime: Regime,
-    scale: _Scale,
-    teacher: tuple[jax.Array, jax.Array] | None,
+    update: _Update, batch: Batch, arch: Arch, key: jax.Array, teacher: _Teacher | None
 ) -> tuple[dict[str, Any], StepMetrics, jax.Array]:
-    """Gradients, metrics and logits of one sub-network on one micro-batch source [B,S], target [B,T].
+    """Gradients, summed metrics and logits of one sub-network on one micro-batch source [B,S], target [B,T].
 
-    `teacher`: (whether to learn from it, its logits [B,T,V]). The gradient is taken inside the switch over embedding
-    widths, so that no residuals cross it.
+    The gradient is taken inside the switch over embedding widths, so that no residuals cross it.
     """
-    spec, target = network.spec, batch["target"]
+    spec, target = update.network.spec, batch["target"]
 
-    def loss(params: dict[str, Any], widths: Widths) -> tuple[jax.Array, tuple[Output, jax.Array, Sums]]:
+    def loss(params: dict[str, Any], widths: Widths) -> tuple[jax.Array, tuple[StepMetrics, jax.Array]]:
         target_input = shift_right(target, spec.pad_id)
-        output = apply_at(Network(params, spec), widths, arch, batch["source"], target_input, regime=regime, rng=key)
-        sums = label_smoothed(output.logits, target, pad_id=spec.pad_id, smoothing=train.label_smoothing)
+        output = apply_at(Network(params, spec), widths, arch, batch["source"], target_input, regime=update.regime, rng=key)
+        sums = label_smoothed(output.logits, target, pad_id=spec.pad_id, smoothing=update.train.label_smoothing)
         total = sums.loss
         if teacher is not None:
-            total = jnp.where(teacher[0], distilled(output.logits, teacher[1], target, pad_id=spec.pad_id), total)
-        objective = total * scale.token + mean_balance_loss(output) * scale.balance
-        return objective, (output, total, sums)
+            total = jnp.where(teacher.ready, distilled(output.logits, teacher.logits, target, pad_id=spec.pad_id), total)
+        metrics = StepMetrics(total, sums.nll, sums.tokens, jnp.zeros((), jnp.int32), output.encoder, output.decoder)
+        objective = total * update.token_weight + mean_balance_loss(output) * update.balance_weight
+        return objective, (metrics, output.logits)
 
     def branch(widths: Widths) -> tuple[dict[str, Any], StepMetrics, jax.Array]:
-        gradients, (output, total, sums) = jax.grad(loss, has_aux=True)(network.params, widths)
-        metrics = StepMetrics(total, sums.nll, sums.tokens, jnp.zeros((), jnp.int32), output.encoder, output.decoder)
-        return gradients, metrics, output.logits if teacher is not None else jnp.zeros(())
+        gradients, (metrics, logits) = jax.grad(loss, has_aux=True)(update.network.params, widths)
+        return gradients, metrics, logits
 
     return at_widths(spec, arch, branch)
 
 
-def _sandwich(
-    network: Network, batch: Batch, archs: Arch, keys: jax.Array, train: TrainConfig, regime: Regime, scale: _Scale
-) -> tuple[dict[str, Any], StepMetrics]:
+def _sandwich(update: _Update, batch: Batch, archs: Arch, keys: jax.Array) -> tuple[dict[str, Any], StepMetrics]:
     """Several sub-networks one after another; with distillation the first one's logits teach the rest."""
-    shape = (*batch["target"].shape, network.spec.vocab_size)
-    start = (jnp.zeros(()), jnp.zeros(shape, jnp.float32))
+    shape = (*batch["target"].shape, update.network.spec.vocab_size)
+    nobody = _Teacher(jnp.array(False), jnp.zeros(shape, jnp.float32)) if update.train.distillation else None
 
     def run(carry: Any, inputs: tuple[Arch, jax.Array]) -> tuple[Any, None]:
         total, teacher = carry
-        gradients, metrics, logits = _one(network, batch, *inputs, train, regime, scale, (teacher[0] > 0, teacher[1]))
-        if train.distillation:
-            teacher = (jnp.ones(()), jnp.where(teacher[0] > 0, teacher[1], logits))
+        gradients, metrics, logits = _one(update, batch, *inputs, teacher)
+        if teacher is not None:
+            teacher = _Teacher(jnp.array(True), jnp.where(teacher.ready, teacher.logits, logits))
         return (jax.tree.map(jnp.add, total, (gradients, metrics)), teacher), None
 
-    abstract = jax.eval_shape(
-        lambda: _one(network, batch, jax.tree.map(lambda field: field[0], archs), keys[0], train, regime, scale, (start[0] > 0, start[1]))[
-            :2
-        ]
-    )
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), abstract)
-    (total, _), _ = jax.lax.scan(run, (zeros, start), (archs, keys))
+    zeros = _zeros_like(lambda: _one(update, batch, _first(archs), keys[0], nobody)[:2])
+    (total, _), _ = jax.lax.scan(run, (zeros, nobody), (archs, keys))
     return total
+
+
+def _first(tree: Any) -> Any:
+    """The first entry of every array's leading axis."""
+    return jax.tree.map(lambda array: array[0], tree)
+
+
+def _zeros_like(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Zeros of the shapes and dtypes that the function would return."""
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(function, *arguments))
 
 
 def mean_balance_loss(output: Output) -> jax.Array:
