@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
     config.space.decoder_experts = (1, 2, 3)
     config.space.expert_ffn_dims = (64, 128, 256)
 
-    config.supernet.steps = 400
+    config.supernet.steps = 300
     config.supernet.tokens_per_batch = 2048
     config.supernet.learning_rate = 3e-3
     config.supernet.warmup_steps = 80
@@ -45,9 +45,10 @@ def get_config() -> ConfigDict:
     config.search.crossovers = 10
     config.search.source_length = 15
     config.search.target_length = 15
+    config.search.max_flops = 10.5e6  # four fifths of the largest dense architecture's 13.1e6
     config.search.validation_tokens = 4096
 
-    config.retrain.steps = 500
+    config.retrain.steps = 400
     config.retrain.tokens_per_batch = 2048
     config.retrain.learning_rate = 3e-3
     config.retrain.warmup_steps = 80
