@@ -1,0 +1,329 @@
+"""One update: micro-batches, sandwich sampling, load balancing, poisoned updates, the optimizer and its schedule."""
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from automoe_jax.arch import Arch
+from automoe_jax.config import TrainConfig
+from automoe_jax.data.tokenizer import EOS, PAD
+from automoe_jax.extract import extract
+from automoe_jax.model import Network, Regime
+from automoe_jax.model.transformer import apply
+from automoe_jax.train import step as step_module
+from automoe_jax.train.loss import distilled, label_smoothed
+from automoe_jax.train.optim import optimizer, schedule
+from automoe_jax.train.step import TrainState, init_state, make_eval_step, make_train_step, mean_balance_loss, shift_right
+from tests.oracles import SPACE, inside, quick_jit, random_network
+
+VOCAB = 30
+SMALL = dataclasses.replace(SPACE, decoder_embed_dims=(16,), encoder_layers=(1,), decoder_layers=(1,))
+NETWORK = random_network(SMALL, VOCAB)
+TRAIN = TrainConfig(steps=10, warmup_steps=2, warmup_learning_rate=1e-4, learning_rate=1e-3, label_smoothing=0.1)
+KEY = jax.random.key(0)
+BETA1, BETA2 = TRAIN.adam_b1, TRAIN.adam_b2
+
+
+def draw(seed: int, shape: tuple[int, int], lengths: tuple[int, ...]) -> np.ndarray:
+    tokens = np.random.default_rng(seed).integers(4, VOCAB, shape)
+    for row, length in zip(tokens, lengths, strict=True):
+        row[length - 1], row[length:] = EOS, PAD
+    return tokens
+
+
+SOURCE, TARGET = draw(0, (4, 7), (7, 3, 5, 2)), draw(1, (4, 6), (6, 1, 2, 5))
+TOKENS = 14
+LARGEST, SMALLEST = SMALL.largest(), SMALL.smallest()
+RANDOM = [SMALL.sample(np.random.default_rng(seed)) for seed in range(8)]
+
+
+def batch(micro_batches: int = 1) -> dict[str, jax.Array]:
+    return {name: jnp.asarray(array.reshape(micro_batches, -1, array.shape[1])) for name, array in (("source", SOURCE), ("target", TARGET))}
+
+
+def stacked(*archs: Arch) -> Arch:
+    return jax.tree.map(lambda *fields: jnp.stack(fields), *archs)
+
+
+@functools.cache
+def compiled(**options: Any) -> Any:
+    """The train step without dropout, compiled quickly, and once for all tests that need it."""
+    step = make_train_step(NETWORK.spec, dataclasses.replace(TRAIN, **options), Regime())
+    return quick_jit(step.__wrapped__)
+
+
+def fresh() -> TrainState:
+    return init_state(NETWORK, TRAIN)
+
+
+def moments(state: TrainState) -> tuple[Any, Any]:
+    return tuple(optax.tree_utils.tree_get(state.opt_state, name) for name in ("mu", "nu"))
+
+
+def gradient(state: TrainState) -> Any:
+    """The gradient of a first update, from Adam's first moment."""
+    return jax.tree.map(lambda mean: mean / (1 - BETA1), moments(state)[0])
+
+
+def assert_close(found: Any, expected: Any, atol: float = 2e-6) -> None:
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=atol, rtol=1e-4), found, expected)
+
+
+@quick_jit
+def reference(params: Any, arch: Arch, teacher: jax.Array, learns: jax.Array, balance: jax.Array) -> Any:
+    """(logits, loss, gradient) of one sub-network on the whole batch, from the public parts alone."""
+
+    def objective(params: Any) -> tuple[jax.Array, Any]:
+        output = apply(Network(params, NETWORK.spec), arch, jnp.asarray(SOURCE), shift_right(jnp.asarray(TARGET), PAD))
+        own = label_smoothed(output.logits, jnp.asarray(TARGET), pad_id=PAD, smoothing=0.1).loss
+        taught = distilled(output.logits, teacher, jnp.asarray(TARGET), pad_id=PAD)
+        loss = jnp.where(learns, taught, own) / TOKENS
+        return loss + balance * mean_balance_loss(output), (output.logits, loss)
+
+    gradient, (logits, loss) = jax.grad(objective, has_aux=True)(params)
+    return logits, loss, gradient
+
+
+def refer(arch: Arch, teacher: Any = None, balance: float = 0.0) -> Any:
+    nobody = jnp.zeros((*TARGET.shape, VOCAB))
+    return reference(NETWORK.params, arch, nobody if teacher is None else teacher, teacher is not None, balance)
+
+
+def test_shift_right() -> None:
+    shifted = shift_right(jnp.array([[7, 8, EOS, PAD], [9, EOS, PAD, PAD]]), PAD)
+    np.testing.assert_array_equal(shifted, [[EOS, 7, 8, PAD], [EOS, 9, PAD, PAD]])
+
+
+def test_gradient_and_metrics_equal_the_parts_put_together() -> None:
+    state, metrics = compiled()(fresh(), batch(), stacked(RANDOM[0]), KEY)
+    _, loss, expected = refer(RANDOM[0])
+    assert_close(gradient(state), expected)
+    np.testing.assert_allclose(metrics.loss, loss, rtol=1e-5)
+    assert metrics.tokens == TOKENS
+    assert metrics.finite
+    assert state.step == 1
+
+
+def test_two_micro_batches_equal_one_batch() -> None:
+    """Though they hold 7 + 7 tokens in sentences of 6, 1, 2 and 5; equal moments make equal updates."""
+    one, one_metrics = compiled()(fresh(), batch(1), stacked(RANDOM[0]), KEY)
+    two, two_metrics = compiled(accumulate=2)(fresh(), batch(2), stacked(RANDOM[0]), KEY)
+    for first, second in zip(moments(one), moments(two), strict=True):
+        assert_close(second, first)
+    for name in ("loss", "nll", "tokens", "finite"):
+        np.testing.assert_allclose(getattr(two_metrics, name), getattr(one_metrics, name), rtol=1e-5)
+
+
+def test_uneven_micro_batches_weigh_their_tokens() -> None:
+    """Sentences in another order: 11 + 3 tokens."""
+    order = np.array([0, 3, 1, 2])
+    two, _ = compiled(accumulate=2)(
+        fresh(), {name: array.reshape(4, -1)[order].reshape(array.shape) for name, array in batch(2).items()}, stacked(RANDOM[1]), KEY
+    )
+    assert_close(gradient(two), refer(RANDOM[1])[2])
+
+
+def test_one_trace_for_all_architectures() -> None:
+    step = compiled()
+    before, state = step._cache_size(), fresh()
+    for arch in (LARGEST, SMALLEST, *RANDOM):
+        state, metrics = step(state, batch(), stacked(arch), KEY)
+        assert metrics.finite
+    assert step._cache_size() <= before + 1
+    assert state.step == 10
+
+
+def test_poisoned_update_is_not_made() -> None:
+    params = jax.tree.map(jnp.asarray, NETWORK.params)
+    params["decoder"]["layer_0"]["experts"]["b_out"] = params["decoder"]["layer_0"]["experts"]["b_out"].at[0].set(jnp.nan)
+    before = fresh()._replace(params=params)
+    after, metrics = compiled()(before, batch(), stacked(LARGEST), KEY)
+    assert not metrics.finite
+    assert after.step == 1
+    jax.tree.map(np.testing.assert_array_equal, after._replace(step=0), before._replace(step=0))
+
+
+def test_unused_parts_get_zero_gradient_and_their_moments_decay() -> None:
+    first, _ = compiled()(fresh(), batch(), stacked(LARGEST), KEY)
+    second, _ = compiled()(first, batch(), stacked(SMALLEST), KEY)
+    unused = [~kept for kept in inside(NETWORK, SMALLEST)]
+    assert sum(map(np.sum, unused)) > 1000
+    for before, after, decay in zip(moments(first), moments(second), (BETA1, BETA2), strict=True):
+        for old, new, where in zip(jax.tree.leaves(before), jax.tree.leaves(after), unused, strict=True):
+            np.testing.assert_allclose(np.asarray(new)[where], decay * np.asarray(old)[where], rtol=1e-6)
+    # They move on with what momentum is left: Adam's update from the decayed moments.
+    rate, (mean, square) = schedule(TRAIN)(1), moments(second)
+    for old, new, m, v, where in zip(*map(jax.tree.leaves, (first.params, second.params, mean, square)), unused, strict=True):
+        move = -rate * (m / (1 - BETA1**2)) / (np.sqrt(v / (1 - BETA2**2)) + 1e-8)
+        np.testing.assert_allclose(np.asarray(new - old)[where], np.asarray(move)[where], atol=2e-7)
+    assert any(
+        np.any(np.asarray(new != old)[where])
+        for old, new, where in zip(*map(jax.tree.leaves, (first.params, second.params)), unused, strict=True)
+    )
+
+
+def test_first_update_of_a_sub_network_leaves_the_rest_alone() -> None:
+    state, _ = compiled()(fresh(), batch(), stacked(SMALLEST), KEY)
+    for old, new, kept in zip(*map(jax.tree.leaves, (NETWORK.params, state.params)), inside(NETWORK, SMALLEST), strict=True):
+        np.testing.assert_array_equal(np.asarray(new)[~kept], np.asarray(old)[~kept])
+    moved = [
+        np.any(old != new)
+        for old, new in zip(
+            *(jax.tree.leaves(extract(Network(p, NETWORK.spec), SMALLEST)) for p in (NETWORK.params, state.params)), strict=True
+        )
+    ]
+    assert all(moved)
+
+
+SANDWICH = (LARGEST, SMALLEST, next(arch for arch in RANDOM if arch.routed))
+
+
+def test_sandwich_equals_its_sub_networks_one_by_one() -> None:
+    """The largest one's logits are constants for the others: no gradient flows back to the teacher."""
+    step = compiled(sampling="sandwich")
+    state, metrics = step(fresh(), batch(), stacked(*SANDWICH), KEY)
+    logits, loss, total = refer(LARGEST)
+    for arch in SANDWICH[1:]:
+        _, other, part = refer(arch, logits)
+        loss, total = loss + other, jax.tree.map(jnp.add, total, part)
+    assert_close(gradient(state), jax.tree.map(lambda leaf: leaf / 3, total))
+    np.testing.assert_allclose(metrics.loss, loss / 3, rtol=1e-5)
+    assert metrics.finite
+    assert metrics.tokens == TOKENS
+    for others in zip(RANDOM[:4], RANDOM[4:], strict=True):
+        assert step(fresh(), batch(), stacked(LARGEST, *others), KEY)[1].finite
+    assert step._cache_size() == 1
+
+
+def test_balance_loss_adds_its_gradient_in_a_sandwich_without_distillation() -> None:
+    coefficient = 0.5
+    state, metrics = compiled(sampling="sandwich", distillation=False, balance_loss=coefficient)(fresh(), batch(), stacked(*SANDWICH), KEY)
+    parts, plain = ([refer(arch, balance=balance) for arch in SANDWICH] for balance in (coefficient, 0.0))
+    mean, without = (jax.tree.map(lambda *leaves: sum(leaves) / 3, *(part[2] for part in some)) for some in (parts, plain))
+    assert_close(gradient(state), mean)
+    np.testing.assert_allclose(metrics.loss, sum(part[1] for part in parts) / 3, rtol=1e-5)
+    router = lambda tree: tree["encoder"]["layer_0"]["experts"]["router_kernel"]  # noqa: E731
+    assert np.abs(router(mean) - router(without)).max() > 1e-3
+
+
+def test_eval_step_sums_the_unsmoothed_loss() -> None:
+    step = quick_jit(make_eval_step(NETWORK.spec, Regime()).__wrapped__)
+    whole = {name: array[0] for name, array in batch().items()}
+    for arch in RANDOM[:3]:
+        sums = step(NETWORK.params, whole, arch)
+        log_p = np.asarray(jax.nn.log_softmax(refer(arch)[0]))
+        expected = -sum(log_p[b, t, TARGET[b, t]] for b, t in zip(*np.nonzero(TARGET != PAD), strict=True))
+        np.testing.assert_allclose(sums.loss, expected, rtol=1e-5)
+        np.testing.assert_allclose(sums.nll, expected, rtol=1e-5)
+        assert sums.tokens == TOKENS
+    assert step._cache_size() == 1
+
+
+def test_every_update_draws_its_own_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run's key is folded with the step and split for micro-batches and sub-networks; without dropout nothing is drawn."""
+    keys: list[jax.Array] = []
+
+    def one(network: Network, batch: Any, arch: Arch, key: jax.Array, *_: Any) -> Any:
+        keys.append(key)
+        raise StopIteration
+
+    monkeypatch.setattr(step_module, "_one", one)
+    for step, key in ((0, KEY), (0, KEY), (1, KEY), (0, jax.random.key(1))):
+        run = make_train_step(NETWORK.spec, TRAIN, Regime(0.3, 0.1)).__wrapped__
+        with pytest.raises(StopIteration):
+            run(fresh()._replace(step=jnp.asarray(step)), batch(), stacked(LARGEST), key)
+    first, again, later, other = (tuple(np.asarray(jax.random.key_data(key))) for key in keys)
+    assert first == again
+    assert len({first, later, other}) == 3
+
+
+@pytest.mark.parametrize(("regime", "draws"), [(Regime(), False), (Regime(0.3, 0.1), True)])
+def test_dropout_is_drawn_where_set(regime: Regime, draws: bool) -> None:
+    step = make_train_step(NETWORK.spec, TRAIN, regime)
+    program = str(jax.make_jaxpr(step)(fresh(), batch(), stacked(LARGEST), KEY))
+    assert ("random_bits" in program) == draws
+
+
+def test_metrics_name_every_layer_and_the_state_is_donated() -> None:
+    traced = make_train_step(NETWORK.spec, TRAIN, Regime()).trace(fresh(), batch(), stacked(LARGEST), KEY)
+    state, *others = traced.args_info[0]
+    assert all(leaf.donated for leaf in jax.tree.leaves(state))
+    assert not any(leaf.donated for leaf in jax.tree.leaves(others))
+    assert traced.out_info[1].encoder.entropy.shape == (NETWORK.spec.layers("encoder"),)
+
+
+# Losses
+
+
+def test_label_smoothed_equals_its_definition() -> None:
+    rng = np.random.default_rng(0)
+    logits, target = rng.normal(size=(2, 3, 5)).astype(np.float32), np.array([[2, 4, PAD], [3, PAD, PAD]])
+    log_p = np.asarray(jax.nn.log_softmax(logits))
+    real = [(0, 0, 2), (0, 1, 4), (1, 0, 3)]
+    nll = -sum(log_p[at] for at in real)
+    uniform = -sum(log_p[b, t].mean() for b, t, _ in real)
+    sums = label_smoothed(jnp.asarray(logits), jnp.asarray(target), pad_id=PAD, smoothing=0.2)
+    np.testing.assert_allclose(sums, (0.8 * nll + 0.2 * uniform, nll, 3), rtol=1e-5)
+
+
+def test_distilled_equals_its_definition_and_teaches_one_way() -> None:
+    rng = np.random.default_rng(0)
+    student, teacher = (jnp.asarray(rng.normal(size=(2, 3, 5)), jnp.float32) for _ in range(2))
+    target = jnp.array([[2, 4, PAD], [3, PAD, PAD]])
+    p, log_q = jax.nn.softmax(teacher), jax.nn.log_softmax(student)
+    expected = -sum(float(p[at] @ log_q[at]) for at in ((0, 0), (0, 1), (1, 0)))
+    np.testing.assert_allclose(distilled(student, teacher, target, pad_id=PAD), expected, rtol=1e-5)
+    to_student, to_teacher = jax.grad(lambda *logits: distilled(*logits, target, pad_id=PAD), argnums=(0, 1))(student, teacher)
+    np.testing.assert_allclose(to_student, jnp.where((target != PAD)[..., None], jax.nn.softmax(student) - p, 0), atol=1e-6)
+    assert not np.any(to_teacher)
+
+
+# Schedules (SPEC 1.3)
+
+
+def cosine(train: TrainConfig, step: int) -> float:
+    if step < train.warmup_steps:
+        return train.warmup_learning_rate + (train.learning_rate - train.warmup_learning_rate) * step / train.warmup_steps
+    progress = min((step - train.warmup_steps) / (train.steps - train.warmup_steps), 1.0)
+    return train.final_learning_rate + (train.learning_rate - train.final_learning_rate) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def inverse_sqrt(train: TrainConfig, step: int) -> float:
+    return cosine(train, step) if step < train.warmup_steps else train.learning_rate * math.sqrt(max(train.warmup_steps, 1) / max(step, 1))
+
+
+@pytest.mark.parametrize("formula", [cosine, inverse_sqrt])
+@pytest.mark.parametrize("step", [0, 1, 100, 199, 200, 201, 600, 999, 1000, 2000])
+def test_schedule(formula: Any, step: int) -> None:
+    train = TrainConfig(steps=1000, warmup_steps=200, learning_rate=2e-3, schedule=formula.__name__)
+    np.testing.assert_allclose(schedule(train)(jnp.asarray(step)), formula(train, step), rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("kind", "steps", "rates"), [("cosine", (0, 200, 1000), (1e-7, 1e-3, 1e-7)), ("inverse_sqrt", (0, 200, 800), (1e-7, 1e-3, 5e-4))]
+)
+def test_schedule_ends(kind: str, steps: tuple[int, ...], rates: tuple[float, ...]) -> None:
+    run = schedule(TrainConfig(steps=1000, warmup_steps=200, schedule=kind))
+    np.testing.assert_allclose([run(jnp.asarray(step)) for step in steps], rates, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["cosine", "inverse_sqrt"])
+def test_schedule_without_warm_up_starts_at_the_peak(kind: str) -> None:
+    train = TrainConfig(steps=1000, warmup_steps=0, schedule=kind)
+    np.testing.assert_allclose(schedule(train)(jnp.asarray(0)), train.learning_rate, rtol=1e-6)
+
+
+def test_clipping_and_weight_decay() -> None:
+    params, gradients = {"w": jnp.array([3.0, 4.0])}, {"w": jnp.array([30.0, 40.0])}
+    train = dataclasses.replace(TRAIN, clip_norm=1.0, weight_decay=0.1)
+    transform = optimizer(train)
+    updates, state = transform.update(gradients, transform.init(params), params)
+    np.testing.assert_allclose(optax.tree_utils.tree_get(state, "mu")["w"], (1 - BETA1) * jnp.array([0.6, 0.8]), rtol=1e-5)
+    np.testing.assert_allclose(updates["w"], -1e-4 * (1 + 0.1 * params["w"]), rtol=1e-4)
