@@ -46,8 +46,9 @@ class Output(NamedTuple):
 def forward(network: Network, arch: Arch, source: jax.Array, target_input: jax.Array) -> jax.Array:
     """Logits [B,T,V], float32, of the sub-Transformer `arch` of a SuperNet, or of a sub-Transformer itself.
 
-    source [B,S] and target_input [B,T] hold token ids; padding may stand on either side. Deterministic; callable under
-    `jax.jit` with `arch` traced. Raises `UserError` for a concrete `arch` that the network does not contain.
+    source [B,S] and target_input [B,T] hold token ids, the source padded on either side, the target on the right (its
+    attention is masked causally only). Deterministic; callable under `jax.jit` with `arch` traced. Raises `UserError`
+    for a concrete `arch` that the network does not contain.
     """
     if is_concrete(arch):
         network.spec.check(arch)

@@ -17,7 +17,7 @@ def schedule(train: TrainConfig) -> optax.Schedule:
         start = max(train.warmup_steps, 1)
 
         def decay(after_warmup: jax.Array) -> jax.Array:
-            return train.learning_rate * jnp.sqrt(start / (start + after_warmup))
+            return train.learning_rate * jnp.sqrt(start / (start + jnp.maximum(after_warmup, 0)))
 
     return optax.join_schedules([warmup, decay], [train.warmup_steps]) if train.warmup_steps else decay
 
