@@ -20,22 +20,19 @@ SIGTERM_EXIT = 143  # 128 + 15, as a shell reports it: a supervisor starts the r
 
 def parse(argv: list[str]) -> tuple[Config, str]:
     """The configuration and workdir of a command line; raises `UserError` for what is wrong with it."""
+    path = _config_path(argv)
+    if path and not pathlib.Path(path.partition(":")[0]).is_file():
+        raise UserError(f"--config={path} is not a file; name one such as configs/demo.py")
     try:
         flags.FLAGS(argv)
-    except flags.Error as error:
+    except (flags.Error, TypeError) as error:
         raise UserError(str(error)) from None
-    except OSError:
-        raise UserError(f"the configuration file of {_config_argument(argv)} cannot be read; name a file such as configs/demo.py") from None
     except (AttributeError, KeyError) as error:  # an override of a setting that is not there
-        raise UserError(
-            " ".join(str(error).replace("\\n", " ").replace("KeyError(", "").strip("()\"'").split()) + " (in a --config override)"
-        ) from None
-    except TypeError as error:
-        raise UserError(f"a --config override has the wrong type: {error}") from None
+        said = str(error).replace("\\n", " ").replace("KeyError(", "").strip("()\"'")
+        raise UserError(f"{' '.join(said.split())} (in a --config override)") from None
     if _CONFIG.value is None:
         raise UserError("--config is missing; name a configuration file, such as --config=configs/demo.py")
-    name = pathlib.Path(_config_argument(argv).partition("=")[2]).stem
-    return from_config_dict(_CONFIG.value), _WORKDIR.value or f"runs/{name}"
+    return from_config_dict(_CONFIG.value), _WORKDIR.value or f"runs/{pathlib.Path(path).stem}"
 
 
 def run(argv: list[str]) -> int:
@@ -51,8 +48,13 @@ def run(argv: list[str]) -> int:
     return 0
 
 
-def _config_argument(argv: list[str]) -> str:
-    return next((argument for argument in argv if argument.lstrip("-").startswith("config=")), "--config=")
+def _config_path(argv: list[str]) -> str:
+    """The value of --config, however it is written."""
+    for flag, following in zip(argv, [*argv[1:], ""], strict=True):
+        name, equals, value = flag.lstrip("-").partition("=")
+        if flag.startswith("-") and name == "config":
+            return value if equals else following
+    return ""
 
 
 if __name__ == "__main__":
