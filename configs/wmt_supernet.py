@@ -1,6 +1,6 @@
 """The paper's setting: WMT'14 English–German, 6 experts, 40 000 updates of 524 288 tokens (AutoMoE, tables 2 and 5).
 
-    python -m automoe_jax.main --config=configs/wmt_supernet.py --workdir=gs://BUCKET/wmt
+    python -m automoe_jax.main --config=configs/wmt_supernet.py --workdir=runs/wmt
 
 Prepare the text once with `pip install "automoe_jax[data]"`. Hardware and scores: not run yet.
 """
