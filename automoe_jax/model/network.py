@@ -58,18 +58,18 @@ class Spec:
 
     @property
     def super_widths(self) -> Widths:
-        return Widths(max(self.space.encoder_embed_dims), max(self.space.decoder_embed_dims))
+        return Widths(self.space.super_encoder_embed_dim, self.space.super_decoder_embed_dim)
 
     @property
     def super_ffn_dim(self) -> int:
-        return max(self.space.expert_ffn_dims)
+        return self.space.super_ffn_dim
 
     @property
     def routed(self) -> bool:
         """Whether every layer has a router (SPEC 1.1)."""
         if self.arch is not None:
             return self.arch.routed
-        return max(self.space.encoder_experts + self.space.decoder_experts) > 1
+        return self.space.is_routed
 
     def layers(self, side: str) -> int:
         """How many layers the arrays hold."""

@@ -18,7 +18,7 @@ import numpy as np
 
 from automoe_jax import masks
 from automoe_jax.arch import Arch
-from automoe_jax.model.layers import INFERENCE, KeysValues, LayerGenes, Rates
+from automoe_jax.model.layers import INFERENCE, KeysValues, LayerGenes, Rates, split
 from automoe_jax.model.network import Network, Spec, Widths, logical_axes, narrow
 from automoe_jax.ops.dropout import dropout
 from automoe_jax.ops.routing import RouterMetrics, no_metrics
@@ -94,7 +94,7 @@ def apply_at(
     rng: jax.Array | None = None,
 ) -> Output:
     """`apply` for an `arch` that is known to have these embedding widths."""
-    encoder_rng, decoder_rng = (None, None) if rng is None else jax.random.split(rng)
+    encoder_rng, decoder_rng = split(rng, 2)
     memory, encoder_metrics = encode(network, widths, arch, source, regime=regime, rng=encoder_rng)
     hidden, decoder_metrics = decode(network, widths, arch, target_input, memory, regime=regime, rng=decoder_rng)
     return Output(project(network, widths, hidden), encoder_metrics, decoder_metrics)
@@ -113,7 +113,7 @@ def encode(
     """source [B,S] → the memory of the decoder, and the routers' metrics [L]."""
     spec, rates = network.spec, _rates(network.spec, "encoder", widths, regime, rng)
     real = source != spec.pad_id
-    embedding_rng, *rngs = _split(rng, 1 + spec.layers("encoder"))
+    embedding_rng, *rngs = split(rng, 1 + spec.layers("encoder"))
     x = dropout(embed(network, "encoder", widths, source, regime), rates.scaled, embedding_rng)
     allowed = real[:, None, None, :]
     outputs, metrics = [], []
@@ -150,7 +150,7 @@ def decode(
     """target_input [B,T] → the decoder's last hidden states [B,T,D] and the routers' metrics [L]."""
     spec, rates = network.spec, _rates(network.spec, "decoder", widths, regime, rng)
     counted = target_input != spec.pad_id
-    embedding_rng, *rngs = _split(rng, 1 + spec.layers("decoder"))
+    embedding_rng, *rngs = split(rng, 1 + spec.layers("decoder"))
     y = dropout(embed(network, "decoder", widths, target_input, regime), rates.scaled, embedding_rng)
     causal, depth = masks.causal(target_input.shape[1]), masks.depth(arch.decoder_self_heads)
     metrics = []
@@ -273,10 +273,6 @@ def _rates(spec: Spec, side: str, widths: Widths, regime: Regime, rng: jax.Array
         return INFERENCE
     share = getattr(widths, side) / getattr(spec.super_widths, side)
     return Rates(regime.dropout, regime.dropout * share, regime.attention_dropout)
-
-
-def _split(rng: jax.Array | None, count: int) -> list[Any]:
-    return [None] * count if rng is None else list(jax.random.split(rng, count))
 
 
 def _stack(metrics: list[RouterMetrics]) -> RouterMetrics:
