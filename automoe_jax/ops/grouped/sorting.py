@@ -1,0 +1,84 @@
+"""Tokens sorted by expert into blocks of rows.
+
+Axes: N tokens · K choices · E experts · P padded rows of the sorted tokens · R rows of a block.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+MAX_BLOCK_ROWS = 128
+MIN_BLOCK_ROWS = 8
+
+
+class Layout(NamedTuple):
+    """Where the (token, choice) pairs lie among the sorted rows."""
+
+    row_pair: jax.Array  # [P] flat index n·K + k of the pair in each row, −1 in rows that hold none
+    position: jax.Array  # [N, K] the row of each pair, −1 where no expert computes it
+    block_expert: jax.Array  # [P/R] expert of each block
+    blocks: jax.Array  # [] how many blocks exist
+
+
+def block_rows(pairs: int, experts: int) -> int:
+    """R: large enough to multiply well, small enough that half-filled last blocks cost little."""
+    rows = 1 << max(int(pairs / (2 * experts)), 1).bit_length() - 1
+    return min(max(rows, MIN_BLOCK_ROWS), MAX_BLOCK_ROWS)
+
+
+def layout(chosen: jax.Array, widths: jax.Array, rows: int) -> Layout:
+    """Sorts the pairs chosen [N, K] by expert into blocks of `rows`; pairs without a computing expert lie nowhere.
+
+    widths [E]: an expert of width 0 (identity) or less (absent) computes nothing.
+    """
+    experts = widths.shape[0]
+    flat = chosen.reshape(-1)
+    pairs = flat.shape[0]
+    computes = jnp.append(jnp.asarray(widths) > 0, False)
+    expert = jnp.where(computes[flat], flat, experts)
+    order = jnp.argsort(expert, stable=True)
+    counts = jnp.sum(expert[:, None] == jnp.arange(experts + 1), axis=0, dtype=jnp.int32)
+    first = jnp.cumsum(counts) - counts
+    blocks = -(-counts[:experts] // rows)
+    last_block = jnp.cumsum(blocks)
+    total_blocks = -(-pairs // rows) + experts
+    row_of_first = jnp.append((last_block - blocks) * rows, 0)
+    sorted_expert = expert[order]
+    row = row_of_first[sorted_expert] + jnp.arange(pairs) - first[sorted_expert]
+    row = jnp.where(sorted_expert < experts, row, total_blocks * rows)
+    row_pair = jnp.full((total_blocks * rows,), -1, jnp.int32).at[row].set(order.astype(jnp.int32), mode="drop")
+    position = jnp.zeros((pairs,), jnp.int32).at[order].set(row.astype(jnp.int32))
+    position = jnp.where(position < total_blocks * rows, position, -1)
+    block_expert = jnp.sum(jnp.arange(total_blocks)[:, None] >= last_block, axis=1, dtype=jnp.int32)
+    return Layout(row_pair, position.reshape(chosen.shape), jnp.minimum(block_expert, experts - 1), last_block[-1])
+
+
+@jax.custom_vjp
+def gather_rows(x: jax.Array, index: jax.Array, inverse: jax.Array) -> jax.Array:
+    """x [I, D], index [O] → [O, D], zero rows where the index is negative.
+
+    `inverse` [I, J] lists the outputs each input row went to (−1: none), so that the gradient is a gather as well:
+    scattering is many times slower on CPU.
+    """
+    return jnp.where((index >= 0)[:, None], x[index], 0)
+
+
+def _gather_rows_fwd(x: jax.Array, index: jax.Array, inverse: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return gather_rows(x, index, inverse), (index, inverse)
+
+
+def _gather_rows_bwd(residuals: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, np.ndarray, np.ndarray]:
+    index, inverse = residuals
+    parts = [jnp.where((column >= 0)[:, None], gradient[column], 0) for column in inverse.T]
+    return functools.reduce(jnp.add, parts), no_gradient(index), no_gradient(inverse)
+
+
+gather_rows.defvjp(_gather_rows_fwd, _gather_rows_bwd)
+
+
+def no_gradient(x: jax.Array) -> np.ndarray:
+    """The cotangent of an integer or key argument."""
+    return np.zeros(jnp.shape(x), jax.dtypes.float0)
