@@ -1,9 +1,12 @@
 """Dropless feed-forward experts of different widths whose cost is Σ tokens · width.
 
 The hidden units of a layer's experts are the rows of one table: expert e owns `widths[e]` rows from `starts[e]` on.
-Tokens are sorted by expert into blocks of rows; only the (row block, column block) pairs that exist are computed, in
-loops whose trip counts are traced, with a gradient of their own. So one compilation serves every architecture, and a
-sub-network pays for what it has (DESIGN 2.3).
+Tokens are sorted by expert into blocks of rows; only the (row block, column block) pairs that exist are computed. The
+widths are traced, so one compilation serves every architecture, and a sub-network pays for what it has (DESIGN 2.3).
+
+`experts_ffn` sorts, gathers and applies gates, identity experts and the dropout of outputs for all platforms; what
+happens to the sorted rows is a backend's: loops with traced trip counts on CPU, kernels elsewhere, each with a gradient
+of its own.
 
 Axes: N tokens · K choices · D embedding width · U hidden units of all experts · E experts · P padded rows of the
 sorted tokens · R rows of a block · C hidden units of a column block.
@@ -15,11 +18,23 @@ import jax
 import jax.numpy as jnp
 
 from automoe_jax.ops.dropout import dropout
-from automoe_jax.ops.grouped import blocks as loops
-from automoe_jax.ops.grouped.sorting import Layout, block_rows, gather_rows, layout, no_gradient
+from automoe_jax.ops.grouped.backends import choose, named, use_backend
+from automoe_jax.ops.grouped.sorting import Layout, block_rows, by_width, gather_rows, layout, no_gradient
 from automoe_jax.ops.grouped.table import Blocks, Experts, HiddenDropout, Owned, column_blocks
 
-__all__ = ["Blocks", "Experts", "Layout", "Owned", "block_rows", "column_blocks", "dense_ffn", "experts_ffn", "gather_rows", "layout"]
+__all__ = [
+    "Blocks",
+    "Experts",
+    "Layout",
+    "Owned",
+    "block_rows",
+    "column_blocks",
+    "dense_ffn",
+    "experts_ffn",
+    "gather_rows",
+    "layout",
+    "use_backend",
+]
 
 
 def experts_ffn(
@@ -33,17 +48,20 @@ def experts_ffn(
     hidden_dropout: jax.Array | None = None,
     output_dropout: float = 0.0,
     rng: jax.Array | None = None,
+    backend: str | None = None,
 ) -> jax.Array:
     """Σ_k gates[n,k] · expert_{chosen[n,k]}(x[n]) for x [N, D]; chosen and gates [N, K] → [N, D].
 
     A choice of E, one past the last expert, adds nothing. An expert of width 0 is the identity: it gives x itself,
     without dropout. With `rng`, hidden units drop with rate hidden_dropout [E] of their expert and outputs, before
-    the gate, with `output_dropout` (SPEC 1.2.6).
+    the gate, with `output_dropout` (SPEC 1.2.6). `backend` is one of `backends.BACKENDS`, by default the platform's.
     """
     tokens, choices = chosen.shape
     widths = jnp.asarray(owned.widths)
     owned = Owned(jnp.asarray(owned.starts), widths)
-    plan = layout(chosen, widths, block_rows(tokens * choices, widths.shape[0]))
+    backend = choose(backend)
+    order = by_width(widths) if named(backend).widest_first else None
+    plan = layout(chosen, widths, block_rows(tokens * choices, widths.shape[0]), order)
     rng_hidden, rng_output = (None, None) if rng is None else jax.random.split(rng)
     if not blocks.aligned:  # a last column block may reach past the table's end
         experts = experts._replace(
@@ -54,7 +72,7 @@ def experts_ffn(
     row_token = jnp.where(plan.row_pair >= 0, plan.row_pair // choices, -1)
     sorted_x = gather_rows(x, row_token, plan.position)
     drops = None if rng_hidden is None or hidden_dropout is None else HiddenDropout(hidden_dropout, rng_hidden)
-    sorted_y = _sorted_ffn(blocks, sorted_x, experts, owned, plan, drops)
+    sorted_y = _sorted_ffn(backend, blocks, sorted_x, experts, owned, plan, drops)
     y = gather_rows(sorted_y, plan.position.reshape(-1), plan.row_pair[:, None]).reshape(tokens, choices, -1)
     if rng_output is not None:
         y = dropout(y, output_dropout, rng_output)
@@ -72,20 +90,22 @@ def dense_ffn(
     return dropout(dropout(hidden, hidden_dropout, rng_hidden) @ experts.w_out + experts.b_out[0], output_dropout, rng_output)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _sorted_ffn(blocks: Blocks, x: jax.Array, experts: Experts, owned: Owned, plan: Layout, drops: HiddenDropout | None) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _sorted_ffn(
+    backend: str, blocks: Blocks, x: jax.Array, experts: Experts, owned: Owned, plan: Layout, drops: HiddenDropout | None
+) -> jax.Array:
     """The experts on sorted rows x [P, D] → [P, D]; rows without a pair give values nobody reads."""
-    return loops.forward(blocks, x, experts, owned, plan, drops)[0]
+    return named(backend).forward(blocks, x, experts, owned, plan, drops)[0]
 
 
-def _sorted_ffn_fwd(blocks, x, experts, owned, plan, drops):
-    y, hidden = loops.forward(blocks, x, experts, owned, plan, drops)
+def _sorted_ffn_fwd(backend, blocks, x, experts, owned, plan, drops):
+    y, hidden = named(backend).forward(blocks, x, experts, owned, plan, drops)
     return y, (x, hidden, experts, owned, plan, drops)
 
 
-def _sorted_ffn_bwd(blocks, residuals, dy):
+def _sorted_ffn_bwd(backend, blocks, residuals, dy):
     x, hidden, experts, owned, plan, drops = residuals
-    dx, d_experts = loops.backward(blocks, x, hidden, experts, owned, plan, drops, dy)
+    dx, d_experts = named(backend).backward(blocks, x, hidden, experts, owned, plan, drops, dy)
     d_experts = jax.tree.map(lambda gradient, weight: gradient.astype(weight.dtype), d_experts, experts)
     d_drops = None if drops is None else HiddenDropout(jnp.zeros_like(drops.rates), jax.tree.map(no_gradient, drops.rng))
     return dx, d_experts, *jax.tree.map(no_gradient, (owned, plan)), d_drops

@@ -29,11 +29,21 @@ def block_rows(pairs: int, experts: int) -> int:
     return min(max(rows, MIN_BLOCK_ROWS), MAX_BLOCK_ROWS)
 
 
-def layout(chosen: jax.Array, widths: jax.Array, rows: int) -> Layout:
+def by_width(widths: jax.Array) -> jax.Array:
+    """The experts [E], the widest first."""
+    return jnp.argsort(-widths, stable=True)
+
+
+def layout(chosen: jax.Array, widths: jax.Array, rows: int, order: jax.Array | None = None) -> Layout:
     """Sorts the pairs chosen [N, K] by expert into blocks of `rows`; pairs without a computing expert lie nowhere.
 
-    widths [E]: an expert of width 0 (identity) or less (absent) computes nothing.
+    widths [E]: an expert of width 0 (identity) or less (absent) computes nothing. The experts' rows follow each other
+    in the given order [E] or in that of their numbers.
     """
+    if order is not None:
+        rank = jnp.append(jnp.argsort(order), order.shape[0])
+        ranked = layout(rank[chosen], widths[order], rows)
+        return ranked._replace(block_expert=order[ranked.block_expert])
     experts = widths.shape[0]
     flat = chosen.reshape(-1)
     pairs = flat.shape[0]
