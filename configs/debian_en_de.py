@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
     config = default_config()
     config.data.source = "debian"
     config.data.vocab_size = 4000
-    config.data.buckets = (18, 36, 64)
+    config.data.buckets = (16, 24, 36, 64)
 
     config.space.qkv_dim = 128
     config.space.encoder_embed_dims = (128,)
@@ -31,8 +31,9 @@ def get_config() -> ConfigDict:
     config.space.expert_ffn_dims = (128, 256, 512)
 
     config.supernet.steps = 1500
-    config.supernet.learning_rate = 2e-3
-    config.supernet.warmup_steps = 300
+    config.supernet.tokens_per_batch = 2624  # of which about 2048 are not padding
+    config.supernet.learning_rate = 3e-3
+    config.supernet.warmup_steps = 400
     config.supernet.evaluate_every = 100
     config.supernet.checkpoint_every = 100
 
@@ -45,8 +46,9 @@ def get_config() -> ConfigDict:
     config.search.validation_tokens = 8192
 
     config.retrain.steps = 2500
-    config.retrain.learning_rate = 2e-3
-    config.retrain.warmup_steps = 300
+    config.retrain.tokens_per_batch = 2624
+    config.retrain.learning_rate = 4e-3
+    config.retrain.warmup_steps = 400
     config.retrain.evaluate_every = 100
     config.retrain.checkpoint_every = 100
     return config

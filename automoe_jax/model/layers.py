@@ -17,7 +17,8 @@ from flax import linen as nn
 
 from automoe_jax.ops.attention import attention
 from automoe_jax.ops.dropout import dropout
-from automoe_jax.ops.grouped import Blocks, Experts, Owned, dense_ffn, experts_ffn
+from automoe_jax.ops.dropout import split as split_key
+from automoe_jax.ops.grouped import Experts, Owned, dense_ffn, experts_ffn
 from automoe_jax.ops.norm import layer_norm
 from automoe_jax.ops.routing import RouterMetrics, no_metrics, route_top_k, router_metrics
 
@@ -51,7 +52,7 @@ def xavier(fan_in: int, fan_out: int, gain: float = 1.0) -> Initializer:
 
 def split(rng: jax.Array | None, count: int) -> list[jax.Array | None]:
     """`count` keys, or that many times None in inference."""
-    return [None] * count if rng is None else list(jax.random.split(rng, count))
+    return [None] * count if rng is None else list(split_key(rng, count))
 
 
 class _Layer(nn.Module):
@@ -192,7 +193,7 @@ class ExpertLayer(_Layer):
             routing.gates,
             experts,
             Owned(genes.starts, genes.widths),
-            shape.blocks,
+            shape.ffn_dims,
             hidden_dropout=rates.residual * jnp.maximum(widths, 0) / shape.super_ffn_dim if rates.residual else None,
             output_dropout=rates.scaled,
             rng=rng,
@@ -234,7 +235,7 @@ class LayerShape(NamedTuple):
     fan: tuple[int, ...]  # [E] the largest width of each expert, which scales its initial weights
     routed: bool
     max_top_k: int
-    blocks: Blocks
+    ffn_dims: tuple[int, ...]  # the widths an expert that computes can have
     super_ffn_dim: int
 
     @property

@@ -16,7 +16,7 @@ from flax import linen as nn
 from automoe_jax.arch import Arch
 from automoe_jax.errors import UserError
 from automoe_jax.model.layers import DecoderLayer, EncoderLayer, ExpertGenes, LayerGenes, LayerShape
-from automoe_jax.ops.grouped import column_blocks
+from automoe_jax.ops.grouped import width_choices
 from automoe_jax.space import SearchSpace
 
 SIDES = ("encoder", "decoder")
@@ -109,7 +109,7 @@ class Spec:
             fan=fan,
             routed=self.routed,
             max_top_k=min(top_k, len(fan)),
-            blocks=column_blocks(choices),
+            ffn_dims=width_choices(choices),
             super_ffn_dim=self.super_ffn_dim,
         )
 

@@ -22,6 +22,7 @@ from automoe_jax.model.layers import INFERENCE, KeysValues, LayerGenes, Rates, s
 from automoe_jax.model.network import Network, Spec, Widths, logical_axes, narrow
 from automoe_jax.ops.dropout import dropout
 from automoe_jax.ops.routing import RouterMetrics, no_metrics
+from automoe_jax.ops.vocabulary import project
 
 T = TypeVar("T")
 
@@ -61,7 +62,8 @@ def apply(
     """`forward` with the routers' metrics; with `rng`, under the regime's dropout."""
 
     def branch(widths: Widths) -> Output:
-        return apply_at(network, widths, arch, source, target_input, regime=regime, rng=rng)
+        states = states_at(network, widths, arch, source, target_input, regime=regime, rng=rng)
+        return Output(project(states.hidden, output_table(network, widths)), states.encoder, states.decoder)
 
     return at_widths(network.spec, arch, branch)
 
@@ -83,7 +85,15 @@ def at_widths(spec: Spec, arch: Arch, branch: Callable[[Widths], T]) -> T:
     return jax.lax.switch(jnp.argmax(jnp.stack(fits)), [functools.partial(branch, widths) for widths in choices])
 
 
-def apply_at(
+class States(NamedTuple):
+    """What the vocabulary projection gets to see."""
+
+    hidden: jax.Array  # [B, T, D] the decoder's last hidden states
+    encoder: RouterMetrics  # [L] each
+    decoder: RouterMetrics  # [L] each
+
+
+def states_at(
     network: Network,
     widths: Widths,
     arch: Arch,
@@ -92,12 +102,17 @@ def apply_at(
     *,
     regime: Regime = Regime(),
     rng: jax.Array | None = None,
-) -> Output:
-    """`apply` for an `arch` that is known to have these embedding widths."""
+) -> States:
+    """`apply` without the projection, for an `arch` that is known to have these embedding widths."""
     encoder_rng, decoder_rng = split(rng, 2)
     memory, encoder_metrics = encode(network, widths, arch, source, regime=regime, rng=encoder_rng)
     hidden, decoder_metrics = decode(network, widths, arch, target_input, memory, regime=regime, rng=decoder_rng)
-    return Output(project(network, widths, hidden), encoder_metrics, decoder_metrics)
+    return States(hidden, encoder_metrics, decoder_metrics)
+
+
+def output_table(network: Network, widths: Widths) -> jax.Array:
+    """[V, D]: the shared embedding as the decoder's projection to the vocabulary."""
+    return network.params["embedding"]["table"][:, : widths.decoder]
 
 
 class Memory(NamedTuple):
@@ -171,14 +186,6 @@ def decode(
     return y, _stack(metrics)
 
 
-def project(network: Network, widths: Widths, hidden: jax.Array) -> jax.Array:
-    """Hidden states [..., D] → logits [..., V] float32 by the shared embedding."""
-    table = network.params["embedding"]["table"][:, : widths.decoder]
-    flat = hidden.reshape(-1, widths.decoder)
-    logits = jnp.matmul(flat, table.astype(hidden.dtype).T, preferred_element_type=jnp.float32)
-    return logits.reshape(*hidden.shape[:-1], -1)
-
-
 def embed(network: Network, side: str, widths: Widths, tokens: jax.Array, regime: Regime = Regime()) -> jax.Array:
     """tokens [B,S] → √D · embedding + sinusoid [B,S,D]; a position counts non-pad tokens only (SPEC 1.2.1)."""
     spec = network.spec
@@ -223,7 +230,7 @@ def decode_step(
         genes = spec.layer_genes("decoder", i, arch)
         y, cache = spec.layer("decoder", i, spec.widths).apply(variables, y, cache, position, memory, allowed, genes, method="step")
         written.append(cache)
-    return project(network, spec.widths, y), written
+    return project(y, output_table(network, spec.widths)), written
 
 
 def is_concrete(arch: Arch) -> bool:

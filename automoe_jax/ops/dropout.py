@@ -2,8 +2,9 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-_STEPS = 1 << 16  # sixteen random bits an element: half the price of a float, and rates exact to 1.5e-5
+_STEPS = 1 << 24  # a float32 holds every whole number up to here: rates are exact to 6e-8
 
 
 def kept_scale(rate: jax.Array | float) -> jax.Array:
@@ -11,10 +12,10 @@ def kept_scale(rate: jax.Array | float) -> jax.Array:
     return _STEPS / (_STEPS - jnp.round(jnp.asarray(rate, jnp.float32) * _STEPS))
 
 
-def keep_scale(key: jax.Array, rate: jax.Array | float, shape: tuple[int, ...]) -> jax.Array:
-    """float32 [shape]: 0 with probability `rate` (a scalar, traced or not), else 1 / (1 − rate)."""
+def keep_scale(key: jax.Array, rate: jax.Array | float, shape: tuple[int, ...], first: jax.Array | int = 0) -> jax.Array:
+    """float32 [shape]: 0 with probability `rate` (traced or not, broadcastable), else 1 / (1 − rate); `first` as in `random_bits`."""
     threshold = jnp.round(jnp.asarray(rate, jnp.float32) * _STEPS)
-    keep = jax.random.bits(key, shape, jnp.uint16) >= threshold.astype(jnp.uint16)
+    keep = random_bits(key, shape, first) >> 8 >= threshold.astype(jnp.uint32)
     return jnp.where(keep, kept_scale(rate), 0.0)
 
 
@@ -23,3 +24,29 @@ def dropout(x: jax.Array, rate: jax.Array | float, key: jax.Array | None) -> jax
     if key is None or (isinstance(rate, float) and rate == 0.0):
         return x
     return x * keep_scale(key, rate, x.shape).astype(x.dtype)
+
+
+def split(key: jax.Array, count: int) -> jax.Array:
+    """`count` keys from one, at the price of a few hashes; do not use `key` for anything else."""
+    words = random_bits(key, (count, *jax.random.key_data(key).shape))
+    return jax.random.wrap_key_data(words, impl=jax.random.key_impl(key))
+
+
+def random_bits(key: jax.Array, shape: tuple[int, ...], first: jax.Array | int = 0) -> jax.Array:
+    """uint32 [shape]: the elements' numbers, from `first` on, hashed with the key by the finaliser of MurmurHash3.
+
+    Good enough to choose what to drop, and nothing else. It fuses into what uses it, on every device and under every
+    sharding; the generators of `jax.random` took a third of a training step on CPU.
+    """
+    *words, last = jnp.reshape(jax.random.key_data(key), -1)
+    number = jax.lax.iota(jnp.uint32, int(np.prod(shape, dtype=np.int64))).reshape(shape) + jnp.asarray(first).astype(jnp.uint32)
+    seed = jnp.zeros((), jnp.uint32)
+    for word in words:
+        seed = _mixed(seed + word)
+    return _mixed(_mixed(number ^ seed) + last)
+
+
+def _mixed(x: jax.Array) -> jax.Array:
+    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+    return x ^ (x >> 16)

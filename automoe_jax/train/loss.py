@@ -8,6 +8,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from automoe_jax.ops import vocabulary
+
 
 class Sums(NamedTuple):
     """Sums over non-pad target tokens, float32 scalars; divide by `tokens` for means."""
@@ -18,15 +20,15 @@ class Sums(NamedTuple):
 
 
 def label_smoothed(logits: jax.Array, target: jax.Array, *, pad_id: int, smoothing: float) -> Sums:
-    """(1 − ε) · nll + ε / V · Σ_v −log p_v for logits [B,T,V] float32 and target [B,T] (SPEC 1.3).
-
-    The smoothing term is V · log Z − Σ logits, so that no second array [B,T,V] is needed.
-    """
+    """The label-smoothed cross entropy of logits [B,T,V] float32 with target [B,T] (SPEC 1.3)."""
     real = (target != pad_id).astype(jnp.float32)
-    log_z = jax.nn.logsumexp(logits, axis=-1)
-    nll = log_z - jnp.take_along_axis(logits, target[..., None], axis=-1)[..., 0]
-    uniform = log_z - logits.mean(-1)
-    return Sums(jnp.sum(((1 - smoothing) * nll + smoothing * uniform) * real), jnp.sum(nll * real), real.sum())
+    return Sums(*vocabulary.label_smoothed(logits, target, real, smoothing), real.sum())
+
+
+def projected_label_smoothed(hidden: jax.Array, table: jax.Array, target: jax.Array, *, pad_id: int, smoothing: float) -> Sums:
+    """`label_smoothed` of the logits of hidden [B,T,D] over the vocabulary table [V,D], which are never held all at once."""
+    real = (target != pad_id).astype(jnp.float32)
+    return Sums(*vocabulary.projected_cross_entropy(hidden, table, target, real, smoothing), real.sum())
 
 
 def distilled(logits: jax.Array, teacher_logits: jax.Array, target: jax.Array, *, pad_id: int) -> jax.Array:

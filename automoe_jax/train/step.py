@@ -14,9 +14,11 @@ from automoe_jax.arch import Arch
 from automoe_jax.config import TrainConfig
 from automoe_jax.data.tokenizer import EOS
 from automoe_jax.model.network import Network, Spec, Widths
-from automoe_jax.model.transformer import Output, Regime, apply, apply_at, at_widths
+from automoe_jax.model.transformer import Output, Regime, States, at_widths, output_table, states_at
+from automoe_jax.ops.dropout import split
 from automoe_jax.ops.routing import RouterMetrics
-from automoe_jax.train.loss import Sums, distilled, label_smoothed
+from automoe_jax.ops.vocabulary import project
+from automoe_jax.train.loss import Sums, distilled, label_smoothed, projected_label_smoothed
 from automoe_jax.train.optim import optimizer
 
 Batch = Mapping[str, jax.Array]
@@ -77,8 +79,13 @@ def make_eval_step(spec: Spec, regime: Regime) -> Callable[[dict[str, Any], Batc
     """step(params, batch, arch) → sums of the unsmoothed loss, jitted once for all architectures, without dropout."""
 
     def step(params: dict[str, Any], batch: Batch, arch: Arch) -> Sums:
-        output = apply(Network(params, spec), arch, batch["source"], shift_right(batch["target"], spec.pad_id), regime=regime)
-        return label_smoothed(output.logits, batch["target"], pad_id=spec.pad_id, smoothing=0.0)
+        network, target = Network(params, spec), batch["target"]
+
+        def branch(widths: Widths) -> Sums:
+            states = states_at(network, widths, arch, batch["source"], shift_right(target, spec.pad_id), regime=regime)
+            return projected_label_smoothed(states.hidden, output_table(network, widths), target, pad_id=spec.pad_id, smoothing=0.0)
+
+        return at_widths(spec, arch, branch)
 
     return jax.jit(step)
 
@@ -107,7 +114,7 @@ def _gradients(
     micro_batches, networks = batch["target"].shape[0], len(archs.qkv_dim)
     tokens = jnp.sum(batch["target"] != network.spec.pad_id).astype(jnp.float32)
     update = _Update(network, train, regime, 1 / (tokens * networks), train.balance_loss / (micro_batches * networks))
-    keys = jax.random.split(key, (micro_batches, networks))
+    keys = split(key, micro_batches * networks).reshape(micro_batches, networks)
 
     def piece(micro_batch: Batch, keys: jax.Array) -> tuple[dict[str, Any], StepMetrics]:
         if networks == 1:
@@ -124,25 +131,29 @@ def _gradients(
 
 def _one(
     update: _Update, batch: Batch, arch: Arch, key: jax.Array, teacher: _Teacher | None
-) -> tuple[dict[str, Any], StepMetrics, jax.Array]:
-    """Gradients, summed metrics and logits of one sub-network on one micro-batch source [B,S], target [B,T].
+) -> tuple[dict[str, Any], StepMetrics, jax.Array | None]:
+    """Gradients, summed metrics and, where there is a teacher, logits of one sub-network on one micro-batch source [B,S], target [B,T].
 
     The gradient is taken inside the switch over embedding widths, so that no residuals cross it.
     """
     spec, target = update.network.spec, batch["target"]
 
-    def loss(params: dict[str, Any], widths: Widths) -> tuple[jax.Array, tuple[StepMetrics, jax.Array]]:
-        target_input = shift_right(target, spec.pad_id)
-        output = apply_at(Network(params, spec), widths, arch, batch["source"], target_input, regime=update.regime, rng=key)
-        sums = label_smoothed(output.logits, target, pad_id=spec.pad_id, smoothing=update.train.label_smoothing)
-        total = sums.loss
-        if teacher is not None:
-            total = jnp.where(teacher.ready, distilled(output.logits, teacher.logits, target, pad_id=spec.pad_id), total)
-        metrics = StepMetrics(total, sums.nll, sums.tokens, jnp.zeros((), jnp.int32), output.encoder, output.decoder)
-        objective = total * update.token_weight + mean_balance_loss(output) * update.balance_weight
-        return objective, (metrics, output.logits)
+    def loss(params: dict[str, Any], widths: Widths) -> tuple[jax.Array, tuple[StepMetrics, jax.Array | None]]:
+        network = Network(params, spec)
+        states = states_at(network, widths, arch, batch["source"], shift_right(target, spec.pad_id), regime=update.regime, rng=key)
+        table, smoothing, logits = output_table(network, widths), update.train.label_smoothing, None
+        if teacher is None:
+            sums = projected_label_smoothed(states.hidden, table, target, pad_id=spec.pad_id, smoothing=smoothing)
+        else:
+            logits = project(states.hidden, table)
+            sums = label_smoothed(logits, target, pad_id=spec.pad_id, smoothing=smoothing)
+            taught = distilled(logits, teacher.logits, target, pad_id=spec.pad_id)
+            sums = sums._replace(loss=jnp.where(teacher.ready, taught, sums.loss))
+        metrics = StepMetrics(*sums, jnp.zeros((), jnp.int32), states.encoder, states.decoder)
+        objective = sums.loss * update.token_weight + mean_balance_loss(states) * update.balance_weight
+        return objective, (metrics, logits)
 
-    def branch(widths: Widths) -> tuple[dict[str, Any], StepMetrics, jax.Array]:
+    def branch(widths: Widths) -> tuple[dict[str, Any], StepMetrics, jax.Array | None]:
         gradients, (metrics, logits) = jax.grad(loss, has_aux=True)(update.network.params, widths)
         return gradients, metrics, logits
 
@@ -157,7 +168,7 @@ def _sandwich(update: _Update, batch: Batch, archs: Arch, keys: jax.Array) -> tu
     def run(carry: Any, inputs: tuple[Arch, jax.Array]) -> tuple[Any, None]:
         total, teacher = carry
         gradients, metrics, logits = _one(update, batch, *inputs, teacher)
-        if teacher is not None:
+        if teacher is not None and logits is not None:
             teacher = _Teacher(jnp.array(True), jnp.where(teacher.ready, teacher.logits, logits))
         return (jax.tree.map(jnp.add, total, (gradients, metrics)), teacher), None
 
@@ -176,7 +187,7 @@ def _zeros_like(function: Callable[..., Any], *arguments: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(function, *arguments))
 
 
-def mean_balance_loss(output: Output) -> jax.Array:
+def mean_balance_loss(output: Output | States) -> jax.Array:
     """The Switch loss averaged over the layers with more than one expert (SPEC 1.3); 0 where there is none."""
     losses = jnp.concatenate([output.encoder.balance_loss, output.decoder.balance_loss])
     routed = jnp.concatenate([output.encoder.routed, output.decoder.routed])

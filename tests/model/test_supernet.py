@@ -16,7 +16,8 @@ from automoe_jax.extract import extract
 from automoe_jax.model import Network, Regime, Spec, forward, layers, transformer
 from automoe_jax.model.layers import Rates
 from automoe_jax.model.network import Widths, abstract
-from automoe_jax.model.transformer import apply, apply_at, at_widths
+from automoe_jax.model.transformer import apply, at_widths, output_table, states_at
+from automoe_jax.ops.vocabulary import project
 from tests.oracles import SPACE, inside, quick_jit, random_network
 
 VOCAB, PAD = 30, 1
@@ -73,7 +74,7 @@ def logits_and_gradient(network: Network, arch: arch_lib.Arch, source: jax.Array
     traces.append(network.spec)
 
     def loss(network: Network, widths: Widths) -> tuple[jax.Array, jax.Array]:
-        logits = apply_at(network, widths, arch, source, target_input).logits
+        logits = project(states_at(network, widths, arch, source, target_input).hidden, output_table(network, widths))
         return jnp.sum(jnp.where(target_input[..., None] != PAD, logits * COTANGENT, 0)), logits
 
     gradient, logits = at_widths(network.spec, arch, lambda widths: jax.grad(loss, has_aux=True)(network, widths))

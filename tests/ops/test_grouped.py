@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from automoe_jax.ops.grouped import Blocks, Experts, Owned, block_rows, column_blocks, dense_ffn, experts_ffn, layout
+from automoe_jax.ops.grouped import Experts, Owned, block_rows, dense_ffn, experts_ffn, layout, width_choices
 from tests.oracles import experts_loop, quick_jit
 
 D = 24
@@ -28,19 +28,19 @@ def tokens_and_gates(tokens, choices, seed=1):
     return tuple(jnp.asarray(array, jnp.float32) for array in (x, gates, cotangent))
 
 
-@functools.partial(quick_jit, static_argnames="blocks")
-def values_and_gradients(x, gates, experts, chosen, starts, widths, cotangent, blocks):
+@functools.partial(quick_jit, static_argnames="ffn_dims")
+def values_and_gradients(x, gates, experts, chosen, starts, widths, cotangent, ffn_dims):
     y, pullback = jax.vjp(
-        lambda x, gates, experts: experts_ffn(x, chosen, gates, experts, Owned(starts, widths), blocks), x, gates, experts
+        lambda x, gates, experts: experts_ffn(x, chosen, gates, experts, Owned(starts, widths), ffn_dims), x, gates, experts
     )
     return y, pullback(cotangent)
 
 
-def check(chosen, starts, widths, blocks):
+def check(chosen, starts, widths, ffn_dims):
     chosen, starts, widths = (np.asarray(array, np.int32) for array in (chosen, starts, widths))
     x, gates, cotangent = tokens_and_gates(*chosen.shape)
     experts = weights(int((starts + np.maximum(widths, 0)).max()), len(widths))
-    y, gradients = values_and_gradients(x, gates, experts, chosen, starts, widths, cotangent, blocks)
+    y, gradients = values_and_gradients(x, gates, experts, chosen, starts, widths, cotangent, ffn_dims)
     expected, expected_gradients = experts_loop(x, gates, experts, chosen, starts, widths, cotangent)
     np.testing.assert_allclose(y, expected, atol=2e-5)
     jax.tree.map(functools.partial(np.testing.assert_allclose, atol=5e-5), gradients, expected_gradients)
@@ -71,9 +71,9 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_equals_loop(name):
-    """All through one compilation: 20 is no multiple of 8 columns, 80 pairs make blocks of 8 rows."""
+    """All through one compilation: 80 pairs make blocks of 8 rows, four of which are taken together."""
     widths, chosen = CASES[name]
-    y = check(chosen, STARTS, widths, Blocks(columns=8, widest=F, aligned=False))
+    y = check(chosen, STARTS, widths, (5, 8, 13, 20))
     if name == "no choice made":
         assert not np.any(y)
 
@@ -86,39 +86,36 @@ def test_cases_compile_once():
 
 
 @pytest.mark.parametrize(
-    ("tokens", "choices", "widths", "blocks"),
+    ("tokens", "choices", "widths", "ffn_dims"),
     [
-        (1, 1, (8,), Blocks(8, 8, True)),  # one token, E = 1
-        (9, 3, (5, 3, 7), Blocks(4, 7, False)),  # K = E; column blocks reach into the next expert's rows and past the end
-        (300, 1, (0, 8, 4, 12), Blocks(4, 12, True)),  # blocks of 32 rows
+        (1, 1, (8,), (8,)),  # one token, E = 1
+        (9, 3, (5, 3, 7), (3, 5, 7)),  # K = E
+        (300, 1, (0, 8, 4, 12), (4, 8, 12)),  # blocks of 32 rows
     ],
 )
-def test_equals_loop_in_tight_tables(tokens, choices, widths, blocks):
+def test_equals_loop_in_tight_tables(tokens, choices, widths, ffn_dims):
     """As in an extracted network: each expert's rows follow the one before."""
     rng = np.random.default_rng(3)
     chosen = np.argsort(rng.random((tokens, len(widths))), axis=1)[:, :choices]
-    check(chosen, np.cumsum((0, *widths[:-1])), widths, blocks)
+    check(chosen, np.cumsum((0, *widths[:-1])), widths, ffn_dims)
 
 
 def test_bfloat16_stays_near_float32():
     chosen, widths = drawn([0, 1, 2, 3]).astype(np.int32), np.array([0, 8, 20, 5], np.int32)
-    (x, gates, cotangent), experts, blocks = tokens_and_gates(N, K), weights(E * F, E), Blocks(8, F, False)
+    (x, gates, cotangent), experts, ffn_dims = tokens_and_gates(N, K), weights(E * F, E), (5, 8, 20)
     half_x, half_experts = jax.tree.map(lambda array: array.astype(jnp.bfloat16), (x, experts))
-    y = quick_jit(lambda *inputs: experts_ffn(*inputs, Owned(STARTS, widths), blocks))(half_x, chosen, gates, half_experts)
+    y = quick_jit(lambda *inputs: experts_ffn(*inputs, Owned(STARTS, widths), ffn_dims))(half_x, chosen, gates, half_experts)
     assert y.dtype == jnp.bfloat16
     expected, _ = experts_loop(x, gates, experts, chosen, STARTS, widths, cotangent)
     np.testing.assert_allclose(y.astype(jnp.float32), expected, atol=0.02 * np.abs(expected).max())
 
 
-def test_column_blocks():
-    assert column_blocks((1024, 2048, 3072)) == Blocks(512, 3072, True)
-    assert column_blocks((0, 128, 192)) == Blocks(64, 192, True)
-    assert column_blocks((8, 16)) == Blocks(16, 16, False)  # a common divisor of 8 would multiply badly
-    assert column_blocks((0,)).columns >= 1
-    assert Blocks(16, 40, False).padded_widest == 48
+def test_width_choices():
+    assert width_choices((2048, 0, 1024, -1, 2048)) == (1024, 2048)
+    assert width_choices((0,)) == (1,)
 
 
-@pytest.mark.parametrize(("pairs", "experts", "rows"), [(1, 1, 8), (80, 4, 8), (300, 4, 32), (4096, 2, 128), (10**6, 1, 128)])
+@pytest.mark.parametrize(("pairs", "experts", "rows"), [(1, 1, 8), (80, 4, 8), (300, 4, 32), (4096, 2, 64), (10**6, 1, 64)])
 def test_block_rows(pairs, experts, rows):
     assert block_rows(pairs, experts) == rows
 
@@ -143,7 +140,7 @@ def test_layout_holds_every_pair_once(chosen, widths):
 
 # Dropout: 6 rows for each expert, so that the 24 outputs can show the 24 hidden units one by one.
 
-DROP_WIDTHS, DROP_STARTS, DROP_BLOCKS = np.array([0, 6, 3, 5], np.int32), np.arange(4) * 6, Blocks(4, 6, False)
+DROP_WIDTHS, DROP_STARTS, DROP_BLOCKS = np.array([0, 6, 3, 5], np.int32), np.arange(4) * 6, (3, 5, 6)
 HIDDEN_RATES, OUTPUT_RATE = np.array([0.0, 0.5, 0.25, 0.4], np.float32), 0.3
 DROP_CHOSEN = np.argsort(np.random.default_rng(5).random((400, 4)), axis=1)[:, :2].astype(np.int32)
 

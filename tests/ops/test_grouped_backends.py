@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from automoe_jax.ops.grouped import Experts, Owned, backends, column_blocks, experts_ffn, use_backend
+from automoe_jax.ops.grouped import Experts, Owned, backends, experts_ffn, use_backend, width_choices
 from tests.oracles import experts_loop, quick_jit
 
 E, F, D, N, K = 4, 48, 64, 64, 2  # 128 pairs make blocks of 16 rows
 STARTS = np.arange(E, dtype=np.int32) * F
 NOT_MADE = E
-BLOCKS = column_blocks((0, 16, 32, F))
+FFN_DIMS = width_choices((0, 16, 32, F))
 RUNNABLE = ["blocks", "padded", "megablox-interpreted", "triton-interpreted"]
 
 
@@ -53,7 +53,7 @@ def values_and_gradients(x, gates, experts, chosen, widths, cotangent, rates, ke
 
     def apply(x, gates, experts):
         rng = jax.random.wrap_key_data(key)
-        return experts_ffn(x, chosen, gates, experts, Owned(STARTS, widths), BLOCKS, hidden_dropout=rates, rng=rng, backend=backend)
+        return experts_ffn(x, chosen, gates, experts, Owned(STARTS, widths), FFN_DIMS, hidden_dropout=rates, rng=rng, backend=backend)
 
     y, pullback = jax.vjp(apply, x, gates, experts)
     return y, pullback(cotangent.astype(y.dtype))
@@ -106,13 +106,13 @@ def test_dropout(backend):
 
 def lowered(platform, backend, dtype, tokens, widths, width):
     """The StableHLO of values and gradients by all weights, x and gates."""
-    blocks, shape = column_blocks(widths), jax.ShapeDtypeStruct
-    units = E * blocks.widest
+    ffn_dims, shape = width_choices(widths), jax.ShapeDtypeStruct
+    units = E * ffn_dims[-1]
     table = Experts(*(shape(axes, dtype) for axes in [(units, width), (units,), (units, width), (E, width)]))
 
     def loss(x, gates, experts, chosen, own_widths, key):
-        owned, rates = Owned(np.arange(E) * blocks.widest, own_widths), jnp.full(E, 0.1)
-        y = experts_ffn(x, chosen, gates, experts, owned, blocks, hidden_dropout=rates, rng=jax.random.wrap_key_data(key))
+        owned, rates = Owned(np.arange(E) * ffn_dims[-1], own_widths), jnp.full(E, 0.1)
+        y = experts_ffn(x, chosen, gates, experts, owned, ffn_dims, hidden_dropout=rates, rng=jax.random.wrap_key_data(key))
         return y.astype(jnp.float32).sum()
 
     inputs = (shape((tokens, width), dtype), shape((tokens, K), jnp.float32), table)

@@ -244,11 +244,13 @@ def test_every_update_draws_its_own_dropout(monkeypatch: pytest.MonkeyPatch) -> 
     assert len({first, later, other}) == 3
 
 
-@pytest.mark.parametrize(("regime", "draws"), [(Regime(), False), (Regime(0.3, 0.1), True)])
+@pytest.mark.parametrize(("regime", "draws"), [(Regime(), False), (Regime(0.3, 0.0), True), (Regime(0.0, 0.1), True)])
 def test_dropout_is_drawn_where_set(regime: Regime, draws: bool) -> None:
-    step = make_train_step(NETWORK.spec, TRAIN, regime)
-    program = str(jax.make_jaxpr(step)(fresh(), batch(), stacked(LARGEST), KEY))
-    assert ("random_bits" in program) == draws
+    source, target_input = batch()["source"][0], shift_right(batch()["target"][0], PAD)
+    run = quick_jit(lambda key: apply(NETWORK, LARGEST, source, target_input, regime=regime, rng=key).logits)
+    first, again, other = (run(jax.random.fold_in(KEY, number)) for number in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert np.array_equal(first, other) != draws
 
 
 def test_metrics_name_every_layer_and_the_state_is_donated() -> None:

@@ -1,15 +1,15 @@
 """Dropless feed-forward experts of different widths whose cost is Σ tokens · width.
 
 The hidden units of a layer's experts are the rows of one table: expert e owns `widths[e]` rows from `starts[e]` on.
-Tokens are sorted by expert into blocks of rows; only the (row block, column block) pairs that exist are computed. The
-widths are traced, so one compilation serves every architecture, and a sub-network pays for what it has (DESIGN 2.3).
+Tokens are sorted by expert into blocks of rows; only the blocks that exist are computed, each at
+its expert's width. The widths are traced, so one compilation serves every architecture, and a sub-network pays for what it has (DESIGN 2.3).
 
 `experts_ffn` sorts, gathers and applies gates, identity experts and the dropout of outputs for all platforms; what
 happens to the sorted rows is a backend's: loops with traced trip counts on CPU, kernels elsewhere, each with a gradient
 of its own.
 
 Axes: N tokens · K choices · D embedding width · U hidden units of all experts · E experts · P padded rows of the
-sorted tokens · R rows of a block · C hidden units of a column block.
+sorted tokens · R rows of a block.
 """
 
 import functools
@@ -17,23 +17,22 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from automoe_jax.ops.dropout import dropout
+from automoe_jax.ops.dropout import dropout, split
 from automoe_jax.ops.grouped.backends import choose, named, use_backend
 from automoe_jax.ops.grouped.sorting import Layout, block_rows, by_width, gather_rows, layout, no_gradient
-from automoe_jax.ops.grouped.table import Blocks, Experts, HiddenDropout, Owned, column_blocks
+from automoe_jax.ops.grouped.table import Experts, HiddenDropout, Owned, width_choices
 
 __all__ = [
-    "Blocks",
     "Experts",
     "Layout",
     "Owned",
     "block_rows",
-    "column_blocks",
     "dense_ffn",
     "experts_ffn",
     "gather_rows",
     "layout",
     "use_backend",
+    "width_choices",
 ]
 
 
@@ -43,7 +42,7 @@ def experts_ffn(
     gates: jax.Array,
     experts: Experts,
     owned: Owned,
-    blocks: Blocks,
+    ffn_dims: tuple[int, ...],
     *,
     hidden_dropout: jax.Array | None = None,
     output_dropout: float = 0.0,
@@ -54,7 +53,8 @@ def experts_ffn(
 
     A choice of E, one past the last expert, adds nothing. An expert of width 0 is the identity: it gives x itself,
     without dropout. With `rng`, hidden units drop with rate hidden_dropout [E] of their expert and outputs, before
-    the gate, with `output_dropout` (SPEC 1.2.6). `backend` is one of `backends.BACKENDS`, by default the platform's.
+    the gate, with `output_dropout` (SPEC 1.2.6). `ffn_dims` are the widths an expert can have (`width_choices`), of which
+    each that computes has one. `backend` is one of `backends.BACKENDS`, by default the platform's.
     """
     tokens, choices = chosen.shape
     widths = jnp.asarray(owned.widths)
@@ -62,17 +62,11 @@ def experts_ffn(
     backend = choose(backend)
     order = by_width(widths) if named(backend).widest_first else None
     plan = layout(chosen, widths, block_rows(tokens * choices, widths.shape[0]), order)
-    rng_hidden, rng_output = (None, None) if rng is None else jax.random.split(rng)
-    if not blocks.aligned:  # a last column block may reach past the table's end
-        experts = experts._replace(
-            w_in=jnp.pad(experts.w_in, ((0, blocks.columns), (0, 0))),
-            b_in=jnp.pad(experts.b_in, (0, blocks.columns)),
-            w_out=jnp.pad(experts.w_out, ((0, blocks.columns), (0, 0))),
-        )
+    rng_hidden, rng_output = (None, None) if rng is None else split(rng, 2)
     row_token = jnp.where(plan.row_pair >= 0, plan.row_pair // choices, -1)
     sorted_x = gather_rows(x, row_token, plan.position)
     drops = None if rng_hidden is None or hidden_dropout is None else HiddenDropout(hidden_dropout, rng_hidden)
-    sorted_y = _sorted_ffn(backend, blocks, sorted_x, experts, owned, plan, drops)
+    sorted_y = _sorted_ffn(backend, ffn_dims, sorted_x, experts, owned, plan, drops)
     y = gather_rows(sorted_y, plan.position.reshape(-1), plan.row_pair[:, None]).reshape(tokens, choices, -1)
     if rng_output is not None:
         y = dropout(y, output_dropout, rng_output)
@@ -85,27 +79,27 @@ def dense_ffn(
     x: jax.Array, experts: Experts, *, hidden_dropout: float = 0.0, output_dropout: float = 0.0, rng: jax.Array | None = None
 ) -> jax.Array:
     """The only expert of a layer applied to all of x [N, D] → [N, D]."""
-    rng_hidden, rng_output = (None, None) if rng is None else jax.random.split(rng)
+    rng_hidden, rng_output = (None, None) if rng is None else split(rng, 2)
     hidden = jax.nn.relu(x @ experts.w_in.T + experts.b_in)
     return dropout(dropout(hidden, hidden_dropout, rng_hidden) @ experts.w_out + experts.b_out[0], output_dropout, rng_output)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _sorted_ffn(
-    backend: str, blocks: Blocks, x: jax.Array, experts: Experts, owned: Owned, plan: Layout, drops: HiddenDropout | None
+    backend: str, ffn_dims: tuple[int, ...], x: jax.Array, experts: Experts, owned: Owned, plan: Layout, drops: HiddenDropout | None
 ) -> jax.Array:
     """The experts on sorted rows x [P, D] → [P, D]; rows without a pair give values nobody reads."""
-    return named(backend).forward(blocks, x, experts, owned, plan, drops)[0]
+    return named(backend).forward(ffn_dims, x, experts, owned, plan, drops)[0]
 
 
-def _sorted_ffn_fwd(backend, blocks, x, experts, owned, plan, drops):
-    y, hidden = named(backend).forward(blocks, x, experts, owned, plan, drops)
+def _sorted_ffn_fwd(backend, ffn_dims, x, experts, owned, plan, drops):
+    y, hidden = named(backend).forward(ffn_dims, x, experts, owned, plan, drops)
     return y, (x, hidden, experts, owned, plan, drops)
 
 
-def _sorted_ffn_bwd(backend, blocks, residuals, dy):
+def _sorted_ffn_bwd(backend, ffn_dims, residuals, dy):
     x, hidden, experts, owned, plan, drops = residuals
-    dx, d_experts = named(backend).backward(blocks, x, hidden, experts, owned, plan, drops, dy)
+    dx, d_experts = named(backend).backward(ffn_dims, x, hidden, experts, owned, plan, drops, dy)
     d_experts = jax.tree.map(lambda gradient, weight: gradient.astype(weight.dtype), d_experts, experts)
     d_drops = None if drops is None else HiddenDropout(jnp.zeros_like(drops.rates), jax.tree.map(no_gradient, drops.rng))
     return dx, d_experts, *jax.tree.map(no_gradient, (owned, plan)), d_drops

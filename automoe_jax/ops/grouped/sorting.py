@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-MAX_BLOCK_ROWS = 128
+MAX_BLOCK_ROWS = 64
 MIN_BLOCK_ROWS = 8
 
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from automoe_jax.ops.dropout import keep_scale, kept_scale
 from automoe_jax.ops.grouped.sorting import Layout, by_width
-from automoe_jax.ops.grouped.table import Blocks, Experts, HiddenDropout, Owned
+from automoe_jax.ops.grouped.table import Experts, HiddenDropout, Owned
 
 
 class Groups(NamedTuple):
@@ -42,18 +42,18 @@ class Strip(NamedTuple):
     end: int
 
 
-def strips(blocks: Blocks) -> list[Strip]:
+def strips(ffn_dims: tuple[int, ...]) -> list[Strip]:
     """From each width to the next."""
-    return [Strip(*ends) for ends in zip((0, *blocks.choices), blocks.choices, strict=False)]
+    return [Strip(*ends) for ends in zip((0, *ffn_dims), ffn_dims, strict=False)]
 
 
 def forward(
-    products: Products, blocks: Blocks, x: jax.Array, experts: Experts, owned: Owned, plan: Layout, dropout: HiddenDropout | None
+    products: Products, ffn_dims: tuple[int, ...], x: jax.Array, experts: Experts, owned: Owned, plan: Layout, dropout: HiddenDropout | None
 ) -> tuple[jax.Array, list[jax.Array]]:
     """The experts on sorted rows x [P, D] → [P, D] and the hidden units [P, F] of each strip."""
     y = jnp.broadcast_to(experts.b_out[plan.block_expert].astype(jnp.float32)[:, None], _by_block(x, plan).shape).reshape(x.shape)
     hidden = []
-    for number, strip in enumerate(strips(blocks)):
+    for number, strip in enumerate(strips(ffn_dims)):
         groups, weights = _groups(plan, owned, strip), _cut(experts, owned, strip)
         pre = _by_block(products.up(x, weights.w_in, groups), plan) + weights.b_in[plan.block_expert][:, None]
         part = _live(jax.nn.relu(pre), groups)
@@ -67,7 +67,7 @@ def forward(
 
 def backward(
     products: Products,
-    blocks: Blocks,
+    ffn_dims: tuple[int, ...],
     x: jax.Array,
     hidden: list[jax.Array],
     experts: Experts,
@@ -84,7 +84,7 @@ def backward(
     dx = jnp.zeros(x.shape, jnp.float32)
     d_experts = jax.tree.map(lambda weight: jnp.zeros(weight.shape, jnp.float32), experts)
     d_experts = d_experts._replace(b_out=_sum_by_expert(_by_block(dy, plan), plan, owned))
-    for strip, part in zip(strips(blocks), hidden, strict=True):
+    for strip, part in zip(strips(ffn_dims), hidden, strict=True):
         groups, weights = _groups(plan, owned, strip), _cut(experts, owned, strip)
         d_hidden = _by_block(products.up(dy, weights.w_out, groups), plan) * scale
         # A unit that passed is positive after dropout too, so the mask need not be drawn again.

@@ -1,17 +1,13 @@
 """The table of hidden units: the weights of a layer's experts, which rows each one owns, and how they are cut.
 
-Axes: D embedding width · U hidden units of all experts · E experts · C hidden units of a column block.
+Axes: D embedding width · U hidden units of all experts · E experts.
 """
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
-
-MAX_BLOCK_COLUMNS = 512
-MIN_BLOCK_COLUMNS = 64
 
 
 class Experts(NamedTuple):
@@ -37,24 +33,6 @@ class HiddenDropout(NamedTuple):
     rng: jax.Array
 
 
-class Blocks(NamedTuple):
-    """The static sizes of the column loop, from the widths an expert can have."""
-
-    columns: int  # C
-    widest: int  # the largest width
-    aligned: bool  # every width is a multiple of C
-
-    @property
-    def padded_widest(self) -> int:
-        return -(-self.widest // self.columns) * self.columns
-
-
-def column_blocks(widths: Sequence[int]) -> Blocks:
-    """C for experts of these widths: their greatest common divisor, unless that is too fine to multiply well."""
-    widths = [width for width in widths if width > 0] or [1]
-    columns = math.gcd(*widths)
-    while columns > MAX_BLOCK_COLUMNS and columns % 2 == 0:
-        columns //= 2
-    if columns < MIN_BLOCK_COLUMNS:
-        columns = min(max(widths), MAX_BLOCK_COLUMNS)
-    return Blocks(columns, max(widths), all(width % columns == 0 for width in widths))
+def width_choices(widths: Sequence[int]) -> tuple[int, ...]:
+    """The distinct widths of experts that compute, rising; (1,) where all of these are identity experts."""
+    return tuple(sorted({width for width in widths if width > 0})) or (1,)

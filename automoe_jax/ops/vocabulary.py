@@ -1,0 +1,95 @@
+"""The projection to the vocabulary and its cross entropy, without ever holding all logits.
+
+Axes: B sentences · T target tokens · D embedding width · V vocabulary · C chunks of target positions.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+CHUNK_BYTES = 8 << 20  # of float32 logits at a time: fits the last-level cache of a CPU
+
+
+class CrossEntropy(NamedTuple):
+    """Sums over the real tokens, float32 scalars, in nats."""
+
+    loss: jax.Array  # label-smoothed
+    nll: jax.Array  # −log p of the reference
+
+
+def project(hidden: jax.Array, table: jax.Array) -> jax.Array:
+    """Hidden states [..., D] · table [V, D] → logits [..., V] float32."""
+    flat = hidden.reshape(-1, hidden.shape[-1])
+    logits = jnp.matmul(flat, table.astype(hidden.dtype).T, preferred_element_type=jnp.float32)
+    return logits.reshape(*hidden.shape[:-1], -1)
+
+
+def label_smoothed(logits: jax.Array, target: jax.Array, real: jax.Array, smoothing: float) -> CrossEntropy:
+    """(1 − ε) · nll + ε / V · Σ_v −log p_v, summed where real [B,T]; logits [B,T,V] float32, target [B,T] (SPEC 1.3).
+
+    The smoothing term is V · log Z − Σ logits, so that no second array [B,T,V] is needed.
+    """
+    log_z = jax.nn.logsumexp(logits, axis=-1)
+    nll = log_z - jnp.take_along_axis(logits, target[..., None], axis=-1)[..., 0]
+    uniform = log_z - logits.mean(-1) if smoothing else nll
+    return CrossEntropy(jnp.sum(((1 - smoothing) * nll + smoothing * uniform) * real), jnp.sum(nll * real))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def projected_cross_entropy(hidden: jax.Array, table: jax.Array, target: jax.Array, real: jax.Array, smoothing: float) -> CrossEntropy:
+    """`label_smoothed(project(hidden, table), …)` in chunks of positions; only `loss` has a gradient.
+
+    hidden [B,T,D], table [V,D], target and real (float32 0 or 1) [B,T]. The gradient is made in the forward pass, chunk
+    by chunk while the logits are there, so nothing is computed twice.
+    """
+
+    def chunk(total: CrossEntropy, inputs: tuple) -> tuple[CrossEntropy, None]:
+        hidden, target, real = inputs
+        return jax.tree.map(jnp.add, total, label_smoothed(project(hidden, table), target, real, smoothing)), None
+
+    return jax.lax.scan(chunk, _zero(), _chunks(hidden, target, real, table))[0]
+
+
+def _forward(hidden: jax.Array, table: jax.Array, target: jax.Array, real: jax.Array, smoothing: float) -> tuple:
+    def chunk(carry: tuple, inputs: tuple) -> tuple:
+        total, d_table = carry
+        hidden, target, real = inputs
+        logits = project(hidden, table)
+        log_z = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+        sums = label_smoothed(logits, target, real, smoothing)
+        # One pass: a scatter into zeros, which is what the automatic gradient does, costs two more.
+        wanted = jnp.where(jnp.arange(len(table)) == target[..., None], 1 - smoothing, 0.0) + smoothing / len(table)
+        d_logits = (jnp.exp(logits - log_z) - wanted) * real[..., None]
+        flat = d_logits.reshape(-1, len(table)).astype(hidden.dtype)
+        d_hidden = (flat @ table.astype(hidden.dtype)).reshape(hidden.shape)
+        flat_hidden = hidden.reshape(-1, hidden.shape[-1])
+        d_table = d_table + jnp.matmul(flat.T, flat_hidden, preferred_element_type=jnp.float32)
+        return (jax.tree.map(jnp.add, total, sums), d_table), d_hidden
+
+    d_chunks: jax.Array
+    start = (_zero(), jnp.zeros(table.shape, jnp.float32))
+    (total, d_table), d_chunks = jax.lax.scan(chunk, start, _chunks(hidden, target, real, table))
+    d_hidden = jnp.moveaxis(d_chunks, 0, 1).reshape(hidden.shape)
+    return total, (d_hidden, d_table.astype(table.dtype))
+
+
+def _backward(smoothing: float, residuals: tuple, cotangent: CrossEntropy) -> tuple:
+    d_hidden, d_table = residuals
+    return d_hidden * cotangent.loss.astype(d_hidden.dtype), d_table * cotangent.loss, None, None
+
+
+projected_cross_entropy.defvjp(_forward, _backward)
+
+
+def _zero() -> CrossEntropy:
+    return CrossEntropy(jnp.zeros(()), jnp.zeros(()))
+
+
+def _chunks(hidden: jax.Array, target: jax.Array, real: jax.Array, table: jax.Array) -> tuple[jax.Array, ...]:
+    """The inputs with a leading axis of chunks of the positions, [C, B, T/C, …]; B, which may be sharded, stays whole."""
+    batch, length = target.shape
+    least = -(-batch * length * len(table) * 4 // CHUNK_BYTES)
+    count = next(parts for parts in range(min(least, length), length + 1) if length % parts == 0)
+    return tuple(jnp.moveaxis(x.reshape(batch, count, length // count, *x.shape[2:]), 1, 0) for x in (hidden, target, real))
