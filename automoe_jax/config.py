@@ -119,6 +119,15 @@ class EvaluateConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """How many devices share what; the product is the number of all devices."""
+
+    data: int = 0  # share the sentences of a batch; 0: all devices that the others leave
+    expert: int = 1  # share the sentences too, and the hidden units of each layer's experts
+    model: int = 1  # share those hidden units, the heads and the vocabulary, but no sentences
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
     """A whole experiment."""
 
@@ -131,6 +140,8 @@ class Config:
     search: SearchConfig = SearchConfig()
     retrain: RetrainConfig = RetrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    mesh: MeshConfig = MeshConfig()
+    fsdp: bool = False  # parameters and the optimizer's state are split over the data axis of the mesh as well
 
 
 def default_config() -> config_dict.ConfigDict:
@@ -228,8 +239,10 @@ def _rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
     for name in ("dropout", "attention_dropout"):
         yield f"config.model.{name}", getattr(config.model, name), 0 <= getattr(config.model, name) < 1, "must be in [0, 1)"
     yield "config.model.dtype", config.model.dtype, config.model.dtype in ("float32", "bfloat16"), "must be float32 or bfloat16"
-    yield from _train_rules("config.supernet", config.supernet, data.buckets[-1])
-    yield from _train_rules("config.retrain", config.retrain, data.buckets[-1])
+    yield from _mesh_rules(config)
+    parts = max(config.mesh.data, 1) * config.mesh.expert
+    yield from _train_rules("config.supernet", config.supernet, data.buckets[-1], parts)
+    yield from _train_rules("config.retrain", config.retrain, data.buckets[-1], parts)
     yield "config.retrain.init", config.retrain.init, config.retrain.init in ("scratch", "inherited"), "must be scratch or inherited"
     yield (
         "config.retrain.sampling",
@@ -254,7 +267,20 @@ def _rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
         yield f"config.evaluate.{name}", getattr(evaluate, name), getattr(evaluate, name) >= 0, "must not be negative"
 
 
-def _train_rules(prefix: str, train: TrainConfig, longest: int) -> Iterator[tuple[str, Any, bool, str]]:
+def _mesh_rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
+    mesh, space = config.mesh, config.space
+    yield "config.mesh.data", mesh.data, mesh.data >= 0, "must be positive, or 0 for all devices that the other axes leave"
+    for name in ("expert", "model"):
+        yield f"config.mesh.{name}", getattr(mesh, name), getattr(mesh, name) > 0, "must be positive"
+    # Devices hold equal parts of every layer's hidden units, in a sub-Transformer of any of these widths too.
+    parts = mesh.expert * mesh.model
+    names = "config.mesh.expert" if mesh.model == 1 else "config.mesh.expert · config.mesh.model"
+    divides = all(width % parts == 0 for width in space.expert_ffn_dims)
+    yield names, parts, divides, f"must divide every width of config.space.expert_ffn_dims={space.expert_ffn_dims}"
+    yield "config.mesh.model", mesh.model, space.qkv_dim % mesh.model == 0, f"must divide config.space.qkv_dim={space.qkv_dim}"
+
+
+def _train_rules(prefix: str, train: TrainConfig, longest: int, parts: int) -> Iterator[tuple[str, Any, bool, str]]:
     positive = (
         "steps",
         "accumulate",
@@ -281,11 +307,12 @@ def _train_rules(prefix: str, train: TrainConfig, longest: int) -> Iterator[tupl
         yield f"{prefix}.{name}", getattr(train, name), 0 <= getattr(train, name) < 1, "must be in [0, 1)"
     yield f"{prefix}.schedule", train.schedule, train.schedule in ("cosine", "inverse_sqrt"), "must be cosine or inverse_sqrt"
     yield f"{prefix}.sampling", train.sampling, train.sampling in ("uniform", "sandwich"), "must be uniform or sandwich"
-    least = longest * train.accumulate
+    least = longest * train.accumulate * parts
     fits = train.tokens_per_batch >= least
+    shared = "" if parts == 1 else f" for each of the {parts} devices that share it"
     yield (
         f"{prefix}.tokens_per_batch",
         train.tokens_per_batch,
         fits,
-        f"must hold a sentence of the longest bucket in each micro-batch ({least} tokens)",
+        f"must hold a sentence of the longest bucket in each micro-batch{shared} ({least} tokens)",
     )

@@ -20,7 +20,7 @@ from automoe_jax.errors import UserError
 
 SPLITS = ("train", "validation", "test")
 # What another run of the same experiment may change.
-_FREE = {"stages"}
+_FREE = {"stages", "mesh.data", "mesh.expert", "mesh.model", "fsdp"}
 
 
 @dataclasses.dataclass(frozen=True)
