@@ -21,6 +21,7 @@ from automoe_jax.model.transformer import decode_step, encode, start_decoding
 
 IMPOSSIBLE = -1e9
 NEVER = (BOS, PAD)  # are not generated
+GROUP = 64  # logits whose maximum stands for them in the search for the best
 
 
 class Beams(NamedTuple):
@@ -29,10 +30,11 @@ class Beams(NamedTuple):
     position: jax.Array  # [] tokens written so far
     tokens: jax.Array  # [B, k, T] live hypotheses
     scores: jax.Array  # [B, k] Σ log p of them
+    slots: jax.Array  # [B, k, T] where in the caches each of their positions lies
     finished: jax.Array  # [B, k, T] the best finished ones, EOS included, then pads
     finished_scores: jax.Array  # [B, k] normalised; IMPOSSIBLE where there is none yet
     finished_count: jax.Array  # [B] how many hypotheses have finished
-    caches: list[KeysValues]  # per layer [B·k, T, Q]
+    caches: list[KeysValues]  # per layer [B, T·k, Q]
 
 
 @functools.partial(jax.jit, static_argnames=("beam_size", "max_length", "length_penalty"))
@@ -51,7 +53,17 @@ def beam_search(
     empty = jnp.full((batch, beam_size, max_length), spec.pad_id, jnp.int32)
     only_first = jnp.where(jnp.arange(beam_size) == 0, 0.0, IMPOSSIBLE)
     nothing = jnp.full((batch, beam_size), IMPOSSIBLE)
-    start = Beams(jnp.zeros((), jnp.int32), empty, jnp.tile(only_first, (batch, 1)), empty, nothing, jnp.zeros((batch,), jnp.int32), caches)
+    own = jnp.broadcast_to(jnp.arange(beam_size)[:, None], empty.shape)
+    start = Beams(
+        position=jnp.zeros((), jnp.int32),
+        tokens=empty,
+        scores=jnp.tile(only_first, (batch, 1)),
+        slots=own,
+        finished=empty,
+        finished_scores=nothing,
+        finished_count=jnp.zeros((batch,), jnp.int32),
+        caches=caches,
+    )
     # A row of pads only is filling: done before it starts.
     filling = ~memory.source_real.any(axis=1)
     start = start._replace(finished_count=jnp.where(filling, beam_size, 0))
@@ -62,21 +74,19 @@ def beam_search(
     def advance(beams: Beams) -> Beams:
         last = jax.lax.dynamic_index_in_dim(beams.tokens, jnp.maximum(beams.position - 1, 0), axis=2, keepdims=False)
         last = jnp.where(beams.position == 0, EOS, last)
-        logits, caches = decode_step(network, looked_up, beams.caches, last, beams.position)
-        return _extend(beams._replace(caches=caches), jax.nn.log_softmax(logits, axis=-1), length_penalty)
+        logits, caches = decode_step(network, looked_up, beams.caches, last, beams.slots, beams.position)
+        return _extend(beams._replace(caches=caches), logits, length_penalty)
 
     beams = jax.lax.while_loop(going, advance, start)
     order = jnp.argsort(-beams.finished_scores, axis=1, stable=True)
     return jnp.take_along_axis(beams.finished, order[..., None], axis=1), jnp.take_along_axis(beams.finished_scores, order, axis=1)
 
 
-def _extend(beams: Beams, log_p: jax.Array, length_penalty: float) -> Beams:
-    """One more token. log_p [B,k,V]."""
-    batch, size, length = beams.tokens.shape
-    log_p = log_p.at[..., jnp.array(NEVER)].set(IMPOSSIBLE)
-    last_position = beams.position == length - 1
+def _extend(beams: Beams, logits: jax.Array, length_penalty: float) -> Beams:
+    """One more token. logits [B,k,V]."""
+    _, size, length = beams.tokens.shape
     # Twice as many candidates as beams, so that k go on even if k of them end.
-    scores, origin, token = _best_extensions(beams.scores, log_p, last_position, 2 * size)
+    scores, origin, token = _best_extensions(beams.scores, logits, beams.position == length - 1, 2 * size)
     ends = token == EOS
     hypotheses = jnp.take_along_axis(beams.tokens, origin[..., None], axis=1)
     hypotheses = jax.lax.dynamic_update_index_in_dim(hypotheses, token, beams.position, axis=2)
@@ -86,33 +96,51 @@ def _extend(beams: Beams, log_p: jax.Array, length_penalty: float) -> Beams:
     finished_scores, best = jax.lax.top_k(jnp.concatenate([beams.finished_scores, normalised], axis=1), size)
     finished = jnp.take_along_axis(jnp.concatenate([beams.finished, hypotheses], axis=1), best[..., None], axis=1)
     live_scores, live = jax.lax.top_k(jnp.where(ends, 2 * IMPOSSIBLE, scores), size)
-    rows = (jnp.arange(batch)[:, None] * size + jnp.take_along_axis(origin, live, axis=1)).reshape(-1)
+    slots = jnp.take_along_axis(beams.slots, jnp.take_along_axis(origin, live, axis=1)[..., None], axis=1)
+    # The next position is written by each hypothesis in its own place.
+    slots = jnp.where(jnp.arange(length) > beams.position, jnp.arange(size)[:, None], slots)
     return Beams(
         position=beams.position + 1,
         tokens=jnp.take_along_axis(hypotheses, live[..., None], axis=1),
         scores=live_scores,
+        slots=slots,
         finished=finished,
         finished_scores=finished_scores,
         finished_count=beams.finished_count + complete.sum(axis=1, dtype=jnp.int32),
-        caches=[KeysValues(cache.key[rows], cache.value[rows]) for cache in beams.caches] if size > 1 else beams.caches,
+        caches=beams.caches,
     )
 
 
-def _best_extensions(scores: jax.Array, log_p: jax.Array, must_end: jax.Array, count: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _best_extensions(scores: jax.Array, logits: jax.Array, must_end: jax.Array, count: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The `count` best one-token extensions of all beams: (scores, beam, token) [B, count], best first.
 
     The best of each beam first, then the best of those: many times faster than over [B, k·V] at once.
     """
-    ending = jnp.full_like(log_p, IMPOSSIBLE).at[..., EOS].set(log_p[..., EOS])
-    log_p = jnp.where(must_end, ending, log_p)
-    each = min(count, log_p.shape[-1])
-    best, token = jax.lax.top_k(log_p, each)
-    total = (scores[..., None] + best).reshape(len(scores), -1)
+    tokens = jnp.arange(logits.shape[-1])
+    possible = jnp.where(must_end, tokens == EOS, ~jnp.isin(tokens, jnp.array(NEVER)))
+    log_z = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+    each = min(count, logits.shape[-1])
+    best, token = _top_k(jnp.where(possible, logits, IMPOSSIBLE), each)
+    log_p = jnp.where(best > IMPOSSIBLE / 2, best - log_z, IMPOSSIBLE)
+    total = (scores[..., None] + log_p).reshape(len(scores), -1)
     if total.shape[1] < count:
         total = jnp.pad(total, ((0, 0), (0, count - total.shape[1])), constant_values=2 * IMPOSSIBLE)
     top, index = jax.lax.top_k(total, count)
     index = jnp.minimum(index, scores.shape[1] * each - 1)
     return top, index // each, jnp.take_along_axis(token.reshape(len(scores), -1), index, axis=1)
+
+
+def _top_k(x: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+    """`lax.top_k` over the last axis: the best of few groups, which are found by their maxima, many times faster on CPU."""
+    size = x.shape[-1]
+    groups = -(-size // GROUP)
+    if groups <= count:
+        return jax.lax.top_k(x, count)
+    grouped = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, groups * GROUP - size)], constant_values=-jnp.inf).reshape(*x.shape[:-1], groups, GROUP)
+    # In rising order, so that among equals the first comes first, as in `lax.top_k`.
+    holding = jnp.sort(jax.lax.top_k(grouped.max(-1), count)[1], axis=-1)
+    best, place = jax.lax.top_k(jnp.take_along_axis(grouped, holding[..., None], axis=-2).reshape(*x.shape[:-1], -1), count)
+    return best, jnp.take_along_axis(holding, place // GROUP, axis=-1) * GROUP + place % GROUP
 
 
 def translate_lines(network: Network, tokenizer: Tokenizer, lines: Sequence[str], *, buckets: tuple[int, ...], **options: Any) -> list[str]:

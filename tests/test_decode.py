@@ -48,9 +48,10 @@ def step_by_step(network: Network, source: jax.Array, tokens: jax.Array) -> jax.
     """Logits [B,k,T,V] of k hypotheses a sentence, tokens [B,k,T], through the cache."""
     memory, _ = encode(network, network.spec.widths, network.spec.arch, source)
     looked_up, caches = start_decoding(network, memory, tokens.shape[1], tokens.shape[2])
+    slots = jnp.broadcast_to(jnp.arange(tokens.shape[1])[:, None], tokens.shape)
 
     def step(caches: Any, inputs: tuple[jax.Array, jax.Array]) -> tuple[Any, jax.Array]:
-        logits, caches = decode_step(network, looked_up, caches, *inputs)
+        logits, caches = decode_step(network, looked_up, caches, inputs[0], slots, inputs[1])
         return caches, logits
 
     _, logits = jax.lax.scan(step, caches, (jnp.moveaxis(tokens, 2, 0), jnp.arange(tokens.shape[2])))
@@ -197,7 +198,7 @@ def searched_with(monkeypatch: pytest.MonkeyPatch, log_p: list[float], sources: 
     """(result, steps taken) where every next token has these log probabilities."""
     steps: list[int] = []
 
-    def given(network: Any, looked_up: Any, caches: Any, tokens: jax.Array, position: jax.Array) -> tuple[jax.Array, Any]:
+    def given(network: Any, looked_up: Any, caches: Any, tokens: jax.Array, slots: Any, position: jax.Array) -> tuple[jax.Array, Any]:
         jax.debug.callback(lambda position: steps.append(int(position)), position)
         return jnp.broadcast_to(jnp.asarray(log_p, jnp.float32), (*tokens.shape, len(log_p))), caches
 
@@ -230,6 +231,14 @@ def test_sentence_without_end_is_ended_at_the_limit(monkeypatch: pytest.MonkeyPa
     assert taken == 5
     np.testing.assert_array_equal(tokens[0, 0], [4, 4, 4, 4, EOS])
     np.testing.assert_allclose(scores[0, 0], 4 * np.log(0.6) + np.log(1e-30), rtol=1e-5)
+
+
+def test_top_k_by_groups_equals_top_k() -> None:
+    x = np.random.default_rng(0).integers(0, 40, (3, 2, 1000)).astype(np.float32)  # many ties
+    x[0, 0] = IMPOSSIBLE
+    for count in (1, 10):
+        for ours, theirs in zip(quick_jit(functools.partial(decode._top_k, count=count))(x), jax.lax.top_k(x, count), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
 
 
 # Lists of sentences

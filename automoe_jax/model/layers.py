@@ -322,16 +322,25 @@ class DecoderLayer(nn.Module):
         return self._look_at_memory(y, memory, memory_allowed, counted, genes, rates, rest_rng)
 
     def step(
-        self, y: jax.Array, cache: KeysValues, position: jax.Array, memory: KeysValues, memory_allowed: jax.Array, genes: LayerGenes
+        self,
+        y: jax.Array,
+        cache: KeysValues,
+        position: jax.Array,
+        past: jax.Array,
+        memory: KeysValues,
+        memory_allowed: jax.Array,
+        genes: LayerGenes,
     ) -> tuple[jax.Array, KeysValues]:
-        """One position of k hypotheses a sentence. y [B,k,D], cache [B·k,T,Q] → the same, `position` written."""
+        """One position of k hypotheses a sentence. y [B,k,D], cache [B,T·k,Q] → the same, `position` written.
+
+        past: bool [B,1,k,T·k], which entries of the sentence's cache each hypothesis descends from.
+        """
         batch, beams, _ = y.shape
         query, now = self.self_attention.project(y)
-        rows = (batch * beams, 1, -1)
-        cache = KeysValues(*(jax.lax.dynamic_update_slice_in_dim(c, n.reshape(rows), position, 1) for c, n in zip(cache, now, strict=True)))
-        allowed = jnp.arange(cache.key.shape[1])[None, None, None, :] <= position
-        mixed = self.self_attention.attend(query.reshape(rows), cache, allowed, genes.self_heads)
-        y = self.self_attention_norm(y + mixed.reshape(y.shape))
+        first = position * beams
+        cache = KeysValues(*(jax.lax.dynamic_update_slice_in_dim(c, n, first, 1) for c, n in zip(cache, now, strict=True)))
+        mixed = self.self_attention.attend(query, cache, past, genes.self_heads)
+        y = self.self_attention_norm(y + mixed)
         counted = jnp.ones((batch, beams), bool)
         return self._look_at_memory(y, memory, memory_allowed, counted, genes, INFERENCE, None)[0], cache
 

@@ -17,6 +17,7 @@ from automoe_jax.arch import Arch
 from automoe_jax.errors import UserError
 from automoe_jax.model.layers import DecoderLayer, EncoderLayer, ExpertGenes, LayerGenes, LayerShape
 from automoe_jax.ops.grouped import width_choices
+from automoe_jax.sharding import Placement
 from automoe_jax.space import SearchSpace
 
 SIDES = ("encoder", "decoder")
@@ -169,6 +170,11 @@ def abstract(spec: Spec) -> Network:
 def logical_axes(spec: Spec) -> dict[str, Any]:
     """The tree of the parameters with each array's logical axis names in its place, as a tuple of strings."""
     return jax.tree.map(lambda box: tuple(box.names), _abstract_boxed(spec), is_leaf=lambda x: isinstance(x, nn.meta.AxisMetadata))
+
+
+def param_shardings(spec: Spec, placement: Placement) -> Any:
+    """The tree of the parameters with each array's sharding in its place; None on one device."""
+    return None if placement.mesh is None else placement.params(logical_axes(spec), abstract(spec).params)
 
 
 def narrow(params: Mapping[str, Any], axes: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, Any]:

@@ -205,30 +205,42 @@ def cross_allowed(spec: Spec, arch: Arch, layer: int, memory: Memory) -> jax.Arr
 def start_decoding(
     network: Network, memory: Memory, beams: int, length: int
 ) -> tuple[list[tuple[KeysValues, jax.Array]], list[KeysValues]]:
-    """For each decoder layer of a sub-Transformer: (cross keys and values, their mask), and an empty cache [B·k,T,Q]."""
+    """For each decoder layer of a sub-Transformer: (cross keys and values, their mask), and an empty cache [B,T·k,Q]."""
     spec, arch = network.spec, network.spec.exact_arch
     looked_up, caches = [], []
     for i in range(spec.layers("decoder")):
         allowed = cross_allowed(spec, arch, i, memory)
         module, variables = spec.layer("decoder", i, spec.widths), {"params": network.params["decoder"][f"layer_{i}"]}
         looked_up.append((module.apply(variables, memory.layers[:, : allowed.shape[-1]], method="look_up"), allowed))
-        empty = jnp.zeros((len(memory.source_real) * beams, length, spec.space.qkv_dim), memory.layers.dtype)
+        empty = jnp.zeros((len(memory.source_real), length * beams, spec.space.qkv_dim), memory.layers.dtype)
         caches.append(KeysValues(empty, empty))
     return looked_up, caches
 
 
 def decode_step(
-    network: Network, looked_up: list[tuple[KeysValues, jax.Array]], caches: list[KeysValues], tokens: jax.Array, position: jax.Array
+    network: Network,
+    looked_up: list[tuple[KeysValues, jax.Array]],
+    caches: list[KeysValues],
+    tokens: jax.Array,
+    slots: jax.Array,
+    position: jax.Array,
 ) -> tuple[jax.Array, list[KeysValues]]:
-    """The next-token logits [B,k,V] after tokens [B,k] at `position` (from 0), and the caches with it written."""
+    """The next-token logits [B,k,V] after tokens [B,k] at `position` (from 0), and the caches with it written.
+
+    slots [B,k,T]: which of the k entries of each position a hypothesis descends from, its own at `position`. So the
+    caches stay where they are when hypotheses change places.
+    """
     spec, arch = network.spec, network.spec.exact_arch
+    batch, beams, length = slots.shape
+    descends = (slots[..., None] == jnp.arange(beams)) & (jnp.arange(length)[:, None] <= position)
+    past = descends.reshape(batch, 1, beams, length * beams)
     positions = jnp.full(tokens.shape, position + spec.pad_id + 1)
-    y = _embed_at(network, "decoder", spec.widths, tokens, positions, spec.pad_id + 1 + caches[0].key.shape[1], Regime())
+    y = _embed_at(network, "decoder", spec.widths, tokens, positions, spec.pad_id + 1 + length, Regime())
     written = []
     for i, ((memory, allowed), cache) in enumerate(zip(looked_up, caches, strict=True)):
         variables = {"params": network.params["decoder"][f"layer_{i}"]}
         genes = spec.layer_genes("decoder", i, arch)
-        y, cache = spec.layer("decoder", i, spec.widths).apply(variables, y, cache, position, memory, allowed, genes, method="step")
+        y, cache = spec.layer("decoder", i, spec.widths).apply(variables, y, cache, position, past, memory, allowed, genes, method="step")
         written.append(cache)
     return project(y, output_table(network, spec.widths)), written
 

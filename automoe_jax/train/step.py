@@ -13,11 +13,12 @@ import optax
 from automoe_jax.arch import Arch
 from automoe_jax.config import TrainConfig
 from automoe_jax.data.tokenizer import EOS
-from automoe_jax.model.network import Network, Spec, Widths
+from automoe_jax.model.network import Network, Spec, Widths, abstract, param_shardings
 from automoe_jax.model.transformer import Output, Regime, States, at_widths, output_table, states_at
 from automoe_jax.ops.dropout import split
 from automoe_jax.ops.routing import RouterMetrics
 from automoe_jax.ops.vocabulary import project
+from automoe_jax.sharding import ONE_DEVICE, Placement
 from automoe_jax.train.loss import Sums, distilled, label_smoothed, projected_label_smoothed
 from automoe_jax.train.optim import optimizer
 
@@ -48,13 +49,24 @@ def init_state(network: Network, train: TrainConfig) -> TrainState:
     return TrainState(jnp.zeros((), jnp.int32), network.params, optimizer(train).init(network.params))
 
 
+def state_shardings(spec: Spec, train: TrainConfig, placement: Placement) -> TrainState | None:
+    """The state with each array's sharding in its place; None on one device."""
+    if placement.mesh is None:
+        return None
+    params = param_shardings(spec, placement)
+    opt_state = placement.optimizer_state(optimizer(train), params, abstract(spec).params)
+    return TrainState._make((placement.everywhere, params, opt_state))
+
+
 def shift_right(target: jax.Array, pad_id: int) -> jax.Array:
     """The decoder's input [B,T]: EOS, then the target without its last token; pads where the target has pads."""
     shifted = jnp.concatenate([jnp.full_like(target[:, :1], EOS), target[:, :-1]], axis=1)
     return jnp.where(target == pad_id, pad_id, shifted)
 
 
-def make_train_step(spec: Spec, train: TrainConfig, regime: Regime) -> Callable[..., tuple[TrainState, StepMetrics]]:
+def make_train_step(
+    spec: Spec, train: TrainConfig, regime: Regime, placement: Placement = ONE_DEVICE
+) -> Callable[..., tuple[TrainState, StepMetrics]]:
     """step(state, batch, archs, key) → (state, metrics), jitted once for all architectures; the state is donated.
 
     batch: source [A,B,S] and target [A,B,T]. archs: an `Arch` whose fields have a leading axis G; with sandwich
@@ -64,7 +76,7 @@ def make_train_step(spec: Spec, train: TrainConfig, regime: Regime) -> Callable[
 
     def step(state: TrainState, batch: Batch, archs: Arch, key: jax.Array) -> tuple[TrainState, StepMetrics]:
         network = Network(state.params, spec)
-        gradients, metrics = _gradients(network, batch, archs, jax.random.fold_in(key, state.step), train, regime)
+        gradients, metrics = gradients_of(network, batch, archs, jax.random.fold_in(key, state.step), train, regime)
         finite = jnp.isfinite(metrics.loss) & jnp.isfinite(optax.tree.norm(gradients))
         updates, opt_state = transform.update(gradients, state.opt_state, state.params)
         new = TrainState(state.step, optax.apply_updates(state.params, updates), opt_state)
@@ -72,10 +84,11 @@ def make_train_step(spec: Spec, train: TrainConfig, regime: Regime) -> Callable[
         kept = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, state)
         return kept._replace(step=state.step + 1), metrics._replace(finite=finite)
 
-    return jax.jit(step, donate_argnums=0)
+    state, everywhere = state_shardings(spec, train, placement), placement.everywhere
+    return placement.jit(step, (state, placement.micro_batches, everywhere, everywhere), (state, everywhere), donate_argnums=0)
 
 
-def make_eval_step(spec: Spec, regime: Regime) -> Callable[[dict[str, Any], Batch, Arch], Sums]:
+def make_eval_step(spec: Spec, regime: Regime, placement: Placement = ONE_DEVICE) -> Callable[[dict[str, Any], Batch, Arch], Sums]:
     """step(params, batch, arch) → sums of the unsmoothed loss, jitted once for all architectures, without dropout."""
 
     def step(params: dict[str, Any], batch: Batch, arch: Arch) -> Sums:
@@ -87,7 +100,7 @@ def make_eval_step(spec: Spec, regime: Regime) -> Callable[[dict[str, Any], Batc
 
         return at_widths(spec, arch, branch)
 
-    return jax.jit(step)
+    return placement.jit(step, (param_shardings(spec, placement), placement.batch, placement.everywhere), placement.everywhere)
 
 
 class _Update(NamedTuple):
@@ -107,7 +120,7 @@ class _Teacher(NamedTuple):
     logits: jax.Array  # [B, T, V]
 
 
-def _gradients(
+def gradients_of(
     network: Network, batch: Batch, archs: Arch, key: jax.Array, train: TrainConfig, regime: Regime
 ) -> tuple[dict[str, Any], StepMetrics]:
     """Gradients of the mean loss over all micro-batches and sub-networks."""
