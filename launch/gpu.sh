@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Trains on this machine's NVIDIA GPUs, all of them in one process (CUDA_VISIBLE_DEVICES=0,1 for some):
+#
+#     CONFIG=configs/wmt_supernet.py WORKDIR=runs/wmt launch/gpu.sh [--dry_run] [-- flags of automoe_jax.main]
+#
+# Once before: launch/install.sh gpu. The same command again continues where the run was stopped.
+set -euo pipefail
+# shellcheck source=launch/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+read_arguments "$@"
+need_python gpu
+need_tool nvidia-smi "install NVIDIA's driver, or train on the CPU: make demo"
+
+# cuda,cpu: without a working CUDA this fails, where JAX alone would go on slowly on the CPU.
+become env JAX_PLATFORMS=cuda,cpu "$PYTHON" "${MAIN[@]}"
