@@ -19,10 +19,11 @@ demo: $(INSTALLED)  ## the whole pipeline on the built-in corpus; continues wher
 test: $(INSTALLED)  ## every test (PYTEST_ARGS="-k costs -x" for some)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-lint: $(INSTALLED)  ## ruff and mypy, changing nothing
+lint: $(INSTALLED)  ## ruff, mypy and shellcheck, changing nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/shellcheck --external-sources launch/*.sh launch/*.sbatch .ci/run
 
 format: $(INSTALLED)  ## fix and format the code
 	$(BIN)/ruff check --fix .
