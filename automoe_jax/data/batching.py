@@ -19,6 +19,7 @@ from etils import epath
 from automoe_jax.data.corpus import Pairs
 from automoe_jax.data.files import atomic_writer
 from automoe_jax.data.tokenizer import EOS, PAD, Tokenizer
+from automoe_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
 _ENCODED_TOGETHER = 10_000
@@ -78,7 +79,10 @@ def rows_per_batch(bucket: int, tokens_per_batch: int, multiple_of: int = 1) -> 
     """Sentences of a batch of this bucket: the largest multiple of `multiple_of` within `tokens_per_batch` padded tokens."""
     rows = tokens_per_batch // bucket // multiple_of * multiple_of
     if not rows:
-        raise ValueError(f"tokens_per_batch={tokens_per_batch} cannot hold {multiple_of} sentences of {bucket} tokens")
+        raise UserError(
+            f"tokens_per_batch={tokens_per_batch} cannot hold {multiple_of} sentences of {bucket} tokens, one for each device "
+            "and micro-batch; raise it, or take fewer of these"
+        )
     return rows
 
 

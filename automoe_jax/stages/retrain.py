@@ -8,6 +8,7 @@ from automoe_jax.config import Config
 from automoe_jax.extract import extract
 from automoe_jax.model.network import Network, Spec, init
 from automoe_jax.model.transformer import Regime
+from automoe_jax.sharding import placement
 from automoe_jax.train import runs
 from automoe_jax.train.loop import Run
 from automoe_jax.workdir import Workdir
@@ -38,6 +39,7 @@ def _train(config: Config, workdir: Workdir, title: str, folder: epath.Path, arc
         seed=config.seed,
         archs=lambda _: [arch],
         probes={"": arch},
+        placement=placement(config),
     )
     summary = runs.complete(run, start, config.data, workdir.tokens("train"), workdir.tokens("validation"))
     print(f"{title}: validation loss {summary.validation_nll:.3f} nats per token", flush=True)

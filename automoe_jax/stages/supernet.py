@@ -9,6 +9,7 @@ from automoe_jax.arch import Arch
 from automoe_jax.config import Config
 from automoe_jax.model.network import init
 from automoe_jax.model.transformer import Regime
+from automoe_jax.sharding import placement
 from automoe_jax.train import runs
 from automoe_jax.train.loop import Run
 from automoe_jax.workdir import Workdir
@@ -26,6 +27,7 @@ def run(config: Config, workdir: Workdir) -> None:
         seed=config.seed,
         archs=functools.partial(sampled, config),
         probes={"largest": space.largest(), "smallest": space.smallest()},
+        placement=placement(config),
     )
     vocab_size = workdir.tokenizer().vocab_size
     start = lambda: init(space, vocab_size, jax.random.key(config.seed))  # noqa: E731

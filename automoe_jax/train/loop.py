@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import grain
 import jax
-import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from tqdm import tqdm
@@ -20,10 +19,11 @@ from automoe_jax.data.batching import Batch
 from automoe_jax.errors import UserError
 from automoe_jax.model.network import Network
 from automoe_jax.model.transformer import Regime
+from automoe_jax.sharding import ONE_DEVICE, Placement
 from automoe_jax.train.checkpoint import Checkpoints
 from automoe_jax.train.metrics import MetricsWriter, read_metrics, summarise
 from automoe_jax.train.optim import schedule
-from automoe_jax.train.step import StepMetrics, TrainState, init_state, make_eval_step, make_train_step
+from automoe_jax.train.step import StepMetrics, TrainState, init_state, make_eval_step, make_train_step, state_shardings
 
 DROPOUT_RNG = "rbg"  # a fifth of a training step faster on CPU than the default, and as fast on accelerators
 
@@ -42,6 +42,7 @@ class Run(NamedTuple):
     seed: int
     archs: Callable[[int], list[Arch]]  # the sub-networks of an update, by its number
     probes: dict[str, Arch]  # whose validation loss is logged; the first one's chooses the best checkpoint
+    placement: Placement = ONE_DEVICE
 
 
 class Trained(NamedTuple):
@@ -58,10 +59,10 @@ def train(run: Run, network: Network, data: grain.DatasetIterator, validation: l
 
     Raises `UserError` when the loss is not finite, `Preempted` after a SIGTERM; both leave a checkpoint to go on from.
     """
-    state = init_state(network, run.train)
+    state = jax.device_put(init_state(network, run.train), state_shardings(network.spec, run.train, run.placement))
     with Checkpoints(run.folder / "checkpoints", run.train) as checkpoints, _sigterm() as terminated:
         state = checkpoints.restore(state, data) or state
-        evaluate = validator(network, run.regime, validation)
+        evaluate = validator(network, run.regime, validation, run.placement)
         probe = next(iter(run.probes.values()))
         with MetricsWriter(run.folder, int(state.step)) as writer:
             state = _updates(run, network, state, data, evaluate, checkpoints, writer, terminated)
@@ -73,10 +74,12 @@ def train(run: Run, network: Network, data: grain.DatasetIterator, validation: l
     return Trained(Network(params, network.spec), tokens, round(seconds, 1), nll)
 
 
-def validator(network: Network, regime: Regime, batches: list[Batch]) -> Callable[[dict[str, Any], Arch], float]:
-    """nll(params, arch): the mean −log p per non-pad target token over `batches`, which stay on the device."""
-    step = make_eval_step(network.spec, Regime(dtype=regime.dtype))
-    resident = [jax.device_put(batch) for batch in batches]
+def validator(
+    network: Network, regime: Regime, batches: list[Batch], placement: Placement = ONE_DEVICE
+) -> Callable[[dict[str, Any], Arch], float]:
+    """nll(params, arch): the mean −log p per non-pad target token over `batches`, which stay on the devices."""
+    step = make_eval_step(network.spec, Regime(dtype=regime.dtype), placement)
+    resident = [jax.device_put(batch, placement.batch) for batch in batches]
 
     def nll(params: dict[str, Any], arch: Arch) -> float:
         sums = [step(params, batch, arch) for batch in resident]
@@ -100,13 +103,15 @@ def _updates(
     train, start = run.train, int(state.step)
     if start >= train.steps:
         return state
-    step_fn, key = make_train_step(network.spec, train, run.regime), jax.random.key(run.seed, impl=DROPOUT_RNG)
+    step_fn = make_train_step(network.spec, train, run.regime, run.placement)
+    key = jax.random.key(run.seed, impl=DROPOUT_RNG)
     pending: list[StepMetrics] = []
     clock = time.perf_counter()
     with _bar(run, start) as bar:
         for step in range(start + 1, train.steps + 1):
             archs = jax.tree.map(lambda *fields: np.stack(fields), *run.archs(step))
-            state, metrics = step_fn(state, _micro_batches(next(data), train.accumulate), archs, key)
+            batch = jax.device_put(_micro_batches(next(data), train.accumulate), run.placement.micro_batches)
+            state, metrics = step_fn(state, batch, archs, key)
             pending.append(metrics)
             stopping, last = terminated(), step == train.steps
             save = stopping or last or step % train.checkpoint_every == 0
@@ -148,9 +153,9 @@ def _speed(tokens: int, seconds: float) -> dict[str, float]:
     return {"seconds": round(seconds, 3), "tokens_per_second": round(tokens / seconds, 1)}
 
 
-def _micro_batches(batch: Batch, count: int) -> dict[str, jax.Array]:
+def _micro_batches(batch: Batch, count: int) -> Batch:
     """[B, S] → [A, B/A, S]."""
-    return {side: jnp.asarray(array.reshape(count, -1, array.shape[-1])) for side, array in batch.items()}
+    return {side: array.reshape(count, -1, array.shape[-1]) for side, array in batch.items()}
 
 
 def _bar(run: Run, start: int) -> tqdm:

@@ -34,9 +34,10 @@ def complete(run: Run, start: Callable[[], Network], data: DataConfig, training:
     """Trains the run unless its folder says that it is finished; `start` gives the network to begin with."""
     if is_complete(run.folder):
         return summary(run.folder)
-    batches = train_batches(training, data.buckets, run.train.tokens_per_batch, run.seed, multiple_of=run.train.accumulate)
-    micro_tokens = run.train.tokens_per_batch // run.train.accumulate
-    trained = train(run, start(), batches, evaluation_batches(validation, data.buckets, micro_tokens))
+    parts, accumulate = run.placement.sentence_parts, run.train.accumulate
+    batches = train_batches(training, data.buckets, run.train.tokens_per_batch, run.seed, multiple_of=accumulate * parts)
+    micro_tokens = run.train.tokens_per_batch // accumulate
+    trained = train(run, start(), batches, evaluation_batches(validation, data.buckets, micro_tokens, multiple_of=parts))
     save_params(run.folder / "final", jax.device_get(trained.network.params))
     finished = Summary(run.train.steps, trained.tokens, trained.seconds, trained.validation_nll)
     with atomic_writer(run.folder / _SUMMARY) as file:
