@@ -18,7 +18,8 @@ from flax import linen as nn
 from automoe_jax.ops.attention import attention
 from automoe_jax.ops.dropout import dropout
 from automoe_jax.ops.dropout import split as split_key
-from automoe_jax.ops.grouped import Experts, Owned, dense_ffn, experts_ffn
+from automoe_jax.ops.grouped import Experts, Owned, dense_ffn
+from automoe_jax.ops.grouped.parallel import parallel_experts_ffn
 from automoe_jax.ops.norm import layer_norm
 from automoe_jax.ops.routing import RouterMetrics, no_metrics, route_top_k, router_metrics
 
@@ -187,7 +188,7 @@ class ExpertLayer(_Layer):
         active = widths >= 0
         logits = jnp.zeros((len(x), len(shape.fan))) if router is None else x.astype(jnp.float32) @ router[0] + router[1]
         routing = route_top_k(logits, active, genes.top_k, shape.max_top_k)
-        y = experts_ffn(
+        y = parallel_experts_ffn(
             x,
             routing.chosen,
             routing.gates,

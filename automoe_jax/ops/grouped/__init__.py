@@ -47,6 +47,7 @@ def experts_ffn(
     hidden_dropout: jax.Array | None = None,
     output_dropout: float = 0.0,
     rng: jax.Array | None = None,
+    part: jax.Array | None = None,
     backend: str | None = None,
 ) -> jax.Array:
     """Σ_k gates[n,k] · expert_{chosen[n,k]}(x[n]) for x [N, D]; chosen and gates [N, K] → [N, D].
@@ -54,7 +55,9 @@ def experts_ffn(
     A choice of E, one past the last expert, adds nothing. An expert of width 0 is the identity: it gives x itself,
     without dropout. With `rng`, hidden units drop with rate hidden_dropout [E] of their expert and outputs, before
     the gate, with `output_dropout` (SPEC 1.2.6). `ffn_dims` are the widths an expert can have (`width_choices`), of which
-    each that computes has one. `backend` is one of `backends.BACKENDS`, by default the platform's.
+    each that computes has one. `part` is the number of these hidden units' part where they are not all
+    (`parallel`): parts drop different hidden units, and the same outputs. `backend` is one of `backends.BACKENDS`, by
+    default the platform's.
     """
     tokens, choices = chosen.shape
     widths = jnp.asarray(owned.widths)
@@ -63,6 +66,8 @@ def experts_ffn(
     order = by_width(widths) if named(backend).widest_first else None
     plan = layout(chosen, widths, block_rows(tokens * choices, widths.shape[0]), order)
     rng_hidden, rng_output = (None, None) if rng is None else split(rng, 2)
+    if rng_hidden is not None and part is not None:
+        rng_hidden = jax.random.fold_in(rng_hidden, part)
     row_token = jnp.where(plan.row_pair >= 0, plan.row_pair // choices, -1)
     sorted_x = gather_rows(x, row_token, plan.position)
     drops = None if rng_hidden is None or hidden_dropout is None else HiddenDropout(hidden_dropout, rng_hidden)

@@ -1,0 +1,92 @@
+"""The experts of a layer, shared by the devices of a mesh; dropless.
+
+Devices that differ in `expert` or `model` hold equal, contiguous parts of the rows of the hidden table, whatever experts
+these belong to: a boundary may cut an expert, since its output is a sum over hidden units. Devices that differ in `expert`
+also hold different tokens. Each gathers the tokens of all of them, computes what its rows give for these, and the sums
+are scattered back. Nothing is dropped, however the tokens choose.
+
+Axes: N tokens · K choices · D embedding width · U hidden units of all experts · E experts.
+"""
+
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec
+
+from automoe_jax.ops.grouped import Experts, Owned, experts_ffn, width_choices
+from automoe_jax.sharding import DATA, EXPERT, HIDDEN, MODEL, SENTENCES
+
+
+def parallel_experts_ffn(
+    x: jax.Array,
+    chosen: jax.Array,
+    gates: jax.Array,
+    experts: Experts,
+    owned: Owned,
+    ffn_dims: tuple[int, ...],
+    *,
+    hidden_dropout: jax.Array | None = None,
+    output_dropout: float = 0.0,
+    rng: jax.Array | None = None,
+) -> jax.Array:
+    """`experts_ffn` over JAX's current mesh; without one, that itself. The starts in `owned` must be concrete.
+
+    The result is the same up to the order of sums; what drops differs from mesh to mesh.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return experts_ffn(
+            x, chosen, gates, experts, owned, ffn_dims, hidden_dropout=hidden_dropout, output_dropout=output_dropout, rng=rng
+        )
+    parts = mesh.shape[EXPERT] * mesh.shape[MODEL]
+    part_dims = part_widths(owned, ffn_dims, len(experts.w_in), parts)
+
+    def here(x: jax.Array, chosen: jax.Array, gates: jax.Array, experts: Experts, widths: jax.Array, rates: Any, rng: Any) -> jax.Array:
+        part, rows = jax.lax.axis_index(HIDDEN), len(experts.w_in)
+        x, chosen, gates = (jax.lax.all_gather(array, EXPERT, tiled=True) for array in (x, chosen, gates))
+        starts = jnp.asarray(owned.starts)
+        begins_here = starts // rows == part
+        y = experts_ffn(
+            x,
+            chosen,
+            gates,
+            experts._replace(b_out=jnp.where(begins_here[:, None], experts.b_out, 0)),
+            part_of(Owned(starts, widths), part, rows),
+            part_dims,
+            hidden_dropout=rates,
+            output_dropout=output_dropout,
+            rng=None if rng is None else jax.random.fold_in(rng, jax.lax.axis_index(DATA)),
+            part=part,
+        )
+        return jax.lax.psum(jax.lax.psum_scatter(y, EXPERT, tiled=True), MODEL)
+
+    tokens, table, whole = PartitionSpec(SENTENCES), PartitionSpec(HIDDEN), PartitionSpec()
+    in_specs = (tokens, tokens, tokens, Experts._make((table, table, table, whole)), whole, whole, whole)
+    # The loops over blocks carry what differs between devices beside what does not, which `check_vma` does not allow.
+    run = jax.shard_map(here, in_specs=in_specs, out_specs=tokens, check_vma=False)
+    return run(x, chosen, gates, experts, jnp.asarray(owned.widths), hidden_dropout, rng)
+
+
+def part_of(owned: Owned, part: jax.Array | int, rows: int) -> Owned:
+    """What each expert owns of rows part · rows ≤ u < (part + 1) · rows, counted from the first of them.
+
+    An expert that owns none of them is absent there; an identity expert is in the first part only.
+    """
+    first, last = (jnp.clip(place - part * rows, 0, rows) for place in (owned.starts, owned.starts + jnp.maximum(owned.widths, 0)))
+    identity = (owned.widths == 0) & (part == 0)
+    return Owned(first, jnp.where(last > first, last - first, jnp.where(identity, 0, -1)))
+
+
+def part_widths(owned: Owned, ffn_dims: tuple[int, ...], units: int, parts: int) -> tuple[int, ...]:
+    """The widths that an expert can have in any of the equal parts of a table of `units` rows; `part_of` with Python's numbers."""
+    starts = [int(start) for start in owned.starts]
+    known = isinstance(owned.widths, np.ndarray)
+    choices = [(int(width),) for width in owned.widths] if known else [ffn_dims] * len(starts)
+    edges = [part * (units // parts) for part in range(parts + 1)]
+    owned_rows = [(start, start + width) for start, widths in zip(starts, choices, strict=True) for width in widths]
+    return width_choices(
+        [min(last, b) - max(first, a) for (first, last), (a, b) in itertools.product(owned_rows, itertools.pairwise(edges))]
+    )

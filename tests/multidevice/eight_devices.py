@@ -1,0 +1,167 @@
+"""Sharded equals unsharded: values, gradients and updates on meshes of eight devices, and where the arrays lie.
+
+pytest does not collect this file by itself: JAX must have started with eight devices, so `test_eight_devices.py` runs
+it in a process of its own. A mesh of one device needs no test here: its `Placement` is `ONE_DEVICE`, the reference.
+"""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from automoe_jax.arch import Arch
+from automoe_jax.config import MeshConfig, TrainConfig
+from automoe_jax.data.tokenizer import EOS, PAD
+from automoe_jax.model import Network, Regime
+from automoe_jax.sharding import ONE_DEVICE, Placement, make_mesh
+from automoe_jax.train import step as step_module
+from automoe_jax.train.optim import optimizer
+from automoe_jax.train.step import TrainState, init_state, make_train_step, state_shardings
+from tests.oracles import SPACE, random_network
+
+VOCAB, STEPS, SGD_RATE = 32, 5, 0.1
+SMALL = dataclasses.replace(SPACE, decoder_embed_dims=(16,), encoder_layers=(1,), decoder_layers=(1,))
+TRAIN = TrainConfig(steps=10, warmup_steps=2, warmup_learning_rate=1e-3, learning_rate=1e-2, balance_loss=0.01)
+KEY = jax.random.key(0)
+MESHES = {
+    "data": Placement(make_mesh(MeshConfig(8, 1, 1))),
+    "expert": Placement(make_mesh(MeshConfig(2, 4, 1))),
+    "model": Placement(make_mesh(MeshConfig(2, 2, 2))),
+    "fsdp": Placement(make_mesh(MeshConfig(2, 4, 1)), fsdp=True),
+}
+
+
+def heterogeneous() -> Arch:
+    """An identity expert beside two widths in the decoder, two widths in the encoder, up to two experts for a token."""
+    wanted = lambda arch: set(arch.encoder_experts[0]) == {8, 16} and arch.decoder_experts[0] == (0, 8, 16)  # noqa: E731
+    drawn = (SMALL.sample(np.random.default_rng(seed)) for seed in range(10_000))
+    return next(arch for arch in drawn if wanted(arch) and arch.decoder_top_k[0] == 2)
+
+
+SUB = heterogeneous()
+ARCHS = [SMALL.largest(), SUB, *(SMALL.sample(np.random.default_rng(seed)) for seed in range(STEPS - 2))]
+# NumPy arrays, which donating leaves alone.
+NETWORKS = jax.device_get({"SuperNet": random_network(SMALL, VOCAB), "sub-Transformer": random_network(SMALL, VOCAB, arch=SUB)})
+
+
+def tokens(seed: int) -> np.ndarray:
+    """[1, 8, 6]: one sentence for each device, of 1 to 6 tokens."""
+    rng = np.random.default_rng(seed)
+    drawn, lengths = rng.integers(4, VOCAB, (1, 8, 6)).astype(np.int32), rng.integers(1, 7, 8)
+    for row, length in zip(drawn[0], lengths, strict=True):
+        row[length - 1], row[length:] = EOS, PAD
+    return drawn
+
+
+BATCH = {"source": tokens(0), "target": tokens(1)}
+
+
+class Both(NamedTuple):
+    """State of an optimizer that is Adam or, where `plain`, gradient descent: one compilation for two equality tests."""
+
+    plain: jax.Array
+    adam: optax.OptState
+    gradient: Any
+
+
+def adam_or_descent(train: TrainConfig) -> optax.GradientTransformation:
+    adam = optimizer(train)
+
+    def init(params: Any) -> Both:
+        return Both(jnp.array(True), adam.init(params), optax.tree.zeros_like(params))
+
+    def update(gradient: Any, state: Both, params: Any) -> tuple[Any, Both]:
+        updates, after = adam.update(gradient, state.adam, params)
+        chosen = jax.tree.map(lambda fast, slope: jnp.where(state.plain, -SGD_RATE * slope, fast), updates, gradient)
+        return chosen, Both(state.plain, after, gradient)
+
+    return optax.GradientTransformation(init, update)
+
+
+class Outcome(NamedTuple):
+    first: Any  # the state after one step of gradient descent
+    last: TrainState  # after five
+    losses: list[float]
+    adam_losses: list[float]
+    compilations: int
+
+
+@functools.cache
+def outcome(name: str, mesh: str | None) -> Outcome:
+    """Five steps of either optimizer on one device or a mesh."""
+    placement = MESHES[mesh] if mesh else ONE_DEVICE
+    network: Network = NETWORKS[name]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(step_module, "optimizer", adam_or_descent)
+        step = make_train_step(network.spec, TRAIN, Regime(), placement)
+        placed = functools.partial(jax.device_put, device=state_shardings(network.spec, TRAIN, placement))
+        batch = jax.device_put(BATCH, placement.micro_batches)
+
+        def run(state: TrainState) -> tuple[list[Any], list[float]]:
+            losses, fetched = [], []
+            for arch in ARCHS if name == "SuperNet" else [SUB] * STEPS:
+                state, metrics = step(state, batch, jax.tree.map(lambda gene: np.stack([gene]), arch), KEY)
+                assert metrics.finite
+                losses.append(float(metrics.loss))
+                fetched.append(jax.device_get(state) if len(losses) < STEPS else state)
+            return fetched, losses
+
+        state = jax.device_get(init_state(network, TRAIN))
+        states, losses = run(placed(state))
+        _, adam_losses = run(placed(state._replace(opt_state=state.opt_state._replace(plain=np.array(False)))))
+    return Outcome(states[0], states[-1], losses, adam_losses, step._cache_size())
+
+
+def assert_close(found: Any, expected: Any, atol: float) -> None:
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=atol, rtol=1e-4), jax.device_get(found), jax.device_get(expected))
+
+
+cases = pytest.mark.parametrize(
+    ("name", "mesh"), [(name, mesh) for name in NETWORKS for mesh in MESHES if (name, mesh) != ("SuperNet", "fsdp")]
+)
+
+
+@cases
+def test_loss_and_gradients(name: str, mesh: str) -> None:
+    found, expected = outcome(name, mesh), outcome(name, None)
+    np.testing.assert_allclose(found.losses[0], expected.losses[0], rtol=1e-6)
+    assert_close(found.first.opt_state.gradient, expected.first.opt_state.gradient, atol=1e-6)
+
+
+@cases
+def test_five_steps_of_gradient_descent(name: str, mesh: str) -> None:
+    found, expected = outcome(name, mesh), outcome(name, None)
+    np.testing.assert_allclose(found.losses, expected.losses, rtol=1e-5)
+    assert_close(found.last.params, expected.last.params, atol=5e-6)
+
+
+@cases
+def test_five_steps_of_adam(name: str, mesh: str) -> None:
+    """In loss: Adam amplifies gradients that are zero up to rounding."""
+    np.testing.assert_allclose(outcome(name, mesh).adam_losses, outcome(name, None).adam_losses, rtol=1e-4)
+
+
+@cases
+def test_everything_lies_where_the_rules_say(name: str, mesh: str) -> None:
+    state, placement = outcome(name, mesh).last, MESHES[mesh]
+    rows = P(("expert", "model"), "data" if placement.fsdp else None)
+    expected = {"w_in": rows, "w_out": rows, "b_in": P(("expert", "model")), "b_out": P(None, "data" if placement.fsdp else None)}
+    for params in (state.params, state.opt_state.gradient, optax.tree.get(state.opt_state.adam, "mu")):
+        for array, spec in ((params["decoder"]["layer_0"]["experts"][key], spec) for key, spec in expected.items()):
+            assert array.sharding.is_equivalent_to(jax.NamedSharding(placement.mesh, spec), array.ndim)
+    parts = placement.mesh.shape["expert"] * placement.mesh.shape["model"]
+    table = state.params["encoder"]["layer_0"]["experts"]["b_in"]
+    held = sorted({(shard.index[0].start or 0, len(shard.data)) for shard in table.addressable_shards})
+    assert held == [(part * len(table) // parts, len(table) // parts) for part in range(parts)]
+    assert {len(shard.data) for shard in state.params["embedding"]["table"].addressable_shards} == {VOCAB // placement.mesh.shape["model"]}
+
+
+@cases
+def test_one_compilation_for_all_architectures(name: str, mesh: str) -> None:
+    assert outcome(name, mesh).compilations == 1
