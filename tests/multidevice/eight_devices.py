@@ -6,6 +6,7 @@ it in a process of its own. A mesh of one device needs no test here: its `Placem
 
 import dataclasses
 import functools
+import pathlib
 from typing import Any, NamedTuple
 
 import jax
@@ -13,22 +14,30 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from etils import epath
 from jax.sharding import PartitionSpec as P
 
 from automoe_jax.arch import Arch
 from automoe_jax.config import MeshConfig, TrainConfig
+from automoe_jax.data.batching import TokenPairs, evaluation_batches, train_batches
 from automoe_jax.data.tokenizer import EOS, PAD
 from automoe_jax.model import Network, Regime
+from automoe_jax.ops.grouped import Experts, Owned
+from automoe_jax.ops.grouped.parallel import parallel_experts_ffn
 from automoe_jax.sharding import ONE_DEVICE, Placement, make_mesh
+from automoe_jax.train import loop
 from automoe_jax.train import step as step_module
+from automoe_jax.train.checkpoint import Checkpoints
+from automoe_jax.train.loop import Run
 from automoe_jax.train.optim import optimizer
-from automoe_jax.train.step import TrainState, init_state, make_train_step, state_shardings
+from automoe_jax.train.step import TrainState, init_state, make_eval_step, make_train_step, state_shardings
 from tests.oracles import SPACE, random_network
 
 VOCAB, STEPS, SGD_RATE = 32, 5, 0.1
 SMALL = dataclasses.replace(SPACE, decoder_embed_dims=(16,), encoder_layers=(1,), decoder_layers=(1,))
 TRAIN = TrainConfig(steps=10, warmup_steps=2, warmup_learning_rate=1e-3, learning_rate=1e-2, balance_loss=0.01)
 KEY = jax.random.key(0)
+REGIME = Regime(0.2, 0.1)
 MESHES = {
     "data": Placement(make_mesh(MeshConfig(8, 1, 1))),
     "expert": Placement(make_mesh(MeshConfig(2, 4, 1))),
@@ -165,3 +174,55 @@ def test_everything_lies_where_the_rules_say(name: str, mesh: str) -> None:
 @cases
 def test_one_compilation_for_all_architectures(name: str, mesh: str) -> None:
     assert outcome(name, mesh).compilations == 1
+
+
+def test_the_loop_on_a_mesh(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With dropout: an interrupted run ends as an uninterrupted one, and its checkpoint restores on one device."""
+    network, lengths = NETWORKS["sub-Transformer"], np.random.default_rng(0).integers(1, 6, 40)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    words = np.random.default_rng(1).integers(4, VOCAB, offsets[-1]).astype(np.int32)
+    pairs = TokenPairs(words, offsets, words[::-1].copy(), offsets)
+    options = {"tokens_per_batch": 96, "checkpoint_every": 2, "log_every": 1, "average_checkpoints": 1, "schedule": "inverse_sqrt"}
+
+    def trained(name: str, steps: int) -> Network:
+        train = dataclasses.replace(TRAIN, steps=steps, **options)
+        run = Run("test", epath.Path(tmp_path / name), train, REGIME, 0, lambda _: [SUB], {"": SUB}, MESHES["model"])
+        parts = run.placement.sentence_parts
+        batches = train_batches(pairs, (6,), 96, 0, multiple_of=parts)
+        return loop.train(run, network, batches, evaluation_batches(pairs, (6,), 96, multiple_of=parts)).network
+
+    # The schedule does not depend on the number of steps, so one compilation serves all runs.
+    train_step = make_train_step(network.spec, dataclasses.replace(TRAIN, **options), REGIME, MESHES["model"])
+    eval_step = make_eval_step(network.spec, Regime(), MESHES["model"])
+    monkeypatch.setattr(loop, "make_train_step", lambda *_: train_step)
+    monkeypatch.setattr(loop, "make_eval_step", lambda *_: eval_step)
+    straight = trained("straight", 4)
+    trained("broken", 2)
+    resumed = trained("broken", 4)
+    jax.tree.map(np.testing.assert_array_equal, resumed.params, straight.params)
+    train = dataclasses.replace(TRAIN, steps=4, **options)
+    with Checkpoints(tmp_path / "straight" / "checkpoints", train) as checkpoints:
+        one = checkpoints.restore(init_state(jax.tree.map(jnp.asarray, network), train), train_batches(pairs, (6,), 96, 0, multiple_of=4))
+    assert one is not None
+    assert all(len(leaf.sharding.device_set) == 1 for leaf in jax.tree.leaves(one))
+    assert one.step == 4
+
+
+def test_experts_drop_other_units_on_every_device() -> None:
+    """All units are 1 and count 1/16 each: what comes out is the share that was kept, over the rate, and differs between tokens."""
+    units, tokens, width = 16, 64, 4
+    experts = Experts(jnp.zeros((units, width)), jnp.ones(units), jnp.full((units, width), 1 / units), jnp.zeros((2, width)))
+    chosen, owned = jnp.zeros((tokens, 1), jnp.int32), Owned(np.array([0, 16]), np.array([16, -1]))
+    placement = MESHES["model"]
+
+    def run(key: jax.Array) -> jax.Array:
+        rates = jnp.array([0.25, 0.0])
+        ones = jnp.ones((tokens, 1))
+        return parallel_experts_ffn(jnp.ones((tokens, width)), chosen, ones, experts, owned, (16,), hidden_dropout=rates, rng=key)
+
+    kept = np.asarray(placement.jit(run, placement.everywhere, placement.batch)(jax.random.key(3, impl="rbg")))[:, 0] * 0.75 * units
+    np.testing.assert_allclose(kept, np.round(kept), atol=1e-3)
+    assert abs(kept.mean() / units - 0.75) < 0.05
+    np.testing.assert_allclose(kept.std(), np.sqrt(units * 0.25 * 0.75), rtol=0.25)  # of independent draws
+    halves = np.split(kept, 2)
+    assert np.mean(halves[0] == halves[1]) < 0.5, "tokens of different devices along `data` must not share their draws"

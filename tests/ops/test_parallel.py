@@ -1,0 +1,75 @@
+"""How a hidden table is cut into equal parts, whatever experts lie in it, and how even the parts' work is."""
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from automoe_jax.ops.grouped import Owned, width_choices
+from automoe_jax.ops.grouped.parallel import part_of, part_widths
+from automoe_jax.space import SearchSpace
+
+EXPERTS, UNITS, PARTS = 4, 48, 4
+cut = jax.jit(jax.vmap(part_of, in_axes=(None, 0, None)), static_argnums=2)
+
+
+def table(widths: list[int], fan: list[int]) -> Owned:
+    """The experts' first rows one after another in a table where each has room for its `fan`."""
+    return Owned(np.cumsum([0, *fan[:-1]], dtype=np.int32), np.asarray(widths, np.int32))
+
+
+def rows_by_part(owned: Owned, units: int, parts: int) -> np.ndarray:
+    """[parts, E]: how many live hidden units of each expert a part holds."""
+    return np.maximum(cut(owned, np.arange(parts), units // parts).widths, 0)
+
+
+@given(st.lists(st.sampled_from([-1, 0, 4, 8, 12]), min_size=EXPERTS, max_size=EXPERTS))
+@settings(max_examples=30)
+def test_every_row_of_an_expert_is_in_one_part(widths: list[int]) -> None:
+    owned = table(widths, [UNITS // EXPERTS] * EXPERTS)
+    rows = UNITS // PARTS
+    parts = cut(owned, np.arange(PARTS), rows)
+    for expert, (start, width) in enumerate(zip(*owned, strict=True)):
+        held = [
+            part * rows + first + np.arange(count)
+            for part, (first, count) in enumerate(zip(parts.starts[:, expert], parts.widths[:, expert], strict=True))
+            if count > 0
+        ]
+        np.testing.assert_array_equal(np.concatenate([np.zeros(0), *held]), np.arange(start, start + width))
+        assert np.sum(parts.widths[:, expert] == 0) == (width == 0), "an identity expert is computed once"
+
+
+@pytest.mark.parametrize("traced", [True, False])
+@given(widths=st.lists(st.sampled_from([4, 8, 16]), min_size=EXPERTS, max_size=EXPERTS))
+@settings(max_examples=30)
+def test_no_part_has_a_width_that_is_not_compiled(traced: bool, widths: list[int]) -> None:
+    """Widths that are traced may be any of the choices; those of a sub-Transformer are known."""
+    fan = [16] * EXPERTS if traced else widths
+    owned = table(widths, fan)
+    compiled = part_widths(owned._replace(widths=None) if traced else owned, (4, 8, 16), sum(fan), PARTS)
+    found = set(rows_by_part(owned, sum(fan), PARTS).reshape(-1).tolist()) - {0}
+    assert found <= set(compiled)
+    assert traced or compiled == width_choices(sorted(found))
+
+
+def worst_share(owned: Owned, units: int, parts: int) -> float:
+    """The work of the busiest device over the mean, where every expert gets as many tokens as any other."""
+    work = rows_by_part(owned, units, parts).sum(1)
+    return work.max() / work.mean()
+
+
+@pytest.mark.parametrize(("parts", "mean"), [(2, 1.6), (4, 2.4), (8, 3.2)])
+def test_the_busiest_device(parts: int, mean: float) -> None:
+    """In the paper's space: even for what is trained alone; an architecture inside a SuperNet leaves rows idle."""
+    space, rng = SearchSpace(), np.random.default_rng(0)
+    widest, most = space.super_ffn_dim, max(space.encoder_experts)
+    alone, inside = [], []
+    for arch in (space.sample(rng) for _ in range(100)):
+        for widths in arch.encoder_experts:
+            # Absent experts fill up all lists to one length, to compile once.
+            absent = [-1] * (most - len(widths))
+            alone.append(worst_share(table([*widths, *absent], [*widths, *absent]), sum(widths), parts))
+            inside.append(worst_share(table([*widths, *absent], [widest] * most), most * widest, parts))
+    assert max(alone) == 1.0
+    np.testing.assert_allclose(np.mean(inside), mean, atol=0.1)
