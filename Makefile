@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format lock clean
+.PHONY: help install demo test lint format bench lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,13 @@ lint: $(INSTALLED)  ## ruff, mypy and shellcheck, changing nothing
 format: $(INSTALLED)  ## fix and format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench: $(INSTALLED)  ## every benchmark, then docs/BENCHMARKS.md; half an hour on a machine that does nothing else (needs a finished demo)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[bench]"
+	mkdir -p runs/bench
+	for name in experts step evaluate decode; do $(BIN)/python -m benchmarks.$$name --json=runs/bench/$$name.json || exit 1; done
+	$(BIN)/python -m benchmarks.demo --workdir=$(WORKDIR) --json=runs/bench/demo.json
+	$(BIN)/python -m benchmarks.render runs/bench/*.json > docs/BENCHMARKS.md
 
 lock: $(INSTALLED)  ## pin the newest versions within the bounds, for every supported Python
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade --no-annotate \

@@ -18,7 +18,7 @@ import numpy as np
 
 from automoe_jax import masks
 from automoe_jax.arch import Arch
-from automoe_jax.model.layers import INFERENCE, KeysValues, LayerGenes, Rates, split
+from automoe_jax.model.layers import INFERENCE, DecoderLayer, KeysValues, LayerGenes, Rates, split
 from automoe_jax.model.network import Network, Spec, Widths, logical_axes, narrow
 from automoe_jax.ops.dropout import dropout
 from automoe_jax.ops.routing import RouterMetrics, no_metrics
@@ -176,7 +176,7 @@ def decode(
         ) -> tuple[jax.Array, RouterMetrics]:
             module, variables = spec.layer("decoder", i, widths), {"params": params}
             with jax.named_scope(f"decoder_layer_{i}"):
-                seen = module.apply(variables, memory.layers[:, : allowed.shape[-1]], method="look_up")
+                seen = _look_up(spec, module, variables, memory, allowed, arch.cross_layers[i])
                 return module.apply(variables, y, causal, seen, allowed, counted, genes, rates, rng)
 
         allowed = cross_allowed(spec, arch, i, memory)
@@ -273,6 +273,20 @@ def _layer_params(network: Network, side: str, layer: int, widths: Widths) -> di
     if widths == network.spec.widths:
         return params[name]
     return narrow(params[name], logical_axes(network.spec)[side][name], {"embed": getattr(widths, side), "memory": widths.encoder})
+
+
+def _look_up(
+    spec: Spec, module: DecoderLayer, variables: dict[str, Any], memory: Memory, allowed: jax.Array, layers: int | jax.Array
+) -> KeysValues:
+    """The cross attention's keys and values [B,n·S,Q]; zeros instead of those of encoder layers that it does not look at."""
+    look_up = lambda memory: module.apply(variables, memory, method="look_up")  # noqa: E731
+    if spec.arch is not None:
+        return look_up(memory.layers[:, : allowed.shape[-1]])
+    newest, *older = jnp.split(memory.layers, spec.most_cross_layers(), axis=1)
+    seen = look_up(newest)
+    absent = lambda _: jax.tree.map(jnp.zeros_like, seen)  # noqa: E731
+    parts = [jax.lax.cond(back < layers, look_up, absent, part) for back, part in enumerate(older, start=1)]
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), seen, *parts)
 
 
 def _if_present(

@@ -1,0 +1,147 @@
+"""What every benchmark shares: interleaved repeats, plain matrix products to compare with, the machine, the report.
+
+A benchmark is a module with a `measure() -> list[Row]` that hands it to `run`. Cases are timed in turns, so that a
+slow minute of the machine falls on all of them, and medians are compared.
+"""
+
+import dataclasses
+import datetime
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+from tqdm import tqdm
+
+_JSON = flags.DEFINE_string("json", "", "file to write the rows to")
+_REPEATS = flags.DEFINE_integer("repeats", 9, "how often each case is timed", lower_bound=3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One line of docs/BENCHMARKS.md."""
+
+    what: str
+    measured: str  # the figure in words, as "0.42 s; 1.1 × the dense one"
+    goal: str  # in words, "" where there is none
+    met: bool | None  # None where there is no goal
+    figures: dict[str, float]  # the numbers behind it: seconds, ratios, rates
+
+
+def run(measure: Callable[[], list[Row]]) -> None:
+    """Runs a benchmark as a command: prints its rows and writes them to --json."""
+
+    def main(_: list[str]) -> None:
+        started = time.perf_counter()
+        rows = measure()
+        for row in rows:
+            mark = "" if row.met is None else ("  met" if row.met else "  NOT met")
+            print(f"{row.what}: {row.measured}" + (f"  (goal {row.goal}){mark}" if row.goal else ""))
+        if _JSON.value:
+            command = " ".join(["python -m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
+            result = {
+                "command": command,
+                "seconds": round(time.perf_counter() - started, 1),
+                "machine": machine(),
+                "rows": [dataclasses.asdict(row) for row in rows],
+            }
+            Path(_JSON.value).write_text(json.dumps(result, indent=1) + "\n")
+
+    app.run(main)
+
+
+def medians(cases: Mapping[str, Callable[[], Any]], repeats: int = 0, title: str = "") -> dict[str, float]:
+    """Median seconds of each case; each is run once to compile, then all in turns."""
+    return {name: statistics.median(seconds) for name, seconds in timings(cases, repeats, title).items()}
+
+
+def timings(cases: Mapping[str, Callable[[], Any]], repeats: int = 0, title: str = "") -> dict[str, list[float]]:
+    """Every repeat's seconds of each case."""
+    repeats = repeats or _REPEATS.value
+    for call in tqdm(cases.values(), desc=f"{title} (compile)", file=sys.stderr, leave=False):
+        jax.block_until_ready(call())
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in tqdm(range(repeats), desc=title, file=sys.stderr, leave=False):
+        for name, call in cases.items():
+            started = time.perf_counter()
+            jax.block_until_ready(call())
+            seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def products(function: Callable[..., Any], *arguments: Any) -> tuple[Callable[[], Any], float]:
+    """(a call that does just the matrix products of `function`, their FLOPs).
+
+    The products are those of its jaxpr, with their shapes, dtypes and contracted axes; loops with traced trip counts and
+    conditionals must not hide any. Each runs as often as it occurs, one after another.
+    """
+    found: Counter[tuple] = Counter()
+    _collect(jax.make_jaxpr(function)(*arguments).jaxpr, found)
+    rng = np.random.default_rng(0)
+    inputs, flops = [], 0.0
+    for (left, right, dimensions, out_shape), count in found.items():
+        inputs.append(tuple(jnp.asarray(rng.standard_normal(side.shape), side.dtype) for side in (left, right)))
+        contracted = np.prod([left.shape[axis] for axis in dimensions[0][0]])
+        flops += 2.0 * float(np.prod(out_shape) * contracted) * count
+    calls = [
+        (jax.jit(lambda a, b, d=dimensions, t=left.dtype: jax.lax.dot_general(a, b, d, preferred_element_type=t)), count)
+        for (left, _, dimensions, _), count in found.items()
+    ]
+
+    def all_of_them() -> Any:
+        last: Any = None
+        for (call, count), pair in zip(calls, inputs, strict=True):
+            for _ in range(count):
+                last = call(*pair)
+            jax.block_until_ready(last)
+        return last
+
+    return all_of_them, flops
+
+
+def matrix_rate() -> float:
+    """FLOP/s of a plain float32 matrix product [2048, 2048] × [2048, 2048] on this machine, the best of many."""
+    a = jnp.ones((2048, 2048))
+    call = jax.jit(jnp.matmul)
+    return 2 * 2048**3 / min(timings({"": lambda: call(a, a)}, 15, "matrix product")[""])
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    device = jax.devices()[0]
+    return {
+        "date": datetime.date.today().isoformat(),
+        "device": device.device_kind if device.platform != "cpu" else _cpu_name(),
+        "cores": os.cpu_count(),
+        "gflops_of_a_matrix_product": round(matrix_rate() / 1e9, 1),
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+    }
+
+
+def _cpu_name() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def _collect(jaxpr: Any, found: Counter, times: int = 1) -> None:
+    """Counts the dot_general equations of a jaxpr and of what it calls."""
+    for equation in jaxpr.eqns:
+        name, inner = equation.primitive.name, list(jax.core.jaxprs_in_params(equation.params))
+        if name == "dot_general":
+            left, right = (variable.aval for variable in equation.invars)
+            found[left, right, equation.params["dimension_numbers"], equation.outvars[0].aval.shape] += times
+        elif name in ("while", "cond") and any("dot_general" in str(part) for part in inner):
+            raise ValueError(f"a {name} holds matrix products; give an exact-shape program without it")
+        for part in inner:
+            _collect(part, found, times * equation.params["length"] if name == "scan" else times)
