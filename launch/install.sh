@@ -29,5 +29,5 @@ esac
 
 export PIP_BREAK_SYSTEM_PACKAGES=1 # uv alone, and nothing of the system depends on it
 run "$PYTHON" -m pip install --quiet --disable-pip-version-check uv
-[[ -x $VENV/bin/python ]] || run "$PYTHON" -m uv venv --quiet --python=3.12 "$VENV"
+[[ -x $VENV/bin/python ]] || run "$PYTHON" -m uv venv --quiet --python='>=3.11,<3.14' "$VENV"
 run "$PYTHON" -m uv pip install --quiet --python="$VENV/bin/python" --constraint="$ROOT/requirements.lock" "${PACKAGES[@]}"

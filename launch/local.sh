@@ -88,7 +88,7 @@ watch() {
       stop KILL
       deadline=$((SECONDS + GRACE))
     fi
-    sleep 0.1
+    sleep 0.1 || true # a Ctrl-C ends it too
   done
 }
 
