@@ -195,6 +195,7 @@ class ExpertLayer(_Layer):
             experts,
             Owned(genes.starts, genes.widths),
             shape.ffn_dims,
+            shape.fan,
             hidden_dropout=rates.residual * jnp.maximum(widths, 0) / shape.super_ffn_dim if rates.residual else None,
             output_dropout=rates.scaled,
             rng=rng,

@@ -47,7 +47,7 @@ def test_no_part_has_a_width_that_is_not_compiled(traced: bool, widths: list[int
     """Widths that are traced may be any of the choices; those of a sub-Transformer are known."""
     fan = [16] * EXPERTS if traced else widths
     owned = table(widths, fan)
-    compiled = part_widths(owned._replace(widths=None) if traced else owned, (4, 8, 16), sum(fan), PARTS)
+    compiled = part_widths([(4, 8, 16) if traced else (width,) for width in widths], tuple(fan), PARTS)
     found = set(rows_by_part(owned, sum(fan), PARTS).reshape(-1).tolist()) - {0}
     assert found <= set(compiled)
     assert traced or compiled == width_choices(sorted(found))

@@ -9,6 +9,7 @@ Axes: N tokens · K choices · D embedding width · U hidden units of all expert
 """
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -27,12 +28,13 @@ def parallel_experts_ffn(
     experts: Experts,
     owned: Owned,
     ffn_dims: tuple[int, ...],
+    fan: tuple[int, ...],
     *,
     hidden_dropout: jax.Array | None = None,
     output_dropout: float = 0.0,
     rng: jax.Array | None = None,
 ) -> jax.Array:
-    """`experts_ffn` over JAX's current mesh; without one, that itself. The starts in `owned` must be concrete.
+    """`experts_ffn` over JAX's current mesh; without one, that itself. Of the table each expert has `fan` rows in turn.
 
     The result is the same up to the order of sums; what drops differs from mesh to mesh.
     """
@@ -42,13 +44,14 @@ def parallel_experts_ffn(
             x, chosen, gates, experts, owned, ffn_dims, hidden_dropout=hidden_dropout, output_dropout=output_dropout, rng=rng
         )
     parts = mesh.shape[EXPERT] * mesh.shape[MODEL]
-    part_dims = part_widths(owned, ffn_dims, len(experts.w_in), parts)
+    starts = np.cumsum((0, *fan[:-1]), dtype=np.int32)
+    exact = isinstance(owned.widths, np.ndarray)  # a sub-Transformer's experts fill their rows
+    part_dims = part_widths([(width,) if exact else ffn_dims for width in fan], fan, parts)
 
     def here(x: jax.Array, chosen: jax.Array, gates: jax.Array, experts: Experts, widths: jax.Array, rates: Any, rng: Any) -> jax.Array:
         part, rows = jax.lax.axis_index(HIDDEN), len(experts.w_in)
         x, chosen, gates = (jax.lax.all_gather(array, EXPERT, tiled=True) for array in (x, chosen, gates))
-        starts = jnp.asarray(owned.starts)
-        begins_here = starts // rows == part
+        begins_here = jnp.asarray(starts // rows) == part
         y = experts_ffn(
             x,
             chosen,
@@ -80,13 +83,10 @@ def part_of(owned: Owned, part: jax.Array | int, rows: int) -> Owned:
     return Owned(first, jnp.where(last > first, last - first, jnp.where(identity, 0, -1)))
 
 
-def part_widths(owned: Owned, ffn_dims: tuple[int, ...], units: int, parts: int) -> tuple[int, ...]:
-    """The widths that an expert can have in any of the equal parts of a table of `units` rows; `part_of` with Python's numbers."""
-    starts = [int(start) for start in owned.starts]
-    known = isinstance(owned.widths, np.ndarray)
-    choices = [(int(width),) for width in owned.widths] if known else [ffn_dims] * len(starts)
-    edges = [part * (units // parts) for part in range(parts + 1)]
-    owned_rows = [(start, start + width) for start, widths in zip(starts, choices, strict=True) for width in widths]
-    return width_choices(
-        [min(last, b) - max(first, a) for (first, last), (a, b) in itertools.product(owned_rows, itertools.pairwise(edges))]
-    )
+def part_widths(choices: Sequence[tuple[int, ...]], fan: tuple[int, ...], parts: int) -> tuple[int, ...]:
+    """The widths that an expert of one of its `choices` can have in any of the equal parts of a table; `part_of` in Python's numbers."""
+    rows = sum(fan) // parts
+    edges = list(itertools.pairwise(range(0, sum(fan) + 1, rows)))
+    starts = itertools.accumulate(fan, initial=0)
+    ranges = [(start, start + width) for start, widths in zip(starts, choices, strict=False) for width in widths]
+    return width_choices([min(last, end) - max(first, begin) for (first, last), (begin, end) in itertools.product(ranges, edges)])
