@@ -7,6 +7,7 @@ Axes: B sentences · k beams · T positions · V vocabulary.
 """
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -143,11 +144,19 @@ def _top_k(x: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
     return best, jnp.take_along_axis(holding, place // GROUP, axis=-1) * GROUP + place % GROUP
 
 
-def translate_lines(network: Network, tokenizer: Tokenizer, lines: Sequence[str], *, buckets: tuple[int, ...], **options: Any) -> list[str]:
+def translate_lines(
+    network: Network,
+    tokenizer: Tokenizer,
+    lines: Sequence[str],
+    *,
+    buckets: tuple[int, ...],
+    progress: Callable[[int], Any] = lambda done: None,
+    **options: Any,
+) -> list[str]:
     """The translation of each line of text, in order; a line without text gives an empty one.
 
-    A line beyond the last bucket is translated in pieces, which lose each other's context. `options` are those of
-    `translate_ids`.
+    A line beyond the last bucket is translated in pieces, which lose each other's context. `progress` hears of every
+    batch how many lines it has finished; `options` are those of `translate_ids`.
     """
     pieces: list[np.ndarray] = []
     owner: list[int] = []
@@ -155,8 +164,19 @@ def translate_lines(network: Network, tokenizer: Tokenizer, lines: Sequence[str]
         for start in range(0, len(ids), buckets[-1] - 1):
             pieces.append(ids[start : start + buckets[-1] - 1])
             owner.append(i)
+    waiting = Counter(owner)
+    progress(len(lines) - len(waiting))
+
+    def finished(done: list[int]) -> None:
+        before = len(waiting)
+        for piece in done:
+            waiting[owner[piece]] -= 1
+            if not waiting[owner[piece]]:
+                del waiting[owner[piece]]
+        progress(before - len(waiting))
+
     translated: list[list[str]] = [[] for _ in lines]
-    for i, ids in zip(owner, translate_ids(network, pieces, buckets=buckets, **options), strict=True):
+    for i, ids in zip(owner, translate_ids(network, pieces, buckets=buckets, progress=finished, **options), strict=True):
         translated[i].append(tokenizer.decode(ids))
     return [" ".join(parts) for parts in translated]
 
@@ -169,13 +189,13 @@ def translate_ids(
     beam_size: int,
     length_penalty: float,
     batch_sizes: tuple[int, ...],
-    progress: Callable[[int], Any] = lambda done: None,
+    progress: Callable[[list[int]], Any] = lambda done: None,
 ) -> list[np.ndarray]:
     """The best translation of each source, token ids without EOS in and out, in the order given.
 
     Sentences are sorted by length and translated in batches of few shapes: the buckets by the smallest of the rising
     `batch_sizes` that holds what is there. Each source must fit into the last bucket with its EOS, and a translation
-    may be one and a half times as long as its bucket, plus 10. `progress` hears of every batch's sentences.
+    may be one and a half times as long as its bucket, plus 10. `progress` hears of every batch which sources it held.
     """
     translations: list[np.ndarray] = [np.zeros(0, np.int32)] * len(sources)
     by_bucket: dict[int, list[int]] = {bucket: [] for bucket in buckets}
@@ -191,5 +211,5 @@ def translate_ids(
             tokens, _ = beam_search(network, jnp.asarray(batch), beam_size=beam_size, max_length=limit, length_penalty=length_penalty)
             for found, index in zip(np.asarray(tokens[:, 0]), chunk, strict=False):
                 translations[index] = found[: int(np.argmax(found == EOS))]
-            progress(len(chunk))
+            progress(chunk)
     return translations

@@ -260,7 +260,7 @@ OPTIONS: dict[str, Any] = {"buckets": (4, 8), "beam_size": 2, "length_penalty": 
 
 def test_order_and_count_of_shuffled_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple] = []
-    progress: list[int] = []
+    progress: list[list[int]] = []
     monkeypatch.setattr(decode, "beam_search", echo(calls))
     rng = np.random.default_rng(0)
     sources = [rng.integers(4, 30, length) for length in rng.permutation([*range(8)] * 3)]
@@ -268,7 +268,7 @@ def test_order_and_count_of_shuffled_lengths(monkeypatch: pytest.MonkeyPatch) ->
     assert len(translations) == len(sources)
     for source, translation in zip(sources, translations, strict=True):
         np.testing.assert_array_equal(translation, source)
-    assert sum(progress) == len(sources)
+    assert sorted(itertools.chain(*progress)) == list(range(len(sources)))
     # Twelve sentences in each bucket: eight, then four, which need the batch of eight as well.
     assert calls == [((8, 4), 16)] * 2 + [((8, 8), 22)] * 2
 
@@ -298,7 +298,10 @@ class Letters:
 def test_lines_keep_their_order_and_long_ones_are_translated_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "beam_search", echo([]))
     lines = ["abcdefghijklmnop", "ab", "", "abcdefg", "xyz"]
-    assert translate_lines(narrow_network(), Letters(), lines, **OPTIONS) == ["abcdefg hijklmn op", "ab", "", "abcdefg", "xyz"]
+    done: list[int] = []
+    translations = translate_lines(narrow_network(), Letters(), lines, **OPTIONS, progress=done.append)
+    assert translations == ["abcdefg hijklmn op", "ab", "", "abcdefg", "xyz"]
+    assert sum(done) == len(lines)
     assert translate_lines(narrow_network(), Letters(), [], **OPTIONS) == []
 
 
