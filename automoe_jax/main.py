@@ -8,12 +8,17 @@ from ml_collections import config_flags
 
 from automoe_jax.config import Config, from_config_dict
 from automoe_jax.errors import UserError, run_for_people
+from automoe_jax.processes import is_first, join, membership, wait_for_all
 from automoe_jax.stages import run_stages
 from automoe_jax.train.loop import Preempted
 from automoe_jax.workdir import keep_compilations, open_workdir
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment: a file with get_config(), such as configs/demo.py.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is kept; runs/NAME of the configuration file by default.")
+_DISTRIBUTED = flags.DEFINE_boolean("distributed", False, "One of several processes, which JAX finds: on TPU, under Slurm, on Kubernetes.")
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "One of several processes, which meet at this HOST:PORT of process 0.")
+_PROCESSES = flags.DEFINE_integer("processes", None, "How many processes meet at --coordinator.")
+_PROCESS = flags.DEFINE_integer("process", None, "Which of them this one is, from 0.")
 
 SIGTERM_EXIT = 143  # 128 + 15, as a shell reports it: a supervisor starts the run again
 
@@ -38,7 +43,13 @@ def parse(argv: list[str]) -> tuple[Config, str]:
 def run(argv: list[str]) -> int:
     """Runs the stages; returns the exit code."""
     config, root = parse(argv)
+    if member := membership(_DISTRIBUTED.value, _COORDINATOR.value, _PROCESSES.value, _PROCESS.value):
+        join(member)
+    if not is_first():
+        wait_for_all("workdir")
     workdir = open_workdir(root, config)
+    if is_first():
+        wait_for_all("workdir")
     keep_compilations(workdir)
     try:
         run_stages(config, workdir)

@@ -20,7 +20,7 @@ CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 LEVELS = (
     {"errors"},
     {"arch", "space", "costs", "config"},
-    {"ops", "masks", "sharding"},
+    {"ops", "masks", "sharding", "processes"},
     {"model"},
     {"train", "search", "extract", "convert", "decode", "latency", "data", "scores", "report", "workdir"},
     {"stages"},

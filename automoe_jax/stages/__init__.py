@@ -4,6 +4,7 @@ import time
 
 from automoe_jax.config import STAGES, Config, stage_names
 from automoe_jax.errors import UserError
+from automoe_jax.processes import is_first, wait_for_all
 from automoe_jax.stages import evaluate, prepare, report, retrain, search, supernet
 from automoe_jax.workdir import Workdir
 
@@ -15,6 +16,7 @@ _RUN = {
     "evaluate": evaluate.run,
     "report": report.run,
 }
+_SHARED = {"supernet", "search", "retrain"}  # by all processes; the first runs the others alone
 
 
 def run_stages(config: Config, workdir: Workdir) -> None:
@@ -31,9 +33,12 @@ def run_stages(config: Config, workdir: Workdir) -> None:
             raise UserError(f"the stage {stage!r} needs {missing[0]!r}, which is not finished in {workdir.root}; run it first")
         print(f"{stage}: starts", flush=True)
         started = time.perf_counter()
-        _RUN[stage](config, workdir)
+        if stage in _SHARED or is_first():
+            _RUN[stage](config, workdir)
         seconds = time.perf_counter() - started
-        workdir.mark_done(stage, seconds)
+        if is_first():
+            workdir.mark_done(stage, seconds)
+        wait_for_all(stage)
         print(f"{stage}: finished in {seconds:.0f} s", flush=True)
     if workdir.is_done("report"):
         print(f"report: {workdir.root / 'report.html'}", flush=True)

@@ -8,6 +8,7 @@ from tqdm import tqdm
 from automoe_jax.config import Config
 from automoe_jax.costs import costs
 from automoe_jax.model.network import Spec
+from automoe_jax.processes import is_first, wait_for_all
 from automoe_jax.search import evolution, history, pareto
 from automoe_jax.search.evaluator import inherited_loss
 from automoe_jax.train import runs
@@ -22,17 +23,19 @@ def run(config: Config, workdir: Workdir) -> None:
     supernet = runs.load(workdir.supernet, Spec(config.space, vocab_size))
     score = inherited_loss(supernet, config, workdir.tokens("validation"))
     known = {candidate.arch: candidate.loss for candidate in history.load(workdir.candidates_path)}
+    wait_for_all("candidates")  # all processes know the same ones before the first adds to them
     with tqdm(total=evolution.max_candidates(settings), desc="search", unit="candidate", file=sys.stderr, dynamic_ncols=True) as bar:
 
         def progress(iteration: int, done: int, lowest: float) -> None:
             bar.update(done - bar.n)
             bar.set_postfix_str(f"generation {iteration}, loss {lowest:.3f}", refresh=False)
 
-        record = functools.partial(history.append, workdir.candidates_path)
+        record = functools.partial(history.append, workdir.candidates_path) if is_first() else lambda _: None
         candidates = evolution.evolve(
             config.space, settings, score=score, cost=cost, seed=config.seed, record=record, known=known, progress=progress
         )
     found = pareto.best(candidates)
-    write_json(workdir.pareto_path, [candidate.to_dict() for candidate in pareto.pareto_front(candidates)])
-    write_json(workdir.arch_path, found.arch.to_dict())
+    if is_first():
+        write_json(workdir.pareto_path, [candidate.to_dict() for candidate in pareto.pareto_front(candidates)])
+        write_json(workdir.arch_path, found.arch.to_dict())
     print(f"search: {len(candidates)} candidates, the best has loss {found.loss:.3f} at {found.flops:.4g} FLOPs", flush=True)

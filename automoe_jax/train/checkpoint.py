@@ -113,13 +113,22 @@ def save_params(folder: epath.PathLike, params: dict[str, Any]) -> None:
 def load_params(folder: epath.PathLike, like: dict[str, Any]) -> dict[str, Any]:
     """What `save_params` wrote, for a tree of the same shapes (abstract will do); raises `UserError` if it cannot be read."""
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
+        with ocp.StandardCheckpointer(**_by_itself()) as checkpointer:
             return checkpointer.restore(epath.Path(folder), _abstract(like))
     except Exception as error:  # as above
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise UserError(
             f"the weights in {folder} cannot be read ({reason}); remove that folder and run the stage that writes it again"
         ) from None
+
+
+def _by_itself() -> dict[str, Any]:
+    """Options by which a process among several reads without waiting for the others."""
+    if jax.process_count() == 1:
+        return {}
+    this = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(primary_host=this, active_processes={this}, barrier_sync_key_prefix=f"process_{this}")
+    return {"multiprocessing_options": options}
 
 
 def _abstract(tree: Any) -> Any:

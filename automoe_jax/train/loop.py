@@ -19,9 +19,10 @@ from automoe_jax.data.batching import Batch
 from automoe_jax.errors import UserError
 from automoe_jax.model.network import Network
 from automoe_jax.model.transformer import Regime
+from automoe_jax.processes import is_first
 from automoe_jax.sharding import ONE_DEVICE, Placement
 from automoe_jax.train.checkpoint import Checkpoints
-from automoe_jax.train.metrics import MetricsWriter, read_metrics, summarise
+from automoe_jax.train.metrics import MetricsWriter, NoMetrics, read_metrics, summarise
 from automoe_jax.train.optim import schedule
 from automoe_jax.train.step import StepMetrics, TrainState, init_state, make_eval_step, make_train_step, state_shardings
 
@@ -64,7 +65,8 @@ def train(run: Run, network: Network, data: grain.DatasetIterator, validation: l
         state = checkpoints.restore(state, data) or state
         evaluate = validator(network, run.regime, validation, run.placement)
         probe = next(iter(run.probes.values()))
-        with MetricsWriter(run.folder, int(state.step)) as writer:
+        writer = MetricsWriter(run.folder, int(state.step)) if is_first() else NoMetrics()
+        with writer:
             state = _updates(run, network, state, data, evaluate, checkpoints, writer, terminated)
         # While the loss still falls fast, older checkpoints pull the average down: the validation text decides.
         choices = (checkpoints.averaged_params(state, run.train.average_checkpoints), state.params, checkpoints.best_params(state))
@@ -96,7 +98,7 @@ def _updates(
     data: grain.DatasetIterator,
     evaluate: Callable[[dict[str, Any], Arch], float],
     checkpoints: Checkpoints,
-    writer: MetricsWriter,
+    writer: MetricsWriter | NoMetrics,
     terminated: Callable[[], bool],
 ) -> TrainState:
     """The updates that are left, with the validation, checkpoints and records that fall due between them."""

@@ -1,5 +1,6 @@
 """Metrics of a run as JSON lines and for TensorBoard; a resumed run leaves no line twice."""
 
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -43,6 +44,13 @@ class MetricsWriter:
             for i, number in enumerate(layers):
                 if isinstance(number, int | float):
                     self._board.add_scalar(f"{name}/{i}" if isinstance(value, list) else name, number, step)
+
+
+class NoMetrics(contextlib.nullcontext):
+    """In the place of a `MetricsWriter` where another process writes."""
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Nothing."""
 
 
 def read_metrics(folder: epath.PathLike) -> list[dict[str, Any]]:

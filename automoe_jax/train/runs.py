@@ -15,6 +15,7 @@ from automoe_jax.data.batching import TokenPairs, evaluation_batches, train_batc
 from automoe_jax.data.files import atomic_writer
 from automoe_jax.errors import UserError
 from automoe_jax.model.network import Network, Spec, abstract
+from automoe_jax.processes import is_first
 from automoe_jax.train.checkpoint import load_params, save_params
 from automoe_jax.train.loop import Run, train
 
@@ -40,8 +41,9 @@ def complete(run: Run, start: Callable[[], Network], data: DataConfig, training:
     trained = train(run, start(), batches, evaluation_batches(validation, data.buckets, micro_tokens, multiple_of=parts))
     save_params(run.folder / "final", jax.device_get(trained.network.params))
     finished = Summary(run.train.steps, trained.tokens, trained.seconds, trained.validation_nll)
-    with atomic_writer(run.folder / _SUMMARY) as file:
-        file.write(json.dumps(finished._asdict(), indent=1).encode())
+    if is_first():
+        with atomic_writer(run.folder / _SUMMARY) as file:
+            file.write(json.dumps(finished._asdict(), indent=1).encode())
     return finished
 
 
