@@ -137,7 +137,9 @@ def _top_k(x: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
     groups = -(-size // GROUP)
     if groups <= count:
         return jax.lax.top_k(x, count)
-    grouped = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, groups * GROUP - size)], constant_values=-jnp.inf).reshape(*x.shape[:-1], groups, GROUP)
+    grouped = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, groups * GROUP - size)], constant_values=-jnp.inf).reshape(
+        *x.shape[:-1], groups, GROUP
+    )
     # In rising order, so that among equals the first comes first, as in `lax.top_k`.
     holding = jnp.sort(jax.lax.top_k(grouped.max(-1), count)[1], axis=-1)
     best, place = jax.lax.top_k(jnp.take_along_axis(grouped, holding[..., None], axis=-2).reshape(*x.shape[:-1], -1), count)
