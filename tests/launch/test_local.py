@@ -34,7 +34,13 @@ def start(tmp_path: pathlib.Path):
         environment = {"PATH": os.environ["PATH"], "PYTHON": str(stand_in), "CONFIG": "a.py", "WORKDIR": "runs/a", **settings}
         pipe = subprocess.PIPE
         command = ["bash", LAUNCH / "local.sh"]
-        started.append(subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True))
+        options = {"env": environment, "stdout": pipe, "stderr": pipe, "text": True, "start_new_session": True}
+        # Tests that run in the background may have been told to ignore SIGINT, which a shell then cannot trap.
+        handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            started.append(subprocess.Popen(command, **options))
+        finally:
+            signal.signal(signal.SIGINT, handler)
         return started[-1]
 
     yield start

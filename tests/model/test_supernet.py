@@ -199,6 +199,8 @@ def test_rates() -> None:
 
 def test_where_the_rates_apply(monkeypatch: pytest.MonkeyPatch) -> None:
     """Traced only: the rates in the order in which they are used, of a sub-network at half the decoder's width."""
+    arch = make(8, [(2, (8,), 1)], [(1, 1, 1, (0, 8, 16), 2)])
+    network = extract(supernet(), arch)
     used: list[tuple] = []
 
     def record(module: Any, name: str, rates: Any) -> None:
@@ -214,9 +216,7 @@ def test_where_the_rates_apply(monkeypatch: pytest.MonkeyPatch) -> None:
     record(layers, "dropout", lambda args, _: (args[1],))
     record(layers, "attention", lambda _, kwargs: (kwargs["dropout_rate"],))
     record(layers, "dense_ffn", lambda _, kwargs: (kwargs["hidden_dropout"], kwargs["output_dropout"]))
-    record(layers, "experts_ffn", lambda _, kwargs: (kwargs["output_dropout"],))
-    arch = make(8, [(2, (8,), 1)], [(1, 1, 1, (0, 8, 16), 2)])
-    network = extract(supernet(), arch)
+    record(layers, "parallel_experts_ffn", lambda _, kwargs: (kwargs["output_dropout"],))
     jax.eval_shape(functools.partial(apply, regime=Regime(0.4, 0.1)), network, arch, *BATCH, rng=jax.random.key(0))
     assert used == [
         ("dropout", 0.4),  # embedding of the encoder, which is as wide as the SuperNet's
@@ -228,14 +228,14 @@ def test_where_the_rates_apply(monkeypatch: pytest.MonkeyPatch) -> None:
         ("dropout", 0.2),
         ("attention", 0.1),
         ("dropout", 0.2),
-        ("experts_ffn", 0.2),
+        ("parallel_experts_ffn", 0.2),
     ]
 
 
 def test_hidden_dropout_is_scaled_by_the_width_of_each_expert(monkeypatch: pytest.MonkeyPatch) -> None:
     arch = make(8, [(2, (8,), 1)], [(1, 1, 1, (0, 8, 16), 2)])
     cut, found = extract(supernet(), arch), []
-    monkeypatch.setattr(layers, "experts_ffn", lambda x, *_, hidden_dropout, **__: found.append(hidden_dropout) or x)
+    monkeypatch.setattr(layers, "parallel_experts_ffn", lambda x, *_, hidden_dropout, **__: found.append(hidden_dropout) or x)
     spec, params = cut.spec, cut.params["decoder"]["layer_0"]["experts"]
     module = layers.ExpertLayer(spec.layer_shape("decoder", 0, spec.widths))
     genes, rates = spec.layer_genes("decoder", 0, arch).experts, Rates(0.4, 0.2, 0.1)
