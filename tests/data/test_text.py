@@ -81,7 +81,7 @@ def test_missing_file_and_folder(tmp_path):
         text.read_pairs(str(tmp_path))
 
 
-@pytest.mark.parametrize("content", [b"plain text", gzip.compress(b"a\tb\n" * 100)[:-12]])
+@pytest.mark.parametrize("content", [b"plain text", gzip.compress(b"a\tb\n" * 100)[:-12]], ids=["no gzip", "cut short"])
 def test_broken_gzip(tmp_path, content):
     (tmp_path / "a.gz").write_bytes(content)
     with pytest.raises(UserError, match="is not a complete gzip file"):
