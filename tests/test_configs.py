@@ -1,0 +1,57 @@
+"""The paper's configurations: their spaces, their schedule, and the number behind the colon."""
+
+import math
+import pathlib
+import runpy
+from typing import Any
+
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from automoe_jax.config import Config, from_config_dict
+from automoe_jax.errors import UserError
+
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections
+CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
+TEXTS = {
+    "wmt_supernet": ("wmt14_translate/de-en", "de"),
+    "wmt14_en_fr": ("wmt14_translate/fr-en", "fr"),
+    "wmt19_en_de": ("wmt19_translate/de-en", "de"),
+}
+
+
+def load(name: str, *arguments: str) -> Config:
+    """As `main` loads it."""
+    values = flags.FlagValues()
+    holder = config_flags.DEFINE_config_file("config", flag_values=values)
+    values(["main", f"--config={':'.join([str(CONFIGS / f'{name}.py'), *arguments])}"])
+    return from_config_dict(holder.value)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize("experts", [2, 6, 16])
+def test_space_and_schedule_are_the_papers(name: str, experts: int) -> None:
+    config = load(name, str(experts))
+    assert (config.data.name, config.data.target_language) == TEXTS[name]
+    for train in (config.supernet, config.retrain):
+        assert (train.steps, train.tokens_per_batch, train.warmup_steps, train.learning_rate) == (40_000, 4096 * 128, 10_000, 1e-3)
+        assert (train.adam_b1, train.adam_b2, train.label_smoothing, train.balance_loss) == (0.9, 0.98, 0.1, 0)
+    assert (config.model.dropout, config.model.attention_dropout) == (0.3, 0.1)
+    # Table 2: heads 4 or 8, the last 1 to 3 encoder layers, 1 to `experts` experts of 1024, 2048 or 3072 each.
+    ffn = sum(3**count for count in range(1, experts + 1))
+    encoder, decoder = 2 * (2 * ffn) ** 6, 2 * sum((2 * 2 * 3 * ffn) ** layers for layers in range(1, 7))
+    assert math.isclose(config.space.size(), encoder * decoder, rel_tol=1e-12)
+    assert config.space.qkv_dim == 512
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_six_experts_unless_told(name: str) -> None:
+    assert load(name) == load(name, "6")
+
+
+@pytest.mark.parametrize("wrong", ["many", "0", "-1"])
+def test_a_number_that_is_none_is_refused(wrong: str) -> None:
+    get_config: Any = runpy.run_path(str(CONFIGS / "wmt14_en_fr.py"))["get_config"]
+    with pytest.raises(UserError, match=f"'{wrong}' behind the configuration's colon must be the most experts of a layer"):
+        get_config(wrong)
