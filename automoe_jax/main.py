@@ -8,10 +8,10 @@ from ml_collections import config_flags
 
 from automoe_jax.config import Config, from_config_dict
 from automoe_jax.errors import UserError, run_for_people
-from automoe_jax.processes import is_first, join, membership, wait_for_all
+from automoe_jax.processes import explaining_loss, first_alone, join, leave, membership
 from automoe_jax.stages import run_stages
 from automoe_jax.train.loop import Preempted
-from automoe_jax.workdir import keep_compilations, open_workdir
+from automoe_jax.workdir import check_same_everywhere, keep_compilations, open_workdir
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment: a file with get_config(), such as configs/demo.py.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is kept; runs/NAME of the configuration file by default.")
@@ -45,17 +45,16 @@ def run(argv: list[str]) -> int:
     config, root = parse(argv)
     if member := membership(_DISTRIBUTED.value, _COORDINATOR.value, _PROCESSES.value, _PROCESS.value):
         join(member)
-    if not is_first():
-        wait_for_all("workdir")
-    workdir = open_workdir(root, config)
-    if is_first():
-        wait_for_all("workdir")
-    keep_compilations(workdir)
-    try:
-        run_stages(config, workdir)
-    except Preempted as stopped:
-        print(stopped, file=sys.stderr)
-        return SIGTERM_EXIT
+    with explaining_loss():
+        check_same_everywhere(config)
+        first_alone(lambda: open_workdir(root, config))
+        workdir = open_workdir(root, config, made=True)
+        keep_compilations(workdir)
+        try:
+            run_stages(config, workdir)
+        except Preempted as stopped:
+            print(stopped, file=sys.stderr)
+            return SIGTERM_EXIT
     return 0
 
 
@@ -69,4 +68,4 @@ def _config_path(argv: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(run_for_people(lambda: run(sys.argv)))
+    leave(run_for_people(lambda: run(sys.argv)))

@@ -6,6 +6,7 @@ Stages talk through these files only. Every file is written atomically, so what 
 import dataclasses
 import json
 import os
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -14,9 +15,10 @@ from etils import epath
 from automoe_jax.arch import Arch
 from automoe_jax.config import Config, flatten
 from automoe_jax.data.batching import TokenPairs
-from automoe_jax.data.files import atomic_writer
+from automoe_jax.data.files import atomic_writer, is_local
 from automoe_jax.data.tokenizer import Tokenizer
 from automoe_jax.errors import UserError
+from automoe_jax.processes import gathered
 
 SPLITS = ("train", "validation", "test")
 # What another run of the same experiment may change.
@@ -105,28 +107,34 @@ class Workdir:
         return self.root / "stages" / f"{stage}.json"
 
 
-def open_workdir(root: epath.PathLike, config: Config) -> Workdir:
-    """The workdir at `root`, made if it is not there.
+def open_workdir(root: epath.PathLike, config: Config, made: bool = False) -> Workdir:
+    """The workdir at `root`, made if it is not there; `made`: it must be there, as another process has made it.
 
     Raises `UserError` when `root` is a file, or holds a run of another configuration, and says what differs.
     """
     path = absolute(root)
     if path.exists() and not path.is_dir():
         raise UserError(f"--workdir={root} is a file; name a folder, which is made if it does not exist")
-    settings = json.loads(json.dumps(flatten(dataclasses.asdict(config))))
+    settings = _settings(config)
     recorded = path / "config.json"
     if recorded.exists():
-        before = read_json(recorded)
-        differing = [name for name in sorted(before | settings) if name not in _FREE and before.get(name) != settings.get(name)]
-        if differing:
-            first = "; ".join(f"{name} is {before.get(name)!r} there and {settings.get(name)!r} here" for name in differing[:3])
-            more = f" (and {len(differing) - 3} more)" if len(differing) > 3 else ""
+        if differing := _differing(read_json(recorded), settings, ("there", "here"), _FREE):
             raise UserError(
-                f"--workdir={root} belongs to a run of another configuration: {first}{more}; name another --workdir or the same settings"
+                f"--workdir={root} belongs to a run of another configuration: {differing}; name another --workdir or the same settings"
             )
+    elif made:
+        raise UserError(f"--workdir={root} is another folder here than in process 0; name one on a file system that all processes share")
     else:
         write_json(recorded, settings)
     return Workdir(path)
+
+
+def check_same_everywhere(config: Config) -> None:
+    """Raises `UserError` in every process, and says what differs, unless all of them have the same configuration."""
+    first, *others = (json.loads(text) for text in gathered(json.dumps(_settings(config))))
+    for number, other in enumerate(others, start=1):
+        if differing := _differing(first, other, ("in process 0", f"in process {number}")):
+            raise UserError(f"the processes have different configurations: {differing}; start all of them with the same flags")
 
 
 def keep_compilations(workdir: Workdir) -> None:
@@ -139,7 +147,19 @@ def keep_compilations(workdir: Workdir) -> None:
 def absolute(root: epath.PathLike) -> epath.Path:
     """The path from the file system's root, which Orbax insists on; a bucket's URL stays as it is."""
     path = epath.Path(root)
-    return path if "://" in str(root) else path.expanduser().resolve()
+    return path.expanduser().resolve() if is_local(path) else path
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """The configuration as it is written to a file and read again."""
+    return json.loads(json.dumps(flatten(dataclasses.asdict(config))))
+
+
+def _differing(one: dict[str, Any], other: dict[str, Any], where: tuple[str, str], free: Collection[str] = ()) -> str:
+    """The first settings that differ, those in `free` left aside, with the values of both; empty if none do."""
+    names = [name for name in sorted(one | other) if name not in free and one.get(name) != other.get(name)]
+    first = "; ".join(f"{name} is {one.get(name)!r} {where[0]} and {other.get(name)!r} {where[1]}" for name in names[:3])
+    return first + (f" (and {len(names) - 3} more)" if len(names) > 3 else "")
 
 
 def write_json(path: epath.Path, value: Any) -> None:

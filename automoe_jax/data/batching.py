@@ -10,7 +10,7 @@ Axes: B sentences · S source tokens · T target tokens.
 import dataclasses
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import grain
 import numpy as np
@@ -91,34 +91,31 @@ def train_batches(
     buckets: Sequence[int],
     tokens_per_batch: int,
     seed: int,
-    shard: tuple[int, int] = (0, 1),
     read_ahead: int = 4,
     multiple_of: int = 1,
+    held: Callable[[int], np.ndarray] = np.arange,
 ) -> grain.DatasetIterator:
     """An endless iterator over batches; every sentence comes once per pass over its bucket, each pass in a new order.
 
     Args:
       pairs: the training text, none longer than the last bucket.
       buckets: rising lengths in tokens.
-      tokens_per_batch: padded target tokens of one batch of this iterator (of one shard).
+      tokens_per_batch: padded target tokens of one batch.
       seed: decides the order together with the text and the other arguments, and nothing else does.
-      shard: (index, count): this iterator sees every count-th sentence. All shards go through the buckets in the
-        same order, so their batches have the same shape at every step.
       read_ahead: batches prepared in a background thread; 0: none. It does not change what comes.
       multiple_of: every batch has a multiple of so many sentences, for devices and micro-batches to share.
+      held: held(rows) names the rows, of a batch of so many, that are assembled, where processes share a batch; all by
+        default. Order, shapes and position of the whole batches do not depend on it.
 
-    `get_state` and `set_state` (also through Orbax and `grain.checkpoint`) continue with the exact next batch.
+    `get_state` and `set_state` continue with the exact next batch.
     Buckets with less than a batch are padded to the next one; the last one repeats its sentences.
     """
-    index, count = shard
-    least = {bucket: rows_per_batch(bucket, tokens_per_batch, multiple_of) * count for bucket in buckets}
-    filled = _merged(least, _members(pairs, buckets))
+    rows = {bucket: rows_per_batch(bucket, tokens_per_batch, multiple_of) for bucket in buckets}
     parts, weights = [], []
-    for bucket, members in filled.items():
-        rows = rows_per_batch(bucket, tokens_per_batch, multiple_of)
-        mine = members[index::count] if len(members) >= count else members
-        parts.append(grain.MapDataset.range(_ENDLESS).map(_BucketBatches(pairs, mine, bucket, rows, (seed, bucket, index))))
-        weights.append(len(members) / rows)
+    for bucket, members in _merged(rows, _members(pairs, buckets)).items():
+        batches = _BucketBatches(pairs, members, bucket, rows[bucket], held(rows[bucket]), (seed, bucket))
+        parts.append(grain.MapDataset.range(_ENDLESS).map(batches))
+        weights.append(len(members) / rows[bucket])
     # One thread, so that `read_ahead` hides the work without taking the cores from the training.
     options = grain.ReadOptions(num_threads=min(read_ahead, 1), prefetch_buffer_size=read_ahead)
     return iter(grain.MapDataset.mix(parts, weights).to_iter_dataset(options))
@@ -162,16 +159,17 @@ class _BucketBatches(grain.transforms.Map):
     members: np.ndarray
     bucket: int
     rows: int
+    held: np.ndarray  # which of the rows are assembled
     seed: tuple[int, ...]
 
     def map(self, element: int) -> Batch:
         size, start = len(self.members), int(element) * self.rows
         passes = range(start // size, (start + self.rows - 1) // size + 1)
         drawn = [self._order(number)[max(start - number * size, 0) : start + self.rows - number * size] for number in passes]
-        return assemble(self.pairs, self.members[np.concatenate(drawn)], self.bucket)
+        return assemble(self.pairs, self.members[np.concatenate(drawn)[self.held]], self.bucket)
 
     def _order(self, number: int) -> np.ndarray:
-        return _permutation(len(self.members), (*self.seed, number))
+        return _permutation(len(self.members), (*self.seed, 0, number))  # 0: the results that are published had it
 
 
 @functools.lru_cache(maxsize=32)

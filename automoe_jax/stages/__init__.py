@@ -1,10 +1,11 @@
 """The stages of an experiment, each of which reads and leaves files in the workdir."""
 
+import functools
 import time
 
 from automoe_jax.config import STAGES, Config, stage_names
 from automoe_jax.errors import UserError
-from automoe_jax.processes import is_first, wait_for_all
+from automoe_jax.processes import first_alone, is_first, wait_for_all
 from automoe_jax.stages import evaluate, prepare, report, retrain, search, supernet
 from automoe_jax.workdir import Workdir
 
@@ -33,8 +34,11 @@ def run_stages(config: Config, workdir: Workdir) -> None:
             raise UserError(f"the stage {stage!r} needs {missing[0]!r}, which is not finished in {workdir.root}; run it first")
         print(f"{stage}: starts", flush=True)
         started = time.perf_counter()
-        if stage in _SHARED or is_first():
-            _RUN[stage](config, workdir)
+        run = functools.partial(_RUN[stage], config, workdir)
+        if stage in _SHARED:
+            run()
+        else:
+            first_alone(run)
         seconds = time.perf_counter() - started
         if is_first():
             workdir.mark_done(stage, seconds)

@@ -1,16 +1,15 @@
 """Checkpoints by Orbax: asynchronous, the last ones and the best ones, and back to the one before where one is broken.
 
 A checkpoint holds the training state and the position in the data, so that training continues with the exact next
-batch.
+batch. All processes write it together; any number of processes and any mesh can read it.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import grain
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
@@ -18,9 +17,11 @@ from orbax.checkpoint import checkpoint_managers
 
 from automoe_jax.config import TrainConfig
 from automoe_jax.errors import UserError
+from automoe_jax.processes import any_process
 from automoe_jax.train.step import TrainState
 
 VALIDATION = "validation_nll"
+_log = logging.getLogger(__name__)
 
 
 class Checkpoints:
@@ -53,7 +54,7 @@ class Checkpoints:
     def save(self, state: TrainState, data: grain.DatasetIterator, validation_nll: float) -> None:
         """Starts writing a checkpoint; returns before it is on disk."""
         step = int(state.step)
-        items = ocp.args.Composite(state=ocp.args.StandardSave(state._asdict()), data=grain.checkpoint.CheckpointSave(data))
+        items = ocp.args.Composite(state=ocp.args.StandardSave(state._asdict()), data=ocp.args.JsonSave(data.get_state()))
         self._manager.save(step, args=items, metrics={VALIDATION: validation_nll}, force=True)
         for irregular in [s for s in self._manager.all_steps() if s < step and s % self._every]:
             self._manager.delete(irregular)
@@ -68,14 +69,11 @@ class Checkpoints:
         A checkpoint that cannot be read is named in a warning and removed, and the one before is taken.
         """
         for step in sorted(self._manager.all_steps(), reverse=True):
-            try:
-                items = ocp.args.Composite(
-                    state=ocp.args.StandardRestore(_abstract(state._asdict())), data=grain.checkpoint.CheckpointRestore(data)
-                )
-                return TrainState(**self._manager.restore(step, args=items)["state"])
-            except Exception as error:  # Orbax and its storage raise many kinds for a broken file
-                _warn_broken(step, error)
-                self._manager.delete(step)
+            restored = self._read(step, state=ocp.args.StandardRestore(_abstract(state._asdict())), data=ocp.args.JsonRestore())
+            if restored is not None:
+                data.set_state(restored["data"])
+                return TrainState(**restored["state"])
+            self._manager.delete(step)
         return None
 
     def best_params(self, state: TrainState) -> dict[str, Any]:
@@ -89,36 +87,47 @@ class Checkpoints:
         self.wait()
         last = int(state.step)
         older = [s for s in sorted(self._manager.all_steps(), reverse=True) if s < last and s % self._every == 0][: count - 1]
-        total, found = jax.tree.map(lambda x: np.asarray(x, np.float64), state.params), 1
+        mean, found = state.params, 1
         for params in self._readable_params(older, state):
-            total = jax.tree.map(np.add, total, params)
             found += 1
-        return jax.tree.map(lambda x: jnp.asarray(x / found, jnp.float32), total)
+            mean = _moved(mean, params, 1 / found)
+        return mean
 
     def _readable_params(self, steps: list[int], state: TrainState) -> Iterator[dict[str, Any]]:
         abstract = _abstract(state._asdict())
-        for step in steps:
-            try:
-                yield self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))["state"]["params"]
-            except Exception as error:  # as above; an average over fewer checkpoints is still an average
-                _warn_broken(step, error)
+        read = (self._read(step, state=ocp.args.StandardRestore(abstract)) for step in steps)
+        return (restored["state"]["params"] for restored in read if restored is not None)
+
+    def _read(self, step: int, **items: ocp.args.CheckpointArgs) -> Mapping[str, Any] | None:
+        """These items of a checkpoint; None, after a warning, if any process cannot read them."""
+        restored, reason = None, "another process could not read it"
+        try:
+            restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+        except Exception as error:  # Orbax and its storage raise many kinds for a broken file
+            reason = _in_short(error)
+        if any_process(restored is None):
+            _log.warning("checkpoint %d cannot be read (%s); falling back to the one before", step, reason)
+            return None
+        return restored
 
 
 def save_params(folder: epath.PathLike, params: dict[str, Any]) -> None:
-    """Writes parameters to a new folder, complete or not at all."""
+    """Writes parameters to a new folder, complete or not at all; all processes that hold parts of them call it."""
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(epath.Path(folder), params, force=True)
 
 
 def load_params(folder: epath.PathLike, like: dict[str, Any]) -> dict[str, Any]:
-    """What `save_params` wrote, for a tree of the same shapes (abstract will do); raises `UserError` if it cannot be read."""
+    """What `save_params` wrote on any mesh, as NumPy arrays, for a tree of the same shapes (abstract will do).
+
+    Each process reads all of it by itself. Raises `UserError` if it cannot be read.
+    """
     try:
         with ocp.StandardCheckpointer(**_by_itself()) as checkpointer:
-            return checkpointer.restore(epath.Path(folder), _abstract(like))
+            return checkpointer.restore(epath.Path(folder), jax.tree.map(_on_the_host, like))
     except Exception as error:  # as above
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise UserError(
-            f"the weights in {folder} cannot be read ({reason}); remove that folder and run the stage that writes it again"
+            f"the weights in {folder} cannot be read ({_in_short(error)}); remove that folder and run the stage that writes it again"
         ) from None
 
 
@@ -131,10 +140,20 @@ def _by_itself() -> dict[str, Any]:
     return {"multiprocessing_options": options}
 
 
+@jax.jit
+def _moved(mean: dict[str, Any], params: dict[str, Any], share: float) -> dict[str, Any]:
+    """`mean` moved by this share of the way to `params`; where its arrays lie."""
+    return jax.tree.map(lambda old, new: old + (new - old) * share, mean, params)
+
+
+def _on_the_host(array: Any) -> np.ndarray:
+    """A NumPy array of this shape and dtype, which takes no memory: Orbax restores into arrays of the given kind."""
+    return np.broadcast_to(np.zeros((), array.dtype), array.shape)
+
+
 def _abstract(tree: Any) -> Any:
     return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
 
 
-def _warn_broken(step: int, error: Exception) -> None:
-    reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-    logging.getLogger(__name__).warning("checkpoint %d cannot be read (%s); falling back to the one before", step, reason)
+def _in_short(error: Exception) -> str:
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__

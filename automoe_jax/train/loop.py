@@ -16,10 +16,11 @@ from tqdm import tqdm
 from automoe_jax.arch import Arch
 from automoe_jax.config import TrainConfig
 from automoe_jax.data.batching import Batch
+from automoe_jax.data.shards import micro_batches, spread
 from automoe_jax.errors import UserError
 from automoe_jax.model.network import Network
 from automoe_jax.model.transformer import Regime
-from automoe_jax.processes import is_first
+from automoe_jax.processes import any_process, is_first
 from automoe_jax.sharding import ONE_DEVICE, Placement
 from automoe_jax.train.checkpoint import Checkpoints
 from automoe_jax.train.metrics import MetricsWriter, NoMetrics, read_metrics, summarise
@@ -27,6 +28,9 @@ from automoe_jax.train.optim import schedule
 from automoe_jax.train.step import StepMetrics, TrainState, init_state, make_eval_step, make_train_step, state_shardings
 
 DROPOUT_RNG = "rbg"  # four words of key for `ops.dropout` to hash; its own bits are not drawn
+
+
+AGREE_EVERY = 5  # updates between the questions whether any process got SIGTERM, for which the devices wait
 
 
 class Preempted(Exception):
@@ -60,7 +64,7 @@ def train(run: Run, network: Network, data: grain.DatasetIterator, validation: l
 
     Raises `UserError` when the loss is not finite, `Preempted` after a SIGTERM; both leave a checkpoint to go on from.
     """
-    state = jax.device_put(init_state(network, run.train), state_shardings(network.spec, run.train, run.placement))
+    state = spread(init_state(network, run.train), state_shardings(network.spec, run.train, run.placement))
     with Checkpoints(run.folder / "checkpoints", run.train) as checkpoints, _sigterm() as terminated:
         state = checkpoints.restore(state, data) or state
         evaluate = validator(network, run.regime, validation, run.placement)
@@ -81,7 +85,7 @@ def validator(
 ) -> Callable[[dict[str, Any], Arch], float]:
     """nll(params, arch): the mean −log p per non-pad target token over `batches`, which stay on the devices."""
     step = make_eval_step(network.spec, Regime(dtype=regime.dtype), placement)
-    resident = [jax.device_put(batch, placement.batch) for batch in batches]
+    resident = [spread(batch, placement.batch) for batch in batches]
 
     def nll(params: dict[str, Any], arch: Arch) -> float:
         sums = [step(params, batch, arch) for batch in resident]
@@ -99,7 +103,7 @@ def _updates(
     evaluate: Callable[[dict[str, Any], Arch], float],
     checkpoints: Checkpoints,
     writer: MetricsWriter | NoMetrics,
-    terminated: Callable[[], bool],
+    terminated: Callable[[int], bool],
 ) -> TrainState:
     """The updates that are left, with the validation, checkpoints and records that fall due between them."""
     train, start = run.train, int(state.step)
@@ -112,10 +116,10 @@ def _updates(
     with _bar(run, start) as bar:
         for step in range(start + 1, train.steps + 1):
             archs = jax.tree.map(lambda *fields: np.stack(fields), *run.archs(step))
-            batch = jax.device_put(_micro_batches(next(data), train.accumulate), run.placement.micro_batches)
+            batch = micro_batches(run.placement, train.accumulate, next(data))
             state, metrics = step_fn(state, batch, archs, key)
             pending.append(metrics)
-            stopping, last = terminated(), step == train.steps
+            stopping, last = terminated(step), step == train.steps
             save = stopping or last or step % train.checkpoint_every == 0
             if save or step % train.log_every == 0:
                 record = _collect(run, step, pending)
@@ -155,21 +159,17 @@ def _speed(tokens: int, seconds: float) -> dict[str, float]:
     return {"seconds": round(seconds, 3), "tokens_per_second": round(tokens / seconds, 1)}
 
 
-def _micro_batches(batch: Batch, count: int) -> Batch:
-    """[B, S] → [A, B/A, S]."""
-    return {side: array.reshape(count, -1, array.shape[-1]) for side, array in batch.items()}
-
-
 def _bar(run: Run, start: int) -> tqdm:
     return tqdm(total=run.train.steps, initial=start, desc=run.title, unit="update", dynamic_ncols=True, file=sys.stderr, smoothing=0.1)
 
 
 @contextmanager
-def _sigterm() -> Iterator[Callable[[], bool]]:
-    """Whether SIGTERM has arrived, while the block runs."""
+def _sigterm() -> Iterator[Callable[[int], bool]]:
+    """terminated(step): whether SIGTERM has arrived while the block runs; several processes agree every `AGREE_EVERY` updates."""
     arrived = []
     before = signal.signal(signal.SIGTERM, lambda *_: arrived.append(True))
+    alone = jax.process_count() == 1
     try:
-        yield lambda: bool(arrived)
+        yield lambda step: any_process(bool(arrived)) if alone or step % AGREE_EVERY == 0 else False
     finally:
         signal.signal(signal.SIGTERM, before)

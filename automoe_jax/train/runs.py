@@ -3,16 +3,17 @@
 The folder holds metrics, checkpoints, the resulting weights in `final/` and, last of all, `summary.json`.
 """
 
+import functools
 import json
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 from etils import epath
 
 from automoe_jax.config import DataConfig
 from automoe_jax.data.batching import TokenPairs, evaluation_batches, train_batches
 from automoe_jax.data.files import atomic_writer
+from automoe_jax.data.shards import held_rows
 from automoe_jax.errors import UserError
 from automoe_jax.model.network import Network, Spec, abstract
 from automoe_jax.processes import is_first
@@ -36,10 +37,11 @@ def complete(run: Run, start: Callable[[], Network], data: DataConfig, training:
     if is_complete(run.folder):
         return summary(run.folder)
     parts, accumulate = run.placement.sentence_parts, run.train.accumulate
-    batches = train_batches(training, data.buckets, run.train.tokens_per_batch, run.seed, multiple_of=accumulate * parts)
+    held = functools.partial(held_rows, run.placement, accumulate)
+    batches = train_batches(training, data.buckets, run.train.tokens_per_batch, run.seed, multiple_of=accumulate * parts, held=held)
     micro_tokens = run.train.tokens_per_batch // accumulate
     trained = train(run, start(), batches, evaluation_batches(validation, data.buckets, micro_tokens, multiple_of=parts))
-    save_params(run.folder / "final", jax.device_get(trained.network.params))
+    save_params(run.folder / "final", trained.network.params)
     finished = Summary(run.train.steps, trained.tokens, trained.seconds, trained.validation_nll)
     if is_first():
         with atomic_writer(run.folder / _SUMMARY) as file:

@@ -5,9 +5,7 @@ import itertools
 import subprocess
 import sys
 
-import grain
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -102,32 +100,27 @@ def test_resumes_with_the_exact_next_batch(pairs, consumed, read_ahead):
     assert all(same(a, b) for a, b in zip(uninterrupted[consumed:], itertools.islice(resumed, 20), strict=True))
 
 
-def test_resumes_through_an_orbax_checkpoint(pairs, tmp_path):
-    iterator = train_batches(pairs, BUCKETS, TOKENS, 1)
-    for _ in range(11):
-        next(iterator)
-    with ocp.CheckpointManager(tmp_path) as manager:
-        manager.save(0, args=ocp.args.Composite(data=grain.checkpoint.CheckpointSave(iterator)))
-        expected = [next(iterator) for _ in range(5)]
-    resumed = train_batches(pairs, BUCKETS, TOKENS, 1)
-    with ocp.CheckpointManager(tmp_path) as manager:
-        manager.restore(0, args=ocp.args.Composite(data=grain.checkpoint.CheckpointRestore(resumed)))
-    assert all(same(a, next(resumed)) for a in expected)
-
-
 def test_the_order_depends_on_the_seed(pairs):
     first, again, other = (list(itertools.islice(train_batches(pairs, BUCKETS, TOKENS, seed), 5)) for seed in (0, 0, 1))
     assert all(map(same, first, again))
     assert not all(map(same, first, other))
 
 
-def test_shards_are_disjoint_complete_and_of_one_shape_at_every_step(pairs):
-    shards = [list(itertools.islice(train_batches(pairs, BUCKETS, TOKENS, 0, shard=(i, 3)), 60)) for i in range(3)]
-    seen = [{number for batch in shard for number in ids(batch)} for shard in shards]
-    assert not any(a & b for a, b in itertools.combinations(seen, 2))
-    assert set().union(*seen) == set(range(len(pairs)))
-    for batches in zip(*shards, strict=True):
-        assert len({batch["source"].shape for batch in batches}) == 1
+@pytest.mark.parametrize("count", [2, 4])
+def test_what_processes_hold_is_the_batch_of_one(pairs, count):
+    """Row for row, and a position that one process has saved is everyone's."""
+    whole = train_batches(pairs, BUCKETS, TOKENS, 0, multiple_of=4)
+    shards = [
+        train_batches(pairs, BUCKETS, TOKENS, 0, multiple_of=4, held=lambda rows, i=i: np.arange(rows)[i::count]) for i in range(count)
+    ]
+    for _ in range(40):
+        batch, parts = next(whole), [next(shard) for shard in shards]
+        for i, part in enumerate(parts):
+            assert same(part, {side: tokens[i::count] for side, tokens in batch.items()})
+    assert all(shard.get_state() == whole.get_state() for shard in shards)
+    alone = train_batches(pairs, BUCKETS, TOKENS, 0, multiple_of=4)
+    alone.set_state(shards[1].get_state())
+    assert same(next(alone), next(whole))
 
 
 def test_a_bucket_without_a_full_batch_joins_the_next_one():
@@ -137,10 +130,9 @@ def test_a_bucket_without_a_full_batch_joins_the_next_one():
     assert {number for batch in batches for number in ids(batch)} == set(range(33))
 
 
-@pytest.mark.parametrize("shard", [(0, 1), (0, 2), (1, 2)])
 @pytest.mark.parametrize("lengths", [[(2, 2)], [(2, 2)] * 30 + [(15, 3)], [(9, 1)] * 3])
-def test_a_last_bucket_without_a_full_batch_repeats_its_sentences(lengths, shard):
-    drawn = list(itertools.islice(train_batches(token_pairs(lengths), BUCKETS, TOKENS, 0, shard), 60))
+def test_a_last_bucket_without_a_full_batch_repeats_its_sentences(lengths):
+    drawn = list(itertools.islice(train_batches(token_pairs(lengths), BUCKETS, TOKENS, 0), 60))
     assert all(len(ids(batch)) == rows_per_batch(batch["source"].shape[1], TOKENS) for batch in drawn)
     longest = max(map(max, lengths)) + 1
     assert min(bucket for bucket in BUCKETS if bucket >= longest) in {batch["source"].shape[1] for batch in drawn}

@@ -22,13 +22,15 @@ from automoe_jax.config import MeshConfig, TrainConfig
 from automoe_jax.data.batching import TokenPairs, evaluation_batches, train_batches
 from automoe_jax.data.tokenizer import EOS, PAD
 from automoe_jax.model import Network, Regime
+from automoe_jax.model.network import abstract
 from automoe_jax.ops.grouped import Experts, Owned
 from automoe_jax.ops.grouped.parallel import parallel_experts_ffn
 from automoe_jax.sharding import ONE_DEVICE, Placement, make_mesh
 from automoe_jax.train import loop
 from automoe_jax.train import step as step_module
-from automoe_jax.train.checkpoint import Checkpoints
+from automoe_jax.train.checkpoint import load_params, save_params
 from automoe_jax.train.loop import Run
+from automoe_jax.train.metrics import read_metrics
 from automoe_jax.train.optim import optimizer
 from automoe_jax.train.step import TrainState, init_state, make_eval_step, make_train_step, state_shardings
 from tests.oracles import SPACE, random_network
@@ -187,36 +189,58 @@ def test_one_compilation_for_all_architectures(name: str, mesh: str) -> None:
     assert outcome(name, mesh).compilations == 1
 
 
-def test_the_loop_on_a_mesh(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With dropout: an interrupted run ends as an uninterrupted one, and its checkpoint restores on one device."""
-    network, lengths = NETWORKS["sub-Transformer"], np.random.default_rng(0).integers(1, 6, 40)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    words = np.random.default_rng(1).integers(4, VOCAB, offsets[-1]).astype(np.int32)
-    pairs = TokenPairs(words, offsets, words[::-1].copy(), offsets)
-    options = {"tokens_per_batch": 96, "checkpoint_every": 2, "log_every": 1, "average_checkpoints": 1, "schedule": "inverse_sqrt"}
+LENGTHS = np.random.default_rng(0).integers(1, 6, 40)
+OFFSETS = np.concatenate([[0], np.cumsum(LENGTHS)])
+WORDS = np.random.default_rng(1).integers(4, VOCAB, OFFSETS[-1]).astype(np.int32)
+PAIRS = TokenPairs(WORDS, OFFSETS, WORDS[::-1].copy(), OFFSETS)
+# The schedule does not depend on the number of steps, so one compilation serves all runs.
+LOOP = dataclasses.replace(
+    TRAIN, tokens_per_batch=96, checkpoint_every=2, log_every=1, average_checkpoints=2, schedule="inverse_sqrt", learning_rate=1e-3
+)
 
-    def trained(name: str, steps: int) -> Network:
-        train = dataclasses.replace(TRAIN, steps=steps, **options)
-        run = Run("test", epath.Path(tmp_path / name), train, REGIME, 0, lambda _: [SUB], {"": SUB}, MESHES["model"])
-        parts = run.placement.sentence_parts
-        batches = train_batches(pairs, (6,), 96, 0, multiple_of=parts)
-        return loop.train(run, network, batches, evaluation_batches(pairs, (6,), 96, multiple_of=parts)).network
 
-    # The schedule does not depend on the number of steps, so one compilation serves all runs.
-    train_step = make_train_step(network.spec, dataclasses.replace(TRAIN, **options), REGIME, MESHES["model"])
-    eval_step = make_eval_step(network.spec, Regime(), MESHES["model"])
-    monkeypatch.setattr(loop, "make_train_step", lambda *_: train_step)
-    monkeypatch.setattr(loop, "make_eval_step", lambda *_: eval_step)
-    straight = trained("straight", 4)
-    trained("broken", 2)
-    resumed = trained("broken", 4)
+@pytest.fixture
+def one_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every run of a test finds the steps of its placement compiled."""
+    train_step, eval_step = functools.cache(make_train_step), functools.cache(make_eval_step)
+    monkeypatch.setattr(loop, "make_train_step", lambda spec, _, *rest: train_step(spec, LOOP, *rest))
+    monkeypatch.setattr(loop, "make_eval_step", eval_step)
+
+
+def trained(folder: pathlib.Path, steps: int, regime: Regime, placement: Placement) -> loop.Trained:
+    """The sub-Transformer after so many updates, from where the folder says it stopped; 16 sentences a batch on any mesh."""
+    run = Run("test", epath.Path(folder), dataclasses.replace(LOOP, steps=steps), regime, 0, lambda _: [SUB], {"": SUB}, placement)
+    parts = placement.sentence_parts
+    batches = train_batches(PAIRS, (6,), 96, 0, multiple_of=parts)
+    network = jax.tree.map(jnp.asarray, NETWORKS["sub-Transformer"])
+    return loop.train(run, network, batches, evaluation_batches(PAIRS, (6,), 96, multiple_of=parts))
+
+
+@pytest.mark.usefixtures("one_compilation")
+def test_the_loop_on_a_mesh(tmp_path: pathlib.Path) -> None:
+    """With dropout, and sharded over everything: an interrupted run ends as an uninterrupted one, its weights load anywhere."""
+    straight = trained(tmp_path / "straight", 4, REGIME, MESHES["model fsdp"]).network
+    trained(tmp_path / "broken", 2, REGIME, MESHES["model fsdp"])
+    resumed = trained(tmp_path / "broken", 4, REGIME, MESHES["model fsdp"]).network
     jax.tree.map(np.testing.assert_array_equal, resumed.params, straight.params)
-    train = dataclasses.replace(TRAIN, steps=4, **options)
-    with Checkpoints(tmp_path / "straight" / "checkpoints", train) as checkpoints:
-        one = checkpoints.restore(init_state(jax.tree.map(jnp.asarray, network), train), train_batches(pairs, (6,), 96, 0, multiple_of=4))
-    assert one is not None
-    assert all(len(leaf.sharding.device_set) == 1 for leaf in jax.tree.leaves(one))
-    assert one.step == 4
+    save_params(tmp_path / "final", straight.params)
+    jax.tree.map(np.testing.assert_array_equal, load_params(tmp_path / "final", abstract(straight.spec).params), straight.params)
+
+
+@pytest.mark.usefixtures("one_compilation")
+def test_a_run_moves_from_eight_devices_to_four_and_to_one(tmp_path: pathlib.Path) -> None:
+    """Its text goes on where it was, so its losses are those of a run that stayed; without dropout, which differs between meshes."""
+    four = Placement(make_mesh(MeshConfig(2, 2, 1), jax.devices()[:4]))
+    trained(tmp_path / "stays", 6, Regime(), MESHES["model fsdp"])
+    for steps, placement in ((2, MESHES["model fsdp"]), (4, four), (6, ONE_DEVICE)):
+        moved = trained(tmp_path / "moves", steps, Regime(), placement)
+    assert all(len(leaf.sharding.device_set) == 1 for leaf in jax.tree.leaves(moved.network.params))
+    losses = [
+        [record[name] for record in read_metrics(tmp_path / run) for name in ("loss", "validation_nll") if name in record]
+        for run in ("stays", "moves")
+    ]
+    assert len(losses[0]) == len(losses[1]) == 9
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
 
 
 def test_experts_drop_other_units_on_every_device() -> None:
