@@ -1,4 +1,4 @@
-"""Files that are either complete or absent, whatever kills the process."""
+"""Files that are either complete or absent, whatever kills the process; on a disk or in an object store."""
 
 import contextlib
 import os
@@ -21,3 +21,8 @@ def atomic_writer(path: os.PathLike[str] | str) -> Iterator[IO[bytes]]:
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+
+
+def is_local(path: os.PathLike[str] | str) -> bool:
+    """Whether the path is on a file system, and not in an object store such as gs://."""
+    return "://" not in os.fspath(path)

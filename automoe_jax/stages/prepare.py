@@ -1,10 +1,14 @@
 """prepare: the configured corpus → tokenizer, token ids, text and statistics."""
 
+import contextlib
 import pathlib
+import tempfile
+from collections.abc import Iterator
 
 from automoe_jax.config import Config
 from automoe_jax.data.batching import TokenPairs
 from automoe_jax.data.corpus import describe, load_corpus
+from automoe_jax.data.files import is_local
 from automoe_jax.data.tokenizer import train_tokenizer
 from automoe_jax.errors import UserError
 from automoe_jax.workdir import SPLITS, Workdir, write_json
@@ -12,7 +16,8 @@ from automoe_jax.workdir import SPLITS, Workdir, write_json
 
 def run(config: Config, workdir: Workdir) -> None:
     """Leaves `data/` in the workdir. Sentences beyond the last bucket are left out of training and validation, and counted."""
-    corpus = load_corpus(config.data, pathlib.Path(workdir.root) / "data" / "cache")
+    with _cache(workdir) as folder:
+        corpus = load_corpus(config.data, folder)
     pieces = train_tokenizer(corpus.train.lines(), config.data.vocab_size, workdir.tokenizer_path)
     tokenizer, longest = workdir.tokenizer(), config.data.buckets[-1]
     too_long = {}
@@ -27,3 +32,13 @@ def run(config: Config, workdir: Workdir) -> None:
     statistics = corpus.statistics | {"vocabulary": pieces, f"pairs beyond {longest} tokens": too_long}
     write_json(workdir.statistics_path, statistics)
     print(describe(statistics), flush=True)
+
+
+@contextlib.contextmanager
+def _cache(workdir: Workdir) -> Iterator[pathlib.Path]:
+    """Where downloads are kept: in the workdir, or for a bucket in a folder that lasts as long as the block."""
+    if is_local(workdir.root):
+        yield pathlib.Path(workdir.root) / "data" / "cache"
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield pathlib.Path(folder)
