@@ -20,9 +20,14 @@ from typing import Any
 
 from ml_collections import config_dict
 
+from automoe_jax.arch import Arch
 from automoe_jax.errors import UserError
 from automoe_jax.space import SearchSpace
 
+ROUTERS = ("topk", "importance", "random")
+IMPORTANCES = ("received", "given")
+DRAWS = ("batch", "token", "fixed")
+INFERENCES = ("token", "sentence", "mean")
 STAGES = ("prepare", "supernet", "search", "retrain", "evaluate", "report")
 
 
@@ -54,6 +59,36 @@ class ModelConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class RouterConfig:
+    """How tokens get to the experts of a layer."""
+
+    kind: str = "topk"  # topk (SPEC 1.2.5), importance (DA-MoE, SPEC 3) or random (THOR, SPEC 2)
+    importance: str = "received"  # importance: what a token's number of experts follows in the encoder, received or given
+    renormalise: bool = True  # importance: gates are divided by their sum
+    draw: str = "batch"  # random, in training: batch (one expert for a whole pass), token (anew each time) or fixed (by the word)
+    inference: str = "token"  # random, in inference, unless `draw` is fixed: token, sentence or mean
+    seed: int = 0  # random: of the draws in inference and of the fixed ones
+    capacity_factor: float = 0.0  # topk, in training: tokens an expert takes, in even shares; the rest pass it by; 0: all
+    jitter: float = 0.0  # topk, in training: what the router sees is multiplied by 1 ± at most this
+
+    def cost_options(self, arch: Arch) -> dict[str, Any]:
+        """How `costs` counts this router in `arch`: whether it has parameters and, where the gene K does not say it, experts per token.
+
+        By importance these are what they would be if all numbers from 1 to E were equally frequent.
+        """
+        experts = [len(widths) for widths in (*arch.encoder_experts, *arch.decoder_experts)]
+        choices = None
+        if self.kind == "importance":
+            choices = [(count + 1) / 2 for count in experts]
+        elif self.kind == "random" and self.inference == "mean" and self.draw != "fixed":
+            choices = [float(count) for count in experts]
+        return {"gated": self.kind != "random", "choices": choices}
+
+
+TOP_K = RouterConfig()
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """One training run."""
 
@@ -71,6 +106,9 @@ class TrainConfig:
     clip_norm: float = 0.0  # 0: no clipping
     label_smoothing: float = 0.1
     balance_loss: float = 0.0  # coefficient of the Switch load-balancing loss; 0: off, as the paper's release
+    z_loss: float = 0.0  # coefficient of the mean (log Σ exp)² of the routers' logits (Switch)
+    passes: int = 1  # 2: each batch goes forward twice, with draws and dropout of its own (THOR, SPEC 2)
+    consistency: float = 0.0  # α of the divergence between the two passes' predictions
     sampling: str = "uniform"  # SuperNet only: uniform, or sandwich (largest, smallest and random ones in every update)
     sandwich_random: int = 2  # random sub-networks beside the largest and smallest
     distillation: bool = True  # sandwich only: the others learn from the largest one's predictions
@@ -93,7 +131,7 @@ class RetrainConfig(TrainConfig):
 class SearchConfig:
     """The evolutionary search (SPEC 1.4)."""
 
-    iterations: int = 15
+    iterations: int = 15  # 0: a random search, over the first population alone
     population: int = 125
     parents: int = 25
     mutations: int = 50
@@ -105,6 +143,7 @@ class SearchConfig:
     source_length: int = 30
     target_length: int = 30
     validation_tokens: int = 20_000  # padded target tokens of the validation text that score a candidate; 0: all
+    stop_early: float = 5.0  # standard errors by which a candidate must be worse to be stopped before all of these; 0: none is
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +155,8 @@ class EvaluateConfig:
     max_pairs: int = 0  # score the first so many test pairs; 0: all
     batch_size: int = 64  # sentences translated together
     samples: int = 8  # translations shown in the report
+    latency_runs: int = 0  # translations of one sentence that are timed (SPEC 1.5); 0: none
+    int8: bool = False  # also translate with the sub-Transformer's matrix products in 8-bit integers (needs the extra [int8])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,6 +177,7 @@ class Config:
     data: DataConfig = DataConfig()
     space: SearchSpace = SearchSpace()
     model: ModelConfig = ModelConfig()
+    router: RouterConfig = RouterConfig()
     supernet: TrainConfig = TrainConfig()
     search: SearchConfig = SearchConfig()
     retrain: RetrainConfig = RetrainConfig()
@@ -239,6 +281,7 @@ def _rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
     for name in ("dropout", "attention_dropout"):
         yield f"config.model.{name}", getattr(config.model, name), 0 <= getattr(config.model, name) < 1, "must be in [0, 1)"
     yield "config.model.dtype", config.model.dtype, config.model.dtype in ("float32", "bfloat16"), "must be float32 or bfloat16"
+    yield from _router_rules(config)
     yield from _mesh_rules(config)
     parts = max(config.mesh.data, 1) * config.mesh.expert
     yield from _train_rules("config.supernet", config.supernet, data.buckets[-1], parts)
@@ -250,9 +293,18 @@ def _rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
         config.retrain.sampling == "uniform",
         "is for the SuperNet only; leave it 'uniform'",
     )
-    for name in ("iterations", "population", "parents", "source_length", "target_length"):
+    for name in ("population", "parents", "source_length", "target_length"):
         yield f"config.search.{name}", getattr(search, name), getattr(search, name) > 0, "must be positive"
-    for name in ("mutations", "crossovers", "max_flops", "max_params", "max_active_params", "validation_tokens"):
+    for name in (
+        "iterations",
+        "mutations",
+        "crossovers",
+        "max_flops",
+        "max_params",
+        "max_active_params",
+        "validation_tokens",
+        "stop_early",
+    ):
         yield f"config.search.{name}", getattr(search, name), getattr(search, name) >= 0, "must not be negative"
     yield (
         "config.search.parents",
@@ -263,8 +315,28 @@ def _rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
     yield "config.search.mutation_prob", search.mutation_prob, 0 < search.mutation_prob <= 1, "must be in (0, 1]"
     for name in ("beam_size", "batch_size"):
         yield f"config.evaluate.{name}", getattr(evaluate, name), getattr(evaluate, name) > 0, "must be positive"
-    for name in ("max_pairs", "samples", "length_penalty"):
+    for name in ("max_pairs", "samples", "length_penalty", "latency_runs"):
         yield f"config.evaluate.{name}", getattr(evaluate, name), getattr(evaluate, name) >= 0, "must not be negative"
+
+
+def _router_rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
+    router, space = config.router, config.space
+    choices = {"kind": ROUTERS, "importance": IMPORTANCES, "draw": DRAWS, "inference": INFERENCES}
+    for name, known in choices.items():
+        yield f"config.router.{name}", getattr(router, name), getattr(router, name) in known, f"must be one of {', '.join(known)}"
+    yield "config.router.seed", router.seed, 0 <= router.seed < 2**31, "must be in [0, 2³¹)"
+    yield "config.router.jitter", router.jitter, 0 <= router.jitter < 1, "must be in [0, 1)"
+    yield "config.router.capacity_factor", router.capacity_factor, router.capacity_factor >= 0, "must not be negative"
+    if router.capacity_factor:
+        learned = router.kind == "topk"
+        yield "config.router.capacity_factor", router.capacity_factor, learned, "is for config.router.kind='topk'; leave it 0"
+        counts = (space.encoder_experts, space.decoder_experts, space.expert_ffn_dims)
+        equal = all(len(choices) == 1 for choices in counts) and space.super_ffn_dim > 0
+        rule = "needs equal experts: one choice each of space.encoder_experts, decoder_experts and expert_ffn_dims"
+        yield "config.router.capacity_factor", router.capacity_factor, equal, rule
+        whole = all(count % config.mesh.expert == 0 for count in (*space.encoder_experts, *space.decoder_experts))
+        rule = "needs whole experts on every device: config.mesh.expert must divide space.encoder_experts and decoder_experts"
+        yield "config.router.capacity_factor", router.capacity_factor, whole, rule
 
 
 def _mesh_rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
@@ -300,9 +372,16 @@ def _train_rules(prefix: str, train: TrainConfig, longest: int, parts: int) -> I
         "weight_decay",
         "clip_norm",
         "balance_loss",
+        "z_loss",
+        "consistency",
         "sandwich_random",
     ):
         yield f"{prefix}.{name}", getattr(train, name), getattr(train, name) >= 0, "must not be negative"
+    yield f"{prefix}.passes", train.passes, train.passes in (1, 2), "must be 1 or 2"
+    one_pass = train.passes == 1 and train.consistency > 0
+    yield f"{prefix}.consistency", train.consistency, not one_pass, f"compares two passes; set {prefix}.passes=2"
+    twice = train.passes == 2 and train.sampling == "sandwich"
+    yield f"{prefix}.passes", train.passes, not twice, f"cannot be 2 with {prefix}.sampling='sandwich'"
     for name in ("adam_b1", "adam_b2", "label_smoothing"):
         yield f"{prefix}.{name}", getattr(train, name), 0 <= getattr(train, name) < 1, "must be in [0, 1)"
     yield f"{prefix}.schedule", train.schedule, train.schedule in ("cosine", "inverse_sqrt"), "must be cosine or inverse_sqrt"

@@ -97,7 +97,7 @@ def _experts(reader: _Reader, spec: Spec, prefix: str, count: int, width: int) -
     """Experts as rows of one table: [F, D] · E → [E·F, D]; a dense layer is its only expert."""
     ffn = spec.super_ffn_dim
     names = [(f"{prefix}switch_layer.experts.{e}.0", f"{prefix}switch_layer.experts.{e}.1") for e in range(count)]
-    if not spec.routed:
+    if not spec.gated:
         names = [(prefix + "fc1", prefix + "fc2")]
     out = {
         "w_in": np.concatenate([reader.take(first + ".weight", (ffn, width)) for first, _ in names]),
@@ -105,7 +105,7 @@ def _experts(reader: _Reader, spec: Spec, prefix: str, count: int, width: int) -
         "w_out": np.concatenate([reader.take(second + ".weight", (width, ffn)).T for _, second in names]),
         "b_out": np.stack([reader.take(second + ".bias", (width,)) for _, second in names]),
     }
-    if spec.routed:
+    if spec.gated:
         out["router_kernel"] = reader.take(f"{prefix}switch_layer.switch.weight", (count, width)).T
         out["router_bias"] = reader.take(f"{prefix}switch_layer.switch.bias", (count,))
     return out

@@ -53,6 +53,7 @@ class _Layer(NamedTuple):
     widths: tuple[int, ...]  # of the experts
     top_k: int
     cross_layers: int  # encoder layers that the cross attention sees; 0 in the encoder
+    choices: float | None = None  # mean experts per token where that is not `top_k`
 
 
 class _Plan(NamedTuple):
@@ -62,26 +63,37 @@ class _Plan(NamedTuple):
     d_decoder: int
     q: int
     layers: tuple[_Layer, ...]
-    routed: bool
+    gated: bool
 
     def d(self, layer: _Layer) -> int:
         return self.d_decoder if layer.is_decoder else self.d_encoder
 
 
-def costs(arch: Arch, source_length: int = 30, target_length: int = 30, vocab_size: int = VOCAB_SIZE) -> Costs:
+def costs(
+    arch: Arch,
+    source_length: int = 30,
+    target_length: int = 30,
+    vocab_size: int = VOCAB_SIZE,
+    *,
+    gated: bool = True,
+    choices: Sequence[float] | None = None,
+) -> Costs:
     """FLOPs and parameters of `arch` for one sentence pair; lengths in tokens.
+
+    `gated`: routers have parameters (not where routes are random). `choices`: where the number of a token's experts is not
+    the gene K but depends on the text, its mean in each layer, the encoder's first; least and most are then over any K.
 
     Raises `UserError` for a length or vocabulary that is not positive.
     """
     for name, value in {"source_length": source_length, "target_length": target_length, "vocab_size": vocab_size}.items():
         if value < 1:
             raise UserError(f"{name}={value} must be a whole number of at least 1")
-    plan = _plan(arch)
+    plan = _plan(arch, gated, choices)
     macs = _macs(plan, source_length, target_length)
     vocabulary = target_length * plan.d_decoder * vocab_size
     shared = sum(_shared_params(plan, layer) for layer in plan.layers)
     experts = [_expert_params(plan.d(layer), layer.widths) for layer in plan.layers]
-    active = _total(_over_routings(params, layer.top_k) for params, layer in zip(experts, plan.layers, strict=True))
+    active = _total(_over_routings(params, layer) for params, layer in zip(experts, plan.layers, strict=True))
     return Costs(
         flops=_number(2 * macs.mean),
         flops_min=2 * macs.least,
@@ -94,45 +106,59 @@ def costs(arch: Arch, source_length: int = 30, target_length: int = 30, vocab_si
     )
 
 
-def _plan(arch: Arch) -> _Plan:
+def sparsity(arch: Arch) -> tuple[float, float]:
+    """1 − active / total parameters: of the layers' own experts, and as published (SPEC 1.7).
+
+    The published figures count as many experts in every layer as the layer with the most has, here of its mean width.
+    """
+    found, plan = costs(arch), _plan(arch, True, None)
+    most = max(len(layer.widths) for layer in plan.layers)
+    each = [Fraction(sum(_expert_params(plan.d(layer), layer.widths)), len(layer.widths)) for layer in plan.layers]
+    missing = sum((most - len(layer.widths)) * one for layer, one in zip(plan.layers, each, strict=True))
+    return 1 - found.active_params / found.params, float(1 - found.active_params / (found.params + missing))
+
+
+def _plan(arch: Arch, gated: bool, choices: Sequence[float] | None) -> _Plan:
     encoder = zip(arch.encoder_experts, arch.encoder_top_k.tolist(), strict=False)
     decoder = zip(arch.decoder_experts, arch.decoder_top_k.tolist(), arch.cross_layers.tolist(), strict=False)
     layers = tuple(_Layer(False, widths, top_k, 0) for widths, top_k in encoder) + tuple(_Layer(True, *one) for one in decoder)
-    routed = any(len(layer.widths) > 1 for layer in layers)
-    return _Plan(int(arch.encoder_embed_dim), int(arch.decoder_embed_dim), int(arch.qkv_dim), layers, routed)
+    if choices is not None:
+        layers = tuple(layer._replace(choices=mean) for layer, mean in zip(layers, choices, strict=True))
+    gated = gated and any(len(layer.widths) > 1 for layer in layers)
+    return _Plan(int(arch.encoder_embed_dim), int(arch.decoder_embed_dim), int(arch.qkv_dim), layers, gated)
 
 
 def _macs(plan: _Plan, source_length: int, target_length: int) -> _Amount:
-    shared = source_length * plan.d_encoder + target_length * plan.d_decoder  # the scale of the embeddings
+    shared: Fraction | int = source_length * plan.d_encoder + target_length * plan.d_decoder  # the scale of the embeddings
     experts = []
     for layer in plan.layers:
         tokens = target_length if layer.is_decoder else source_length
         shared += _shared_macs(plan, layer, tokens, source_length)
-        experts.append(_over_routings([tokens * 2 * plan.d(layer) * width for width in layer.widths], layer.top_k))
+        experts.append(_over_routings([tokens * 2 * plan.d(layer) * width for width in layer.widths], layer))
     mean, least, most = _total(experts)
-    return _Amount(shared + mean, shared + least, shared + most)
+    return _Amount(shared + mean, int(shared + least), int(shared + most))
 
 
-def _shared_macs(plan: _Plan, layer: _Layer, tokens: int, source_length: int) -> int:
-    """Attention, LayerNorms and, in a routed architecture, every layer's router and gate."""
+def _shared_macs(plan: _Plan, layer: _Layer, tokens: int, source_length: int) -> Fraction | int:
+    """Attention, LayerNorms and, in a gated architecture, every layer's router and gate."""
     d, q = plan.d(layer), plan.q
     # Four projections, the scores and the weighted sum, the scale of the queries.
     macs = 4 * tokens * d * q + 2 * tokens**2 * q + tokens * q
     if layer.is_decoder:
         attended = layer.cross_layers * source_length
         macs += 2 * tokens * d * q + 2 * attended * plan.d_encoder * q + 2 * tokens * attended * q + tokens * q
-    if plan.routed:
-        macs += tokens * d * (len(layer.widths) + layer.top_k)
+    if plan.gated:
+        macs += tokens * d * (len(layer.widths) + (layer.top_k if layer.choices is None else Fraction(layer.choices)))
     return macs + _layer_norms(layer) * tokens * d
 
 
 def _shared_params(plan: _Plan, layer: _Layer) -> int:
-    """Attention, LayerNorms and, in a routed architecture, every layer's router."""
+    """Attention, LayerNorms and, in a gated architecture, every layer's router."""
     d, q = plan.d(layer), plan.q
     params = _attention_params(d, d, q) + _layer_norms(layer) * 2 * d
     if layer.is_decoder:
         params += _attention_params(d, plan.d_encoder, q)
-    if plan.routed:
+    if plan.gated:
         params += len(layer.widths) * (d + 1)
     return params
 
@@ -151,11 +177,13 @@ def _expert_params(d: int, widths: Sequence[int]) -> list[int]:
     return [2 * d * width + width + d if width else 0 for width in widths]
 
 
-def _over_routings(values: Sequence[int], top_k: int) -> _Amount:
-    """The sum over one token's `top_k` experts, when expert e costs `values[e]`."""
+def _over_routings(values: Sequence[int], layer: _Layer) -> _Amount:
+    """The sum over one token's experts, when expert e costs `values[e]`."""
     ordered = sorted(values)
-    mean = Fraction(top_k * sum(values), len(values)) if len(values) > 1 else values[0]
-    return _Amount(mean, sum(ordered[:top_k]), sum(ordered[-top_k:]))
+    if layer.choices is not None:
+        return _Amount(Fraction(layer.choices) * sum(values) / len(values), ordered[0], sum(values))
+    mean = Fraction(layer.top_k * sum(values), len(values)) if len(values) > 1 else values[0]
+    return _Amount(mean, sum(ordered[: layer.top_k]), sum(ordered[-layer.top_k :]))
 
 
 def _total(amounts: Iterable[_Amount]) -> _Amount:

@@ -18,7 +18,7 @@ import numpy as np
 from automoe_jax.data.tokenizer import BOS, EOS, PAD, Tokenizer
 from automoe_jax.model.layers import KeysValues
 from automoe_jax.model.network import Network
-from automoe_jax.model.transformer import decode_step, encode, start_decoding
+from automoe_jax.model.transformer import Memory, decode_step, encode, start_decoding
 
 IMPOSSIBLE = -1e9
 NEVER = (BOS, PAD)  # are not generated
@@ -47,10 +47,17 @@ def beam_search(
     Tokens end in EOS, then pads; T = max_length, at which a hypothesis is ended. A slot that no hypothesis reached
     (the vocabulary is tiny) has the score IMPOSSIBLE.
     """
+    memory, _ = encode(network, network.spec.widths, network.spec.exact_arch, source)
+    return search_from(network, memory, beam_size=beam_size, max_length=max_length, length_penalty=length_penalty)
+
+
+def search_from(
+    network: Network, memory: Memory, *, beam_size: int, max_length: int, length_penalty: float, stop_early: bool = True
+) -> tuple[jax.Array, jax.Array]:
+    """`beam_search` from what the encoder gave; without `stop_early` it makes all max_length steps."""
     spec = network.spec
-    memory, _ = encode(network, spec.widths, spec.exact_arch, source)
     looked_up, caches = start_decoding(network, memory, beam_size, max_length)
-    batch = source.shape[0]
+    batch = len(memory.source_real)
     empty = jnp.full((batch, beam_size, max_length), spec.pad_id, jnp.int32)
     only_first = jnp.where(jnp.arange(beam_size) == 0, 0.0, IMPOSSIBLE)
     nothing = jnp.full((batch, beam_size), IMPOSSIBLE)
@@ -70,12 +77,13 @@ def beam_search(
     start = start._replace(finished_count=jnp.where(filling, beam_size, 0))
 
     def going(beams: Beams) -> jax.Array:
-        return (beams.position < max_length) & jnp.any(beams.finished_count < beam_size)
+        unfinished = jnp.any(beams.finished_count < beam_size) if stop_early else True
+        return (beams.position < max_length) & unfinished
 
     def advance(beams: Beams) -> Beams:
         last = jax.lax.dynamic_index_in_dim(beams.tokens, jnp.maximum(beams.position - 1, 0), axis=2, keepdims=False)
         last = jnp.where(beams.position == 0, EOS, last)
-        logits, caches = decode_step(network, looked_up, beams.caches, last, beams.slots, beams.position)
+        logits, caches = decode_step(network, looked_up, beams.caches, last, beams.slots, beams.position, memory.sentences)
         return _extend(beams._replace(caches=caches), logits, length_penalty)
 
     beams = jax.lax.while_loop(going, advance, start)

@@ -3,12 +3,13 @@
 Axes: U hidden units of all experts · E experts · D embedding width.
 """
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 
 from automoe_jax.arch import Arch
-from automoe_jax.model.network import SIDES, Network, Spec, logical_axes, narrow
+from automoe_jax.model.network import SIDES, Network, logical_axes, narrow
 
 
 def extract(network: Network, arch: Arch) -> Network:
@@ -21,7 +22,7 @@ def extract(network: Network, arch: Arch) -> Network:
     spec.check(arch)
     if spec.arch is not None:
         return network
-    cut = Spec(spec.space, spec.vocab_size, spec.pad_id, arch)
+    cut = dataclasses.replace(spec, arch=arch)
     axes = logical_axes(spec)
     params: dict[str, Any] = {"embedding": narrow(network.params["embedding"], axes["embedding"], {"embed": max(cut.widths)})}
     for side in SIDES:
@@ -29,17 +30,17 @@ def extract(network: Network, arch: Arch) -> Network:
         params[side] = {}
         for i in range(cut.layers(side)):
             layer = narrow(network.params[side][f"layer_{i}"], axes[side][f"layer_{i}"], sizes)
-            layer["experts"] = _cut_experts(layer["experts"], cut.expert_widths(side, i), spec.super_ffn_dim, cut.routed)
+            layer["experts"] = _cut_experts(layer["experts"], cut.expert_widths(side, i), spec.super_ffn_dim, cut.gated)
             params[side][f"layer_{i}"] = {name: part for name, part in layer.items() if part}
     return Network(params, cut)
 
 
-def _cut_experts(experts: dict[str, Any], widths: tuple[int, ...], super_ffn_dim: int, routed: bool) -> dict[str, Any]:
+def _cut_experts(experts: dict[str, Any], widths: tuple[int, ...], super_ffn_dim: int, gated: bool) -> dict[str, Any]:
     """The leading rows of each expert's part of the hidden table [U, D], and the router's first columns."""
     rows = np.concatenate([e * super_ffn_dim + np.arange(width) for e, width in enumerate(widths)]).astype(np.int32)
     cut = {name: experts[name][rows] for name in ("b_in", "w_in", "w_out")} if len(rows) else {}
     if len(rows):
         cut["b_out"] = experts["b_out"][sum(width == 0 for width in widths) : len(widths)]
-    if routed:
+    if gated:
         cut |= {"router_bias": experts["router_bias"][: len(widths)], "router_kernel": experts["router_kernel"][:, : len(widths)]}
     return cut

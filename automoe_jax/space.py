@@ -34,7 +34,8 @@ class SearchSpace:
 
     A 0 among `expert_ffn_dims` stands for the identity expert, which only a layer's first expert may be; a layer may
     consist of it alone. A `top_k` beyond a layer's experts and a `cross_layers` beyond the encoder's depth mean all
-    of them. Raises `UserError` for choices that no Transformer can be built from.
+    of them. Of `expert_layers_every` layers of a side the first has experts to choose from, the others have one
+    (THOR; SPEC 2). Raises `UserError` for choices that no Transformer can be built from.
     """
 
     qkv_dim: int = 512
@@ -50,12 +51,15 @@ class SearchSpace:
     decoder_experts: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
     expert_ffn_dims: tuple[int, ...] = (1024, 2048, 3072)
     top_k: tuple[int, ...] = (1,)
+    expert_layers_every: int = 1
 
     def __post_init__(self) -> None:
         if not _is_integer(self.qkv_dim) or self.qkv_dim < 1:
             raise UserError(f"space.qkv_dim={self.qkv_dim!r} must be a positive whole number")
         object.__setattr__(self, "qkv_dim", int(self.qkv_dim))
-        for field in dataclasses.fields(self)[1:]:
+        if not _is_integer(self.expert_layers_every) or self.expert_layers_every < 1:
+            raise UserError(f"space.expert_layers_every={self.expert_layers_every!r} must be a positive whole number")
+        for field in dataclasses.fields(self)[1:-1]:
             least = 0 if field.name == "expert_ffn_dims" else 1
             object.__setattr__(self, field.name, _choices(field.name, getattr(self, field.name), least))
         self._check_heads()
@@ -97,14 +101,18 @@ class SearchSpace:
     def size(self) -> int:
         """The exact number of different (canonical) architectures."""
         widths = len(self.encoder_embed_dims) * len(self.decoder_embed_dims)
-        encoder_layer = len(self.encoder_self_heads) * self._ffn_count(self.encoder_experts)
-        decoder_layer = len(self.decoder_self_heads) * len(self.decoder_cross_heads) * self._ffn_count(self.decoder_experts)
+        decoder_heads = len(self.decoder_self_heads) * len(self.decoder_cross_heads)
         total = 0
         for depth in self.encoder_layers:
+            encoders = math.prod(len(self.encoder_self_heads) * self._ffn_count("encoder", i) for i in range(depth))
             seen_layers = len(_clipped(self.cross_layers, depth))
-            decoders = sum((decoder_layer * seen_layers) ** layers for layers in self.decoder_layers)
-            total += encoder_layer**depth * decoders
+            for layers in self.decoder_layers:
+                total += encoders * math.prod(decoder_heads * seen_layers * self._ffn_count("decoder", i) for i in range(layers))
         return widths * total
+
+    def expert_counts(self, side: str, layer: int) -> tuple[int, ...]:
+        """How many experts a layer may have."""
+        return getattr(self, f"{side}_experts") if layer % self.expert_layers_every == 0 else (1,)
 
     def largest(self) -> Arch:
         """Every gene at its largest: the sub-Transformer that uses all of the SuperNet."""
@@ -135,11 +143,11 @@ class SearchSpace:
             and depth in self.encoder_layers
             and len(decoder["layers"]) in self.decoder_layers
             and all(layer["self_heads"] in self.encoder_self_heads for layer in encoder["layers"])
-            and all(self._contains_ffn(layer, self.encoder_experts) for layer in encoder["layers"])
+            and all(self._contains_ffn(layer, self.expert_counts("encoder", i)) for i, layer in enumerate(encoder["layers"]))
             and all(layer["self_heads"] in self.decoder_self_heads for layer in decoder["layers"])
             and all(layer["cross_heads"] in self.decoder_cross_heads for layer in decoder["layers"])
             and all(layer["cross_layers"] in _clipped(self.cross_layers, depth) for layer in decoder["layers"])
-            and all(self._contains_ffn(layer, self.decoder_experts) for layer in decoder["layers"])
+            and all(self._contains_ffn(layer, self.expert_counts("decoder", i)) for i, layer in enumerate(decoder["layers"]))
         )
 
     def sample(self, rng: np.random.Generator) -> Arch:
@@ -258,11 +266,11 @@ class SearchSpace:
         places = self._layout.places.items()
         genes = {name: genotype[first:last].reshape(shape).tolist() for name, (first, last, shape) in places}
         encoder = [
-            {"self_heads": genes["encoder_self_heads"][i], **_ffn_layer("encoder", genes, i)} for i in range(genes["encoder_layers"])
+            {"self_heads": genes["encoder_self_heads"][i], **self._ffn_layer("encoder", genes, i)} for i in range(genes["encoder_layers"])
         ]
         decoder = [
             {name.removeprefix("decoder_"): genes[name][i] for name in ("decoder_self_heads", "decoder_cross_heads", "cross_layers")}
-            | _ffn_layer("decoder", genes, i)
+            | self._ffn_layer("decoder", genes, i)
             for i in range(genes["decoder_layers"])
         ]
         return arch_lib.make(
@@ -273,8 +281,14 @@ class SearchSpace:
             decoder=decoder,
         )
 
-    def _ffn_count(self, experts: Sequence[int]) -> int:
+    def _ffn_layer(self, side: str, genes: Mapping[str, Any], i: int) -> dict[str, Any]:
+        count = genes[f"{side}_experts"][i] if i % self.expert_layers_every == 0 else 1
+        others = genes[f"{side}_other_ffn_dims"][i][: count - 1]
+        return {"expert_ffn_dims": [genes[f"{side}_first_ffn_dim"][i], *others], "top_k": genes[f"{side}_top_k"][i]}
+
+    def _ffn_count(self, side: str, layer: int) -> int:
         """How many different feed-forward parts a layer can have: expert widths in order, and experts per token."""
+        experts = self.expert_counts(side, layer)
         widths = sum(width > 0 for width in self.expert_ffn_dims)
         return sum(len(self.expert_ffn_dims) * widths ** (count - 1) * len(_clipped(self.top_k, count)) for count in experts)
 
@@ -321,8 +335,3 @@ def _ffn_genes(side: str, ffn_dims: np.ndarray) -> dict[str, np.ndarray]:
         f"{side}_first_ffn_dim": ffn_dims[:, 0],
         f"{side}_other_ffn_dims": ffn_dims[:, 1:],
     }
-
-
-def _ffn_layer(side: str, genes: Mapping[str, Any], i: int) -> dict[str, Any]:
-    others = genes[f"{side}_other_ffn_dims"][i][: genes[f"{side}_experts"][i] - 1]
-    return {"expert_ffn_dims": [genes[f"{side}_first_ffn_dim"][i], *others], "top_k": genes[f"{side}_top_k"][i]}

@@ -32,7 +32,7 @@ def load_translator(root: epath.PathLike, beam_size: int | None = None) -> Calla
         raise UserError(f"--workdir={root} holds no retrained sub-Transformer yet; let python -m automoe_jax.main finish its retrain stage")
     config, tokenizer = _recorded_config(workdir), workdir.tokenizer()
     keep_compilations(workdir)
-    network = runs.load(workdir.retrained, Spec(config.space, tokenizer.vocab_size, arch=workdir.arch()))
+    network = runs.load(workdir.retrained, Spec(config.space, tokenizer.vocab_size, arch=workdir.arch(), router=config.router))
     options: dict[str, Any] = {"beam_size": beam_size or config.evaluate.beam_size, "length_penalty": config.evaluate.length_penalty}
     return lambda lines: translate_lines(network, tokenizer, lines, buckets=config.data.buckets, batch_sizes=BATCH_SIZES, **options)
 

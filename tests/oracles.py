@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from automoe_jax.arch import Arch
+from automoe_jax.config import TOP_K, RouterConfig
 from automoe_jax.extract import extract
 from automoe_jax.model.network import Network, Spec, abstract
+from automoe_jax.model.transformer import decode_step, encode, start_decoding
 from automoe_jax.ops.grouped import Experts
 from automoe_jax.space import SearchSpace
 
@@ -35,7 +37,7 @@ def quick_jit(function: Any, **options: Any) -> Any:
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0}, **options)
 
 
-def random_network(space: SearchSpace, vocab_size: int, seed: int = 0, arch: Arch | None = None) -> Network:
+def random_network(space: SearchSpace, vocab_size: int, seed: int = 0, arch: Arch | None = None, router: RouterConfig = TOP_K) -> Network:
     """Every parameter random, biases and scales included, so that none can be left out unnoticed."""
     rng = np.random.default_rng(seed)
 
@@ -43,7 +45,21 @@ def random_network(space: SearchSpace, vocab_size: int, seed: int = 0, arch: Arc
         mean = 1.0 if path[-1].key == "scale" else 0.0
         return jnp.asarray(rng.normal(mean, 0.3, leaf.shape), leaf.dtype)
 
-    return jax.tree_util.tree_map_with_path(draw, abstract(Spec(space, vocab_size, arch=arch)))
+    return jax.tree_util.tree_map_with_path(draw, abstract(Spec(space, vocab_size, arch=arch, router=router)))
+
+
+def step_by_step(network: Network, source: jax.Array, tokens: jax.Array) -> jax.Array:
+    """Logits [B,k,T,V] of k hypotheses a sentence, tokens [B,k,T], through the cache."""
+    memory, _ = encode(network, network.spec.widths, network.spec.arch, source)
+    looked_up, caches = start_decoding(network, memory, tokens.shape[1], tokens.shape[2])
+    slots = jnp.broadcast_to(jnp.arange(tokens.shape[1])[:, None], tokens.shape)
+
+    def step(caches: Any, inputs: tuple[jax.Array, jax.Array]) -> tuple[Any, jax.Array]:
+        logits, caches = decode_step(network, looked_up, caches, inputs[0], slots, inputs[1], memory.sentences)
+        return caches, logits
+
+    _, logits = jax.lax.scan(step, caches, (jnp.moveaxis(tokens, 2, 0), jnp.arange(tokens.shape[2])))
+    return jnp.moveaxis(logits, 0, 2)
 
 
 def inside(network: Network, arch: Arch) -> list[np.ndarray]:

@@ -15,8 +15,8 @@ from automoe_jax.data.tokenizer import BOS, EOS, PAD, UNK
 from automoe_jax.decode import IMPOSSIBLE, beam_search, translate_ids, translate_lines
 from automoe_jax.extract import extract
 from automoe_jax.model import Network, forward
-from automoe_jax.model.transformer import decode_step, encode, start_decoding
-from tests.oracles import SPACE, quick_jit, random_network
+from automoe_jax.model.transformer import start_decoding
+from tests.oracles import SPACE, quick_jit, random_network, step_by_step
 
 VOCAB, B, S, T = 30, 2, 5, 4
 ARCHS = {
@@ -42,20 +42,6 @@ ARCHS = {
 def network_of(name: str, vocab_size: int, seed: int = 0) -> Network:
     arch = arch_lib.make(qkv_dim=16, encoder_embed_dim=16, **ARCHS[name])
     return extract(random_network(SPACE, vocab_size, seed), arch)
-
-
-def step_by_step(network: Network, source: jax.Array, tokens: jax.Array) -> jax.Array:
-    """Logits [B,k,T,V] of k hypotheses a sentence, tokens [B,k,T], through the cache."""
-    memory, _ = encode(network, network.spec.widths, network.spec.arch, source)
-    looked_up, caches = start_decoding(network, memory, tokens.shape[1], tokens.shape[2])
-    slots = jnp.broadcast_to(jnp.arange(tokens.shape[1])[:, None], tokens.shape)
-
-    def step(caches: Any, inputs: tuple[jax.Array, jax.Array]) -> tuple[Any, jax.Array]:
-        logits, caches = decode_step(network, looked_up, caches, inputs[0], slots, inputs[1])
-        return caches, logits
-
-    _, logits = jax.lax.scan(step, caches, (jnp.moveaxis(tokens, 2, 0), jnp.arange(tokens.shape[2])))
-    return jnp.moveaxis(logits, 0, 2)
 
 
 @pytest.mark.parametrize("name", ARCHS)
@@ -198,7 +184,9 @@ def searched_with(monkeypatch: pytest.MonkeyPatch, log_p: list[float], sources: 
     """(result, steps taken) where every next token has these log probabilities."""
     steps: list[int] = []
 
-    def given(network: Any, looked_up: Any, caches: Any, tokens: jax.Array, slots: Any, position: jax.Array) -> tuple[jax.Array, Any]:
+    def given(
+        network: Any, looked_up: Any, caches: Any, tokens: jax.Array, slots: Any, position: jax.Array, _: Any
+    ) -> tuple[jax.Array, Any]:
         jax.debug.callback(lambda position: steps.append(int(position)), position)
         return jnp.broadcast_to(jnp.asarray(log_p, jnp.float32), (*tokens.shape, len(log_p))), caches
 

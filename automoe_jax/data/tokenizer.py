@@ -81,6 +81,10 @@ class Tokenizer:
         lines = [unicodedata.normalize("NFC", line) for line in lines]
         return [np.array(ids, np.int32) for ids in self._model.encode(lines)]
 
+    def piece(self, token: int) -> str:
+        """The text of one id as it stands in the vocabulary, where ▁ is the space before a word."""
+        return self._model.id_to_piece(token)
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids` up to the first EOS; the other special ids are dropped."""
         before_end = itertools.takewhile(lambda token: token != EOS, map(int, ids))

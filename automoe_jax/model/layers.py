@@ -8,20 +8,33 @@ U hidden units of all experts · E experts · N tokens, flattened.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from automoe_jax.ops.attention import attention
-from automoe_jax.ops.dropout import dropout
+from automoe_jax.config import RouterConfig
+from automoe_jax.ops.attention import GIVEN, attention
+from automoe_jax.ops.dropout import dropout, random_bits
 from automoe_jax.ops.dropout import split as split_key
 from automoe_jax.ops.grouped import Experts, Owned, dense_ffn
+from automoe_jax.ops.grouped.capacity import capacity_ffn
 from automoe_jax.ops.grouped.parallel import parallel_experts_ffn
+from automoe_jax.ops.hashing import Word, key_words
 from automoe_jax.ops.norm import layer_norm
-from automoe_jax.ops.routing import RouterMetrics, no_metrics, route_top_k, router_metrics
+from automoe_jax.ops.routing import (
+    RouterMetrics,
+    Routing,
+    Tokens,
+    no_metrics,
+    route_at_random,
+    route_by_importance,
+    route_to_all,
+    route_top_k,
+    router_metrics,
+)
 
 Initializer = Callable[..., jax.Array]
 
@@ -128,10 +141,13 @@ class SelfAttention(nn.Module):
         heads: int | jax.Array,
         rate: float = 0.0,
         rng: jax.Array | None = None,
-    ) -> jax.Array:
-        """Queries [B,T,Q] → [B,T,D]."""
-        mixed = attention(query, memory.key, memory.value, allowed, heads=heads, max_heads=self.max_heads, dropout_rate=rate, rng=rng)
-        return self.out(mixed)[0]
+        importance: str | None = None,
+        counted: jax.Array | None = None,
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """Queries [B,T,Q] → [B,T,D], and the importance [B,T] of the tokens where it is asked for, as in `attention`."""
+        options: dict[str, Any] = {"heads": heads, "max_heads": self.max_heads, "dropout_rate": rate, "rng": rng}
+        attended = attention(query, memory.key, memory.value, allowed, importance=importance, counted=counted, **options)
+        return self.out(attended.mixed)[0], attended.importance
 
 
 class CrossAttention(nn.Module):
@@ -162,8 +178,8 @@ class CrossAttention(nn.Module):
     ) -> jax.Array:
         """x [B,T,D] → [B,T,D]."""
         (query,) = self.q(x)
-        mixed = attention(query, memory.key, memory.value, allowed, heads=heads, max_heads=self.max_heads, dropout_rate=rate, rng=rng)
-        return self.out(mixed)[0]
+        attended = attention(query, memory.key, memory.value, allowed, heads=heads, max_heads=self.max_heads, dropout_rate=rate, rng=rng)
+        return self.out(attended.mixed)[0]
 
 
 class ExpertLayer(_Layer):
@@ -173,11 +189,11 @@ class ExpertLayer(_Layer):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, counted: jax.Array, genes: ExpertGenes, rates: Rates, rng: jax.Array | None = None
+        self, x: jax.Array, tokens: Tokens, genes: ExpertGenes, rates: Rates, rng: jax.Array | None = None
     ) -> tuple[jax.Array, RouterMetrics]:
-        """x [N, D] → [N, D] and metrics over the tokens where counted [N] is true."""
+        """x [N, D] → [N, D] and metrics over the counted of the tokens [N]."""
         shape = self.shape
-        router = self._router(x.shape[-1]) if shape.routed else None
+        gate = self._router(x.shape[-1]) if shape.gated else None
         if not shape.units:  # a lone identity expert
             return x, no_metrics()
         experts = self._experts(x)
@@ -186,8 +202,23 @@ class ExpertLayer(_Layer):
             return dense_ffn(x, experts, hidden_dropout=hidden_rate, output_dropout=rates.scaled, rng=rng), no_metrics()
         widths = jnp.asarray(genes.widths)
         active = widths >= 0
-        logits = jnp.zeros((len(x), len(shape.fan))) if router is None else x.astype(jnp.float32) @ router[0] + router[1]
-        routing = route_top_k(logits, active, genes.top_k, shape.max_top_k)
+        logits = None if gate is None else self._jittered(x.astype(jnp.float32), rng) @ gate[0] + gate[1]
+        routing = self._route(logits, tokens, active, genes.top_k, rng)
+        metrics = router_metrics(routing, active, tokens.counted, logits)
+        if shape.router.capacity_factor and rng is not None:
+            y, kept = capacity_ffn(
+                x,
+                routing.chosen,
+                routing.gates,
+                tokens.counted,
+                experts,
+                shape.router.capacity_factor,
+                hidden_dropout=rates.residual,
+                output_dropout=rates.scaled,
+                rng=rng,
+            )
+            kept_share = jnp.sum(kept) / jnp.maximum(tokens.counted.sum() * kept.shape[1], 1)
+            return y, metrics._replace(dropped=1 - kept_share)
         y = parallel_experts_ffn(
             x,
             routing.chosen,
@@ -200,7 +231,32 @@ class ExpertLayer(_Layer):
             output_dropout=rates.scaled,
             rng=rng,
         )
-        return y, router_metrics(routing, active, counted)
+        return y, metrics
+
+    def _jittered(self, x: jax.Array, rng: jax.Array | None) -> jax.Array:
+        """What the router sees of x [N, D]: in training each number times one of [1 − ε, 1 + ε] (Switch)."""
+        jitter = self.shape.router.jitter
+        if rng is None or not jitter:
+            return x
+        _, _, jitter_rng = split_key(rng, 3)  # the first two are the experts' own
+        even = random_bits(jitter_rng, x.shape).astype(jnp.float32) / 2**32
+        return x * (1 + jitter * (2 * even - 1))
+
+    def _route(self, logits: jax.Array | None, tokens: Tokens, active: jax.Array, top_k: Any, rng: jax.Array | None) -> Routing:
+        """The experts [E] that each of the tokens [N] goes to, of the active ones."""
+        router, most = self.shape.router, self.shape.max_top_k
+        if router.kind == "random":
+            if rng is None and router.inference == "mean" and router.draw != "fixed":
+                return route_to_all(len(tokens.counted), active)
+            words: list[Word] = [router.seed, self.shape.number]
+            if rng is not None and router.draw != "fixed":
+                words = [*key_words(rng), *words]
+            return route_at_random(_known(tokens.identity), words, active, top_k, most)
+        if logits is None:  # no layer has more than one expert
+            logits = jnp.zeros((len(tokens.counted), len(active)))
+        if router.kind == "importance":
+            return route_by_importance(logits, active, _known(tokens.importance), tokens.counted, renormalise=router.renormalise)
+        return route_top_k(logits, active, top_k, most)
 
     def _router(self, width: int) -> tuple[jax.Array, jax.Array]:
         """Kernel and bias in float32: a tie decided by rounding would send a token elsewhere."""
@@ -235,14 +291,24 @@ class LayerShape(NamedTuple):
     max_self_heads: int
     max_cross_heads: int
     fan: tuple[int, ...]  # [E] the largest width of each expert, which scales its initial weights
-    routed: bool
+    gated: bool  # has the parameters of a router
     max_top_k: int
     ffn_dims: tuple[int, ...]  # the widths an expert that computes can have
     super_ffn_dim: int
+    number: int  # of the layer, the encoder's first
+    router: RouterConfig
 
     @property
     def units(self) -> int:
         return sum(self.fan)
+
+    @property
+    def importance(self) -> str | None:
+        """What attention has to tell the router of this layer."""
+        if self.router.kind != "importance" or len(self.fan) == 1:
+            return None
+        # What a token of the decoder receives comes from the future.
+        return GIVEN if self.memory_dim else self.router.importance
 
 
 class LayerGenes(NamedTuple):
@@ -268,17 +334,19 @@ class EncoderLayer(nn.Module):
 
     def declare(self, x: jax.Array, real: jax.Array, genes: LayerGenes) -> None:
         """Runs every part once, for `init`."""
-        self(x, real[:, None, None, :], real, genes, INFERENCE)
+        self(x, real[:, None, None, :], _one_token(real), genes, INFERENCE)
 
     def __call__(
-        self, x: jax.Array, allowed: jax.Array, counted: jax.Array, genes: LayerGenes, rates: Rates, rng: jax.Array | None = None
+        self, x: jax.Array, allowed: jax.Array, tokens: Tokens, genes: LayerGenes, rates: Rates, rng: jax.Array | None = None
     ) -> tuple[jax.Array, RouterMetrics]:
-        """x [B,S,D], allowed [B,1,1,S], counted [B,S] → [B,S,D] and the router's metrics."""
+        """x [B,S,D], allowed [B,1,1,S], tokens [B,S] → [B,S,D] and the router's metrics."""
         attention_rng, residual_rng, experts_rng = split(rng, 3)
         query, memory = self.self_attention.project(x)
-        mixed = self.self_attention.attend(query, memory, allowed, genes.self_heads, rates.attention, attention_rng)
+        mixed, importance = self.self_attention.attend(
+            query, memory, allowed, genes.self_heads, rates.attention, attention_rng, self.shape.importance, tokens.counted
+        )
         x = self.self_attention_norm(x + dropout(mixed, rates.residual, residual_rng))
-        return _apply_experts(self, x, counted, genes, rates, experts_rng)
+        return _apply_experts(self, x, tokens._replace(importance=importance), genes, rates, experts_rng)
 
 
 class DecoderLayer(nn.Module):
@@ -299,7 +367,7 @@ class DecoderLayer(nn.Module):
     def declare(self, y: jax.Array, memory: jax.Array, real: jax.Array, genes: LayerGenes) -> None:
         """Runs every part once, for `init`."""
         allowed = real[:, None, None, :]
-        self(y, allowed, self.look_up(memory), allowed, real, genes, INFERENCE)
+        self(y, allowed, self.look_up(memory), allowed, _one_token(real), genes, INFERENCE)
 
     def look_up(self, memory: jax.Array) -> KeysValues:
         """memory [B,S,M] → the keys and values of the cross attention."""
@@ -311,17 +379,19 @@ class DecoderLayer(nn.Module):
         allowed: jax.Array,
         memory: KeysValues,
         memory_allowed: jax.Array,
-        counted: jax.Array,
+        tokens: Tokens,
         genes: LayerGenes,
         rates: Rates,
         rng: jax.Array | None = None,
     ) -> tuple[jax.Array, RouterMetrics]:
-        """All positions at once. y [B,T,D], allowed [1,1,T,T], memory_allowed [B,1,1,S], counted [B,T] → [B,T,D], metrics."""
+        """All positions at once. y [B,T,D], allowed [1,1,T,T], memory_allowed [B,1,1,S], tokens [B,T] → [B,T,D], metrics."""
         attention_rng, residual_rng, rest_rng = split(rng, 3)
         query, past = self.self_attention.project(y)
-        mixed = self.self_attention.attend(query, past, allowed, genes.self_heads, rates.attention, attention_rng)
+        mixed, importance = self.self_attention.attend(
+            query, past, allowed, genes.self_heads, rates.attention, attention_rng, self.shape.importance
+        )
         y = self.self_attention_norm(y + dropout(mixed, rates.scaled, residual_rng))
-        return self._look_at_memory(y, memory, memory_allowed, counted, genes, rates, rest_rng)
+        return self._look_at_memory(y, memory, memory_allowed, tokens._replace(importance=importance), genes, rates, rest_rng)
 
     def step(
         self,
@@ -331,27 +401,27 @@ class DecoderLayer(nn.Module):
         past: jax.Array,
         memory: KeysValues,
         memory_allowed: jax.Array,
+        tokens: Tokens,
         genes: LayerGenes,
     ) -> tuple[jax.Array, KeysValues]:
-        """One position of k hypotheses a sentence. y [B,k,D], cache [B,T·k,Q] → the same, `position` written.
+        """One position of k hypotheses a sentence. y [B,k,D], cache [B,T·k,Q], tokens [B,k] → the same, `position` written.
 
         past: bool [B,1,k,T·k], which entries of the sentence's cache each hypothesis descends from.
         """
-        batch, beams, _ = y.shape
         query, now = self.self_attention.project(y)
-        first = position * beams
+        first = position * y.shape[1]
         cache = KeysValues(*(jax.lax.dynamic_update_slice_in_dim(c, n, first, 1) for c, n in zip(cache, now, strict=True)))
-        mixed = self.self_attention.attend(query, cache, past, genes.self_heads)
+        mixed, importance = self.self_attention.attend(query, cache, past, genes.self_heads, importance=self.shape.importance)
         y = self.self_attention_norm(y + mixed)
-        counted = jnp.ones((batch, beams), bool)
-        return self._look_at_memory(y, memory, memory_allowed, counted, genes, INFERENCE, None)[0], cache
+        tokens = tokens._replace(importance=importance)
+        return self._look_at_memory(y, memory, memory_allowed, tokens, genes, INFERENCE, None)[0], cache
 
     def _look_at_memory(
         self,
         y: jax.Array,
         memory: KeysValues,
         memory_allowed: jax.Array,
-        counted: jax.Array,
+        tokens: Tokens,
         genes: LayerGenes,
         rates: Rates,
         rng: jax.Array | None,
@@ -359,12 +429,23 @@ class DecoderLayer(nn.Module):
         attention_rng, residual_rng, experts_rng = split(rng, 3)
         mixed = self.cross_attention.attend(y, memory, memory_allowed, genes.cross_heads, rates.attention, attention_rng)
         y = self.cross_attention_norm(y + dropout(mixed, rates.scaled, residual_rng))
-        return _apply_experts(self, y, counted, genes, rates, experts_rng)
+        return _apply_experts(self, y, tokens, genes, rates, experts_rng)
 
 
 def _apply_experts(
-    layer: EncoderLayer | DecoderLayer, x: jax.Array, counted: jax.Array, genes: LayerGenes, rates: Rates, rng: jax.Array | None
+    layer: EncoderLayer | DecoderLayer, x: jax.Array, tokens: Tokens, genes: LayerGenes, rates: Rates, rng: jax.Array | None
 ) -> tuple[jax.Array, RouterMetrics]:
     """The experts' residual block on x [B,T,D]; nothing drops after the gate."""
-    y, metrics = layer.experts(x.reshape(-1, x.shape[-1]), counted.reshape(-1), genes.experts, rates, rng)
+    y, metrics = layer.experts(x.reshape(-1, x.shape[-1]), tokens.flat(), genes.experts, rates, rng)
     return layer.experts_norm(x + y.reshape(x.shape)), metrics
+
+
+def _known(array: jax.Array | None) -> jax.Array:
+    """An array that a router of this kind is always told."""
+    assert array is not None
+    return array
+
+
+def _one_token(real: jax.Array) -> Tokens:
+    """Tokens for a layer to find its parameters with."""
+    return Tokens(real, jnp.zeros(real.shape, jnp.uint32))

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from automoe_jax.arch import Arch
+from automoe_jax.arch import MAX_LAYERS, Arch
+from automoe_jax.config import TOP_K, RouterConfig
 from automoe_jax.errors import UserError
 from automoe_jax.model.layers import DecoderLayer, EncoderLayer, ExpertGenes, LayerGenes, LayerShape
 from automoe_jax.ops.grouped import width_choices
@@ -42,6 +43,7 @@ class Spec:
     vocab_size: int
     pad_id: int = PAD_ID
     arch: Arch | None = None
+    router: RouterConfig = TOP_K
 
     @property
     def widths(self) -> Widths:
@@ -66,11 +68,10 @@ class Spec:
         return self.space.super_ffn_dim
 
     @property
-    def routed(self) -> bool:
-        """Whether every layer has a router (SPEC 1.1)."""
-        if self.arch is not None:
-            return self.arch.routed
-        return self.space.is_routed
+    def gated(self) -> bool:
+        """Whether every layer has a router with parameters (SPEC 1.1)."""
+        routed = self.space.is_routed if self.arch is None else self.arch.routed
+        return routed and self.router.kind != "random"
 
     def layers(self, side: str) -> int:
         """How many layers the arrays hold."""
@@ -90,7 +91,7 @@ class Spec:
         """The widths of the arrays of each expert of a layer."""
         if self.arch is not None:
             return getattr(self.arch, f"{side}_experts")[layer]
-        return (self.super_ffn_dim,) * max(getattr(self.space, f"{side}_experts"))
+        return (self.super_ffn_dim,) * max(self.space.expert_counts(side, layer))
 
     def layer_shape(self, side: str, layer: int, widths: Widths) -> LayerShape:
         """The static facts of a layer when the embeddings have these widths."""
@@ -108,10 +109,12 @@ class Spec:
             max_self_heads=self_heads,
             max_cross_heads=cross_heads if side == "decoder" else 0,
             fan=fan,
-            routed=self.routed,
+            gated=self.gated,
             max_top_k=min(top_k, len(fan)),
             ffn_dims=width_choices(choices),
             super_ffn_dim=self.super_ffn_dim,
+            number=layer if side == "encoder" else MAX_LAYERS + layer,
+            router=self.router,
         )
 
     def layer_genes(self, side: str, layer: int, arch: Arch) -> LayerGenes:
@@ -155,9 +158,17 @@ class Network:
     spec: Spec = dataclasses.field(metadata={"static": True})
 
 
-def init(space: SearchSpace, vocab_size: int, key: jax.Array, *, arch: Arch | None = None, pad_id: int = PAD_ID) -> Network:
+def init(
+    space: SearchSpace,
+    vocab_size: int,
+    key: jax.Array,
+    *,
+    arch: Arch | None = None,
+    pad_id: int = PAD_ID,
+    router: RouterConfig = TOP_K,
+) -> Network:
     """Random float32 parameters of the SuperNet of `space`, or of the sub-Transformer `arch` at its own shapes."""
-    spec = Spec(space, vocab_size, pad_id, arch)
+    spec = Spec(space, vocab_size, pad_id, arch, router)
     return Network(nn.meta.unbox(jax.jit(lambda key: _boxed(spec, key))(key)), spec)
 
 

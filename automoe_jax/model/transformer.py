@@ -21,7 +21,8 @@ from automoe_jax.arch import Arch
 from automoe_jax.model.layers import INFERENCE, DecoderLayer, KeysValues, LayerGenes, Rates, split
 from automoe_jax.model.network import Network, Spec, Widths, logical_axes, narrow
 from automoe_jax.ops.dropout import dropout
-from automoe_jax.ops.routing import RouterMetrics, no_metrics
+from automoe_jax.ops.hashing import hashed_positions, hashed_sentences
+from automoe_jax.ops.routing import RouterMetrics, Tokens, no_metrics
 from automoe_jax.ops.vocabulary import project
 
 T = TypeVar("T")
@@ -34,6 +35,7 @@ class Regime:
     dropout: float = 0.0
     attention_dropout: float = 0.0
     dtype: str = "float32"  # of activations and matrix products
+    passes: int = 1  # equal parts of the batch, each with a random route of its own in training
 
 
 class Output(NamedTuple):
@@ -120,6 +122,7 @@ class Memory(NamedTuple):
 
     layers: jax.Array  # [B, n·S, D] the newest n encoder layers side by side along time, newest first
     source_real: jax.Array  # [B, S] bool
+    sentences: jax.Array  # [B] uint32, a number for each source sentence
 
 
 def encode(
@@ -127,7 +130,8 @@ def encode(
 ) -> tuple[Memory, RouterMetrics]:
     """source [B,S] → the memory of the decoder, and the routers' metrics [L]."""
     spec, rates = network.spec, _rates(network.spec, "encoder", widths, regime, rng)
-    real = source != spec.pad_id
+    real, sentences = source != spec.pad_id, hashed_sentences(source, spec.pad_id)
+    tokens = Tokens(real, _identity(spec, source, sentences, regime, rng))
     embedding_rng, *rngs = split(rng, 1 + spec.layers("encoder"))
     x = dropout(embed(network, "encoder", widths, source, regime), rates.scaled, embedding_rng)
     allowed = real[:, None, None, :]
@@ -137,7 +141,7 @@ def encode(
 
         def layer(x: jax.Array, params: Any, genes: LayerGenes, rng: Any, i: int = i) -> tuple[jax.Array, RouterMetrics]:
             with jax.named_scope(f"encoder_layer_{i}"):
-                return spec.layer("encoder", i, widths).apply({"params": params}, x, allowed, real, genes, rates, rng)
+                return spec.layer("encoder", i, widths).apply({"params": params}, x, allowed, tokens, genes, rates, rng)
 
         arguments = (x, _layer_params(network, "encoder", i, widths), spec.layer_genes("encoder", i, arch), rngs[i])
         x, measured = _if_present(spec, "encoder", i, depth, layer, arguments)
@@ -149,7 +153,7 @@ def encode(
     else:
         # An absent layer repeats the one below it, so counting back from the depth is safe wherever it is allowed.
         newest = [jnp.stack(outputs)[jnp.maximum(depth - 1 - back, 0)] for back in range(most)]
-    return Memory(jnp.concatenate(newest, axis=1), real), _stack(metrics)
+    return Memory(jnp.concatenate(newest, axis=1), real, sentences), _stack(metrics)
 
 
 def decode(
@@ -164,7 +168,7 @@ def decode(
 ) -> tuple[jax.Array, RouterMetrics]:
     """target_input [B,T] → the decoder's last hidden states [B,T,D] and the routers' metrics [L]."""
     spec, rates = network.spec, _rates(network.spec, "decoder", widths, regime, rng)
-    counted = target_input != spec.pad_id
+    tokens = Tokens(target_input != spec.pad_id, _identity(spec, target_input, memory.sentences, regime, rng))
     embedding_rng, *rngs = split(rng, 1 + spec.layers("decoder"))
     y = dropout(embed(network, "decoder", widths, target_input, regime), rates.scaled, embedding_rng)
     causal, depth = masks.causal(target_input.shape[1]), masks.depth(arch.decoder_self_heads)
@@ -177,7 +181,7 @@ def decode(
             module, variables = spec.layer("decoder", i, widths), {"params": params}
             with jax.named_scope(f"decoder_layer_{i}"):
                 seen = _look_up(spec, module, variables, memory, allowed, arch.cross_layers[i])
-                return module.apply(variables, y, causal, seen, allowed, counted, genes, rates, rng)
+                return module.apply(variables, y, causal, seen, allowed, tokens, genes, rates, rng)
 
         allowed = cross_allowed(spec, arch, i, memory)
         arguments = (y, _layer_params(network, "decoder", i, widths), spec.layer_genes("decoder", i, arch), allowed, rngs[i])
@@ -224,9 +228,11 @@ def decode_step(
     tokens: jax.Array,
     slots: jax.Array,
     position: jax.Array,
+    sentences: jax.Array,
 ) -> tuple[jax.Array, list[KeysValues]]:
     """The next-token logits [B,k,V] after tokens [B,k] at `position` (from 0), and the caches with it written.
 
+    sentences [B]: the memory's.
     slots [B,k,T]: which of the k entries of each position a hypothesis descends from, its own at `position`. So the
     caches stay where they are when hypotheses change places.
     """
@@ -236,11 +242,14 @@ def decode_step(
     past = descends.reshape(batch, 1, beams, length * beams)
     positions = jnp.full(tokens.shape, position + spec.pad_id + 1)
     y = _embed_at(network, "decoder", spec.widths, tokens, positions, spec.pad_id + 1 + length, Regime())
+    known = Tokens(jnp.ones(tokens.shape, bool), _identity(spec, tokens, sentences, Regime(), None, position))
     written = []
     for i, ((memory, allowed), cache) in enumerate(zip(looked_up, caches, strict=True)):
         variables = {"params": network.params["decoder"][f"layer_{i}"]}
         genes = spec.layer_genes("decoder", i, arch)
-        y, cache = spec.layer("decoder", i, spec.widths).apply(variables, y, cache, position, past, memory, allowed, genes, method="step")
+        y, cache = spec.layer("decoder", i, spec.widths).apply(
+            variables, y, cache, position, past, memory, allowed, known, genes, method="step"
+        )
         written.append(cache)
     return project(y, output_table(network, spec.widths)), written
 
@@ -265,6 +274,31 @@ def _embed_at(network: Network, side: str, widths: Widths, tokens: jax.Array, po
     table = sinusoids(rows, getattr(network.spec.super_widths, side), network.spec.pad_id)
     embedded = network.params["embedding"]["table"][:, :width][tokens]
     return (width**0.5 * embedded + jnp.asarray(table[:, :width])[positions]).astype(regime.dtype)
+
+
+def _identity(
+    spec: Spec, tokens: jax.Array, sentences: jax.Array, regime: Regime, rng: jax.Array | None, position: jax.Array | None = None
+) -> jax.Array | None:
+    """uint32 of the shape of tokens [B,T]: which of them a random route may tell apart (SPEC 2); None where no route is random.
+
+    `position` is that of all tokens; without it they stand one after another.
+    """
+    router = spec.router
+    if router.kind != "random":
+        return None
+    if router.draw == "fixed":
+        return tokens.astype(jnp.uint32)
+    if rng is not None and router.draw == "batch":
+        part = jnp.arange(len(tokens), dtype=jnp.uint32) // (len(tokens) // regime.passes)
+        return jnp.broadcast_to(part[:, None], tokens.shape)
+    if rng is not None:
+        return jnp.arange(tokens.size, dtype=jnp.uint32).reshape(tokens.shape)
+    if router.inference == "sentence":
+        return jnp.broadcast_to(sentences[:, None], tokens.shape)
+    if position is None:
+        # As for the sinusoids, only real tokens count, so that padding changes nothing.
+        position = jnp.cumsum(tokens != spec.pad_id, axis=1) - 1
+    return jnp.broadcast_to(hashed_positions(sentences[:, None], position), tokens.shape)
 
 
 def _layer_params(network: Network, side: str, layer: int, widths: Widths) -> dict[str, Any]:

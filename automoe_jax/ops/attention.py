@@ -6,12 +6,22 @@ heads are computed and those that belong to the same wide head added up, which i
 Axes: B sentences · T queries · S keys · Q = H · W query width · H heads · P parts (the narrowest heads).
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
 from automoe_jax.ops.dropout import keep_scale
 
 MASKED = -1e9  # finite, so that a row without any key gives numbers; its exponential is exactly 0 beside any real score
+RECEIVED, GIVEN = IMPORTANCES = ("received", "given")  # by a token as a key, or as a query
+
+
+class Attended(NamedTuple):
+    """The result of attention."""
+
+    mixed: jax.Array  # [B, T, Q]
+    importance: jax.Array | None  # [B, T or S] float32, where it was asked for
 
 
 def attention(
@@ -24,10 +34,14 @@ def attention(
     max_heads: int,
     dropout_rate: float = 0.0,
     rng: jax.Array | None = None,
-) -> jax.Array:
+    importance: str | None = None,
+    counted: jax.Array | None = None,
+) -> Attended:
     """Softmax attention. query [B,T,Q], key and value [B,S,Q], allowed: bool, broadcastable to [B,1,T,S] → [B,T,Q].
 
-    `heads` is a Python integer, or a traced one that divides `max_heads`. Scores and softmax are float32.
+    `heads` is a Python integer, or a traced one that divides `max_heads`. Scores and softmax are float32. `importance`,
+    one of `IMPORTANCES`, asks for that of each token (DA-MoE; SPEC 3); what is received comes from the queries where counted
+    [B,T] is true.
     """
     parts = heads if isinstance(heads, int) else max_heads
     query, key, value = (_split(x, parts) for x in (query, key, value))
@@ -38,12 +52,26 @@ def attention(
         scores = jnp.einsum("po,bots->bpts", same_head, scores)
     scale = jnp.sqrt(jnp.asarray(heads, jnp.float32) / (parts * query.shape[-1]))
     weights = jax.nn.softmax(jnp.where(allowed, scores * scale, MASKED), axis=-1)
+    important = None if importance is None else _importance(weights, importance, counted)
     if rng is not None and dropout_rate:
         keep = keep_scale(rng, dropout_rate, weights.shape)
         # The parts of one head drop the same weights, as the wide head they stand for would.
         weights = weights * (keep if group is None else keep[:, group * (parts // heads)])
     mixed = jnp.einsum("bpts,bspw->btpw", weights.astype(value.dtype), value)
-    return mixed.reshape(*mixed.shape[:2], -1)
+    return Attended(mixed.reshape(*mixed.shape[:2], -1), important)
+
+
+def _importance(weights: jax.Array, kind: str, counted: jax.Array | None) -> jax.Array:
+    """The largest weight [B,P,T,S] that a token gives to a key, or gets from a counted query; the mean over the heads.
+
+    The parts of one head have the same weights, so the mean over parts is that over heads. It carries no gradient.
+    """
+    weights = jax.lax.stop_gradient(weights)
+    if kind == GIVEN:
+        return weights.max(axis=-1).mean(axis=1)
+    if counted is not None:
+        weights = jnp.where(counted[:, None, :, None], weights, 0.0)
+    return weights.max(axis=-2).mean(axis=1)
 
 
 def _split(x: jax.Array, parts: int) -> jax.Array:

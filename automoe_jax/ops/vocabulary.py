@@ -49,7 +49,39 @@ def projected_cross_entropy(hidden: jax.Array, table: jax.Array, target: jax.Arr
         hidden, target, real = inputs
         return jax.tree.map(jnp.add, total, label_smoothed(project(hidden, table), target, real, smoothing)), None
 
-    return jax.lax.scan(chunk, _zero(), _chunks(hidden, target, real, table))[0]
+    return jax.lax.scan(chunk, _zero(), _chunks((hidden, target, real), table))[0]
+
+
+def projected_divergence(first: jax.Array, second: jax.Array, table: jax.Array, real: jax.Array) -> jax.Array:
+    """Σ over the real tokens of ½ Σ_v (p − q)(log p − log q), for the predictions p and q of first and second [B,T,D].
+
+    The symmetric Kullback–Leibler divergence of THOR (SPEC 2), in nats and float32, in chunks of positions that are
+    computed once more for the gradient, which goes to both sides. table [V,D], real (float32 0 or 1) [B,T].
+    """
+
+    @jax.checkpoint
+    def chunk(total: jax.Array, inputs: tuple) -> tuple[jax.Array, None]:
+        first, second, real = inputs
+        log_p, log_q = (jax.nn.log_softmax(project(hidden, table)) for hidden in (first, second))
+        per_token = 0.5 * jnp.sum((jnp.exp(log_p) - jnp.exp(log_q)) * (log_p - log_q), axis=-1)
+        return total + jnp.sum(per_token * real), None
+
+    return jax.lax.scan(chunk, jnp.zeros(()), _chunks((first, second, real), table))[0]
+
+
+def projected_nll(hidden: jax.Array, table: jax.Array, target: jax.Array, real: jax.Array) -> jax.Array:
+    """Σ over the real tokens of each sentence of −log p of the reference, float32 [B], in chunks of positions; no gradient of its own.
+
+    hidden [B,T,D], table [V,D], target and real (float32 0 or 1) [B,T].
+    """
+
+    def chunk(total: jax.Array, inputs: tuple) -> tuple[jax.Array, None]:
+        hidden, target, real = inputs
+        logits = project(hidden, table)
+        nll = jax.nn.logsumexp(logits, axis=-1) - jnp.take_along_axis(logits, target[..., None], axis=-1)[..., 0]
+        return total + jnp.sum(nll * real, axis=1), None
+
+    return jax.lax.scan(chunk, jnp.zeros(len(target)), _chunks((hidden, target, real), table))[0]
 
 
 def _forward(hidden: jax.Array, table: jax.Array, target: jax.Array, real: jax.Array, smoothing: float) -> tuple:
@@ -70,7 +102,7 @@ def _forward(hidden: jax.Array, table: jax.Array, target: jax.Array, real: jax.A
 
     d_chunks: jax.Array
     start = (_zero(), jnp.zeros(table.shape, jnp.float32))
-    (total, d_table), d_chunks = jax.lax.scan(chunk, start, _chunks(hidden, target, real, table))
+    (total, d_table), d_chunks = jax.lax.scan(chunk, start, _chunks((hidden, target, real), table))
     d_hidden = jnp.moveaxis(d_chunks, 0, 1).reshape(hidden.shape)
     return total, (d_hidden, d_table.astype(table.dtype))
 
@@ -87,9 +119,9 @@ def _zero() -> CrossEntropy:
     return CrossEntropy(jnp.zeros(()), jnp.zeros(()))
 
 
-def _chunks(hidden: jax.Array, target: jax.Array, real: jax.Array, table: jax.Array) -> tuple[jax.Array, ...]:
-    """The inputs with a leading axis of chunks of the positions, [C, B, T/C, …]; B, which may be sharded, stays whole."""
-    batch, length = target.shape
+def _chunks(arrays: tuple[jax.Array, ...], table: jax.Array) -> tuple[jax.Array, ...]:
+    """The arrays [B, T, …] with a leading axis of chunks of the positions, [C, B, T/C, …]; B, which may be sharded, stays whole."""
+    batch, length = arrays[0].shape[:2]
     least = -(-batch * length * len(table) * 4 // CHUNK_BYTES)
     count = next(parts for parts in range(min(least, length), length + 1) if length % parts == 0)
-    return tuple(jnp.moveaxis(x.reshape(batch, count, length // count, *x.shape[2:]), 1, 0) for x in (hidden, target, real))
+    return tuple(jnp.moveaxis(x.reshape(batch, count, length // count, *x.shape[2:]), 1, 0) for x in arrays)

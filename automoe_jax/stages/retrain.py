@@ -28,8 +28,8 @@ def _train(config: Config, workdir: Workdir, title: str, folder: epath.Path, arc
 
     def start() -> Network:
         if inherit:
-            return extract(runs.load(workdir.supernet, Spec(config.space, vocab_size)), arch)
-        return init(config.space, vocab_size, jax.random.key(config.seed), arch=arch)
+            return extract(runs.load(workdir.supernet, Spec(config.space, vocab_size, router=config.router)), arch)
+        return init(config.space, vocab_size, jax.random.key(config.seed), arch=arch, router=config.router)
 
     run = Run(
         title=title,

@@ -16,8 +16,11 @@ from automoe_jax.workdir import Workdir
 
 
 def run(config: Config, workdir: Workdir) -> None:
-    """Leaves the trained SuperNet in the workdir."""
+    """Leaves the trained SuperNet in the workdir; a space of one architecture has no use for one."""
     space, train = config.space, config.supernet
+    if space.size() == 1:
+        print("supernet: the space has one architecture, which needs none", flush=True)
+        return
     print(f"supernet: a space of {space.size():.3g} architectures", flush=True)
     run = Run(
         title="SuperNet",
@@ -30,7 +33,7 @@ def run(config: Config, workdir: Workdir) -> None:
         placement=placement(config),
     )
     vocab_size = workdir.tokenizer().vocab_size
-    start = lambda: init(space, vocab_size, jax.random.key(config.seed))  # noqa: E731
+    start = lambda: init(space, vocab_size, jax.random.key(config.seed), router=config.router)  # noqa: E731
     summary = runs.complete(run, start, config.data, workdir.tokens("train"), workdir.tokens("validation"))
     print(f"supernet: validation loss of the largest architecture {summary.validation_nll:.3f} nats per token", flush=True)
 

@@ -37,3 +37,9 @@ def distilled(logits: jax.Array, teacher_logits: jax.Array, target: jax.Array, *
     teacher = jax.lax.stop_gradient(jax.nn.softmax(teacher_logits, axis=-1))
     per_token = jax.nn.logsumexp(logits, axis=-1) - jnp.sum(teacher * logits, axis=-1)
     return jnp.sum(per_token * real)
+
+
+def disagreement(hidden: jax.Array, table: jax.Array, target: jax.Array, *, pad_id: int) -> jax.Array:
+    """Σ over non-pad tokens of the divergence between what the two halves of hidden [2B,T,D] predict; target [B,T] (SPEC 2)."""
+    first, second = jnp.split(hidden, 2)
+    return vocabulary.projected_divergence(first, second, table, (target != pad_id).astype(jnp.float32))

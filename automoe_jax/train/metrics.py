@@ -70,18 +70,31 @@ def summarise(steps: list[StepMetrics]) -> dict[str, Any]:
     tokens = np.array([step.tokens for step in steps], np.float64)
     routers = [_joined(step.encoder, step.decoder) for step in steps]
     routed = np.sum([router.routed for router in routers], axis=0)
-    mean = lambda name: [  # noqa: E731
-        round(float(value), 4) if count else None
-        for value, count in zip(np.sum([getattr(router, name) for router in routers], axis=0) / np.maximum(routed, 1), routed, strict=True)
-    ]
-    return {
-        "loss": float(np.average([step.loss for step in steps], weights=tokens)),
-        "nll": float(np.average([step.nll for step in steps], weights=tokens)),
+    totals = {name: np.sum([getattr(router, name) for router in routers], axis=0) for name in RouterMetrics._fields}
+
+    def mean(name: str) -> list[Any]:
+        return [np.round(total / count, 4).tolist() if count else None for total, count in zip(totals[name], routed, strict=True)]
+
+    average = lambda name: float(np.average([getattr(step, name) for step in steps], weights=tokens))  # noqa: E731
+    summary = {
+        "loss": average("loss"),
+        "nll": average("nll"),
         "tokens": int(tokens.sum()),
         "balance_loss": mean("balance_loss"),
         "routing_entropy": mean("entropy"),
         "dead_experts": mean("dead"),
     }
+    if any(step.disagreement for step in steps):
+        summary["disagreement"] = average("disagreement")
+    if totals["dropped"].any():
+        summary["dropped_choices"] = mean("dropped")
+    varied = (totals["choices"] > 0).sum(axis=1) > 1
+    if varied.any():
+        number = np.arange(1, totals["choices"].shape[1] + 1)
+        summary["experts_per_token"] = [
+            round(float(share @ number / count), 4) if count else None for share, count in zip(totals["choices"], routed, strict=True)
+        ]
+    return summary
 
 
 def _joined(encoder: RouterMetrics, decoder: RouterMetrics) -> RouterMetrics:

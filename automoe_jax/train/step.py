@@ -3,6 +3,7 @@
 Axes: A micro-batches · G sub-networks of an update · B sentences · S source tokens · T target tokens · L layers.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from automoe_jax.ops.dropout import split
 from automoe_jax.ops.routing import RouterMetrics
 from automoe_jax.ops.vocabulary import project
 from automoe_jax.sharding import ONE_DEVICE, Placement
-from automoe_jax.train.loss import Sums, distilled, label_smoothed, projected_label_smoothed
+from automoe_jax.train.loss import Sums, disagreement, distilled, label_smoothed, projected_label_smoothed
 from automoe_jax.train.optim import optimizer
 
 Batch = Mapping[str, jax.Array]
@@ -39,6 +40,7 @@ class StepMetrics(NamedTuple):
     loss: jax.Array  # the training loss, mean per token
     nll: jax.Array  # mean per token, nats
     tokens: jax.Array  # non-pad target tokens of the batch
+    disagreement: jax.Array  # divergence between the two passes, mean per token, nats; 0 where there is one
     finite: jax.Array  # bool: loss and gradients are numbers; otherwise the update was not made
     encoder: RouterMetrics  # [L] each, summed over the sub-networks and micro-batches
     decoder: RouterMetrics  # [L] each
@@ -110,7 +112,7 @@ class _Update(NamedTuple):
     train: TrainConfig
     regime: Regime
     token_weight: jax.Array  # of each token's loss: 1 / (tokens · G)
-    balance_weight: float  # of each sub-network's balancing loss, a mean already: coefficient / (A · G)
+    router_weight: float  # of each sub-network's router losses, means already: 1 / (A · G)
 
 
 class _Teacher(NamedTuple):
@@ -126,7 +128,8 @@ def gradients_of(
     """Gradients of the mean loss over all micro-batches and sub-networks."""
     micro_batches, networks = batch["target"].shape[0], len(archs.qkv_dim)
     tokens = jnp.sum(batch["target"] != network.spec.pad_id).astype(jnp.float32)
-    update = _Update(network, train, regime, 1 / (tokens * networks), train.balance_loss / (micro_batches * networks))
+    regime = dataclasses.replace(regime, passes=train.passes)
+    update = _Update(network, train, regime, 1 / (tokens * networks), 1 / (micro_batches * networks))
     keys = split(key, micro_batches * networks).reshape(micro_batches, networks)
 
     def piece(micro_batch: Batch, keys: jax.Array) -> tuple[dict[str, Any], StepMetrics]:
@@ -139,7 +142,8 @@ def gradients_of(
     else:
         add = lambda total, inputs: (jax.tree.map(jnp.add, total, piece(*inputs)), None)  # noqa: E731
         (gradients, sums), _ = jax.lax.scan(add, _zeros_like(piece, _first(batch), keys[0]), (batch, keys))
-    return gradients, sums._replace(loss=sums.loss / (tokens * networks), nll=sums.nll / (tokens * networks), tokens=tokens)
+    means = {name: getattr(sums, name) / (tokens * networks) for name in ("loss", "nll", "disagreement")}
+    return gradients, sums._replace(**means, tokens=tokens)
 
 
 def _one(
@@ -149,22 +153,28 @@ def _one(
 
     The gradient is taken inside the switch over embedding widths, so that no residuals cross it.
     """
-    spec, target = update.network.spec, batch["target"]
+    spec, train, target = update.network.spec, update.train, batch["target"]
 
     def loss(params: dict[str, Any], widths: Widths) -> tuple[jax.Array, tuple[StepMetrics, jax.Array | None]]:
         network = Network(params, spec)
-        states = states_at(network, widths, arch, batch["source"], shift_right(target, spec.pad_id), regime=update.regime, rng=key)
-        table, smoothing, logits = output_table(network, widths), update.train.label_smoothing, None
+        source, wanted = (jnp.concatenate([side] * train.passes) for side in (batch["source"], target))
+        states = states_at(network, widths, arch, source, shift_right(wanted, spec.pad_id), regime=update.regime, rng=key)
+        table, logits, apart = output_table(network, widths), None, jnp.zeros(())
         if teacher is None:
-            sums = projected_label_smoothed(states.hidden, table, target, pad_id=spec.pad_id, smoothing=smoothing)
+            sums = projected_label_smoothed(states.hidden, table, wanted, pad_id=spec.pad_id, smoothing=train.label_smoothing)
         else:
             logits = project(states.hidden, table)
-            sums = label_smoothed(logits, target, pad_id=spec.pad_id, smoothing=smoothing)
-            taught = distilled(logits, teacher.logits, target, pad_id=spec.pad_id)
+            sums = label_smoothed(logits, wanted, pad_id=spec.pad_id, smoothing=train.label_smoothing)
+            taught = distilled(logits, teacher.logits, wanted, pad_id=spec.pad_id)
             sums = sums._replace(loss=jnp.where(teacher.ready, taught, sums.loss))
-        metrics = StepMetrics(*sums, jnp.zeros((), jnp.int32), states.encoder, states.decoder)
-        objective = sums.loss * update.token_weight + mean_balance_loss(states) * update.balance_weight
-        return objective, (metrics, logits)
+        if train.passes == 2:
+            apart = disagreement(states.hidden, table, target, pad_id=spec.pad_id)
+            # THOR adds the two cross entropies up; in a SuperNet they count half each (SPEC 2).
+            each = 1.0 if spec.arch is not None else 0.5
+            sums = Sums(each * sums.loss + train.consistency * apart, sums.nll / 2, sums.tokens / 2)
+        metrics = StepMetrics(*sums, apart, jnp.zeros((), jnp.int32), states.encoder, states.decoder)
+        routers = train.balance_loss * mean_over_routers(states, "balance_loss") + train.z_loss * mean_over_routers(states, "z_loss")
+        return sums.loss * update.token_weight + routers * update.router_weight, (metrics, logits)
 
     def branch(widths: Widths) -> tuple[dict[str, Any], StepMetrics, jax.Array | None]:
         gradients, (metrics, logits) = jax.grad(loss, has_aux=True)(update.network.params, widths)
@@ -200,8 +210,7 @@ def _zeros_like(function: Callable[..., Any], *arguments: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(function, *arguments))
 
 
-def mean_balance_loss(output: Output | States) -> jax.Array:
-    """The Switch loss averaged over the layers with more than one expert (SPEC 1.3); 0 where there is none."""
-    losses = jnp.concatenate([output.encoder.balance_loss, output.decoder.balance_loss])
-    routed = jnp.concatenate([output.encoder.routed, output.decoder.routed])
-    return losses.sum() / jnp.maximum(routed.sum(), 1.0)
+def mean_over_routers(output: Output | States, name: str) -> jax.Array:
+    """One of the routers' metrics, averaged over the layers with more than one expert (SPEC 1.3); 0 where there is none."""
+    values, routed = (jnp.concatenate([getattr(side, field) for side in (output.encoder, output.decoder)]) for field in (name, "routed"))
+    return values.sum() / jnp.maximum(routed.sum(), 1.0)

@@ -17,6 +17,7 @@ from automoe_jax.model import Network, Regime, Spec, forward, layers, transforme
 from automoe_jax.model.layers import Rates
 from automoe_jax.model.network import Widths, abstract
 from automoe_jax.model.transformer import apply, at_widths, output_table, states_at
+from automoe_jax.ops.routing import Tokens
 from automoe_jax.ops.vocabulary import project
 from tests.oracles import SPACE, inside, quick_jit, random_network
 
@@ -239,7 +240,7 @@ def test_hidden_dropout_is_scaled_by_the_width_of_each_expert(monkeypatch: pytes
     spec, params = cut.spec, cut.params["decoder"]["layer_0"]["experts"]
     module = layers.ExpertLayer(spec.layer_shape("decoder", 0, spec.widths))
     genes, rates = spec.layer_genes("decoder", 0, arch).experts, Rates(0.4, 0.2, 0.1)
-    module.apply({"params": params}, jnp.zeros((1, 8)), jnp.ones(1, bool), genes, rates, jax.random.key(0))
+    module.apply({"params": params}, jnp.zeros((1, 8)), Tokens(jnp.ones(1, bool)), genes, rates, jax.random.key(0))
     np.testing.assert_allclose(found[0], [0, 0.2, 0.4])
 
 
@@ -271,4 +272,4 @@ def test_bfloat16_keeps_float32_logits_and_parameters() -> None:
 
 def test_metrics_of_absent_and_dense_layers_are_zero() -> None:
     run = jax.jit(lambda arch: apply(supernet(), arch, *BATCH)).trace(SPACE.largest())
-    assert jax.tree.map(lambda leaf: leaf.shape, run.out_info.encoder) == layers.RouterMetrics(*[(2,)] * 4)
+    assert jax.tree.map(lambda leaf: leaf.shape, run.out_info.encoder) == layers.RouterMetrics(*[(2,)] * 6, (2, 32))

@@ -36,7 +36,7 @@ def loop(query, key, value, allowed, heads):
 
 
 def values_and_gradients(query, key, value, allowed, heads):
-    run = lambda *arrays: attention(*arrays, allowed, heads=heads, max_heads=MOST)  # noqa: E731
+    run = lambda *arrays: attention(*arrays, allowed, heads=heads, max_heads=MOST).mixed  # noqa: E731
     y, pullback = jax.vjp(run, query, key, value)
     return y, pullback(jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape))
 
@@ -85,7 +85,7 @@ def test_masked_keys_do_not_matter():
 def test_bfloat16_stays_near_float32():
     query, key, value, allowed = inputs()
     half = (array.astype(jnp.bfloat16) for array in (query, key, value))
-    y = attention(*half, allowed, heads=4, max_heads=MOST)
+    y = attention(*half, allowed, heads=4, max_heads=MOST).mixed
     assert y.dtype == jnp.bfloat16
     np.testing.assert_allclose(y.astype(jnp.float32), loop(query, key, value, allowed, 4), atol=0.05)
 
@@ -100,7 +100,7 @@ def shown_weights(heads, seed=0):
     shows = jnp.tile(jnp.eye(KEYS), (BATCH, 1, PARTS))
     query = jnp.zeros((BATCH, 4, PARTS * KEYS))
     everything = jnp.ones((1, 1, 1, KEYS), bool)
-    mixed = attention(query, shows, shows, everything, heads=heads, max_heads=PARTS, dropout_rate=RATE, rng=jax.random.key(seed))
+    mixed = attention(query, shows, shows, everything, heads=heads, max_heads=PARTS, dropout_rate=RATE, rng=jax.random.key(seed)).mixed
     return np.asarray(mixed.reshape(BATCH, 4, PARTS, KEYS).transpose(0, 2, 1, 3)) * KEYS
 
 

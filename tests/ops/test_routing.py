@@ -5,7 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from automoe_jax.ops.routing import RouterMetrics, Routing, no_metrics, route_top_k, router_metrics
+from automoe_jax.ops.routing import (
+    Routing,
+    no_metrics,
+    route_at_random,
+    route_by_importance,
+    route_to_all,
+    route_top_k,
+    router_metrics,
+    within_capacity,
+)
 
 PROBABILITIES = np.array([[0.5, 0.3, 0.2], [0.1, 0.3, 0.6], [0.3, 0.4, 0.3]], np.float32)
 LOGITS = jnp.log(PROBABILITIES)
@@ -119,12 +128,12 @@ def test_choices_not_made_are_not_counted():
 
 
 def test_pads_only_give_numbers():
-    assert all(np.isfinite(value) for value in metrics([[0], [1], [2]], PROBABILITIES, counted=(False, False, False)))
+    assert all(np.all(np.isfinite(value)) for value in metrics([[0], [1], [2]], PROBABILITIES, counted=(False, False, False)))
 
 
 def test_one_active_expert_does_not_route():
     close(metrics([[0], [0], [0]], [[1, 0, 0]] * 3, jnp.array([True, False, False])), routed=0, balance_loss=0, entropy=0, dead=0)
-    assert no_metrics() == RouterMetrics(0, 0, 0, 0)
+    assert all(not np.any(value) for value in no_metrics())
 
 
 def test_balance_loss_moves_the_router_away_from_the_crowded_expert():
@@ -134,3 +143,75 @@ def test_balance_loss_moves_the_router_away_from_the_crowded_expert():
     gradient = jax.grad(loss)(jnp.array([[2.0, 0.0, 0.0], [2.0, 0.0, 0.0], [0.0, 2.0, 0.0]]))
     assert np.all(gradient[:, 0] > 0)
     assert np.all(gradient[:, 2] < 0)
+
+
+def test_tokens_get_the_experts_their_importance_deserves():
+    """⌈0.2 · 3⌉ = 1, ⌈0.34 · 3⌉ = 2, ⌈1 · 3⌉ = 3, with gates that add up to 1."""
+    routing = route_by_importance(LOGITS, ALL, jnp.array([0.2, 0.34, 1.0]), jnp.ones(3, bool))
+    np.testing.assert_array_equal(routing.chosen, [[0, 3, 3], [2, 1, 3], [1, 0, 2]])
+    np.testing.assert_allclose(routing.gates, [[1, 0, 0], [0.6 / 0.9, 0.3 / 0.9, 0], [0.4, 0.3, 0.3]], rtol=1e-6)
+    raw = route_by_importance(LOGITS, ALL, jnp.array([0.2, 0.34, 1.0]), jnp.ones(3, bool), renormalise=False)
+    np.testing.assert_allclose(raw.gates, [[0.5, 0, 0], [0.6, 0.3, 0], [0.4, 0.3, 0.3]], rtol=1e-6)
+
+
+def test_importance_counts_the_active_experts_and_at_least_one():
+    importance = jnp.array([0.0, 0.5, 1.0])
+    routing = route_by_importance(LOGITS, FIRST_TWO, importance, jnp.ones(3, bool))
+    np.testing.assert_array_equal((routing.chosen < 3).sum(1), [1, 1, 2])
+    assert not np.any(routing.chosen == 2)
+
+
+def test_rounding_does_not_change_how_many_experts_a_token_gets():
+    third = jnp.array([1 / 3, 1 / 3 + 1e-6, 1 / 3 - 1e-6])
+    routing = route_by_importance(LOGITS, ALL, third, jnp.ones(3, bool))
+    np.testing.assert_array_equal((routing.chosen < 3).sum(1), 1)
+
+
+def test_pads_get_no_expert_by_importance():
+    routing = route_by_importance(LOGITS, ALL, jnp.ones(3), jnp.array([True, False, True]))
+    np.testing.assert_array_equal((routing.chosen < 3).sum(1), [3, 0, 3])
+    assert np.all(np.isfinite(routing.gates))
+
+
+def test_random_routes_are_even_and_depend_on_the_words():
+    many = jnp.arange(9000, dtype=jnp.uint32)
+    routing = route_at_random(many, [3, 1], ALL, 1, 1)
+    counts = np.bincount(routing.chosen[:, 0], minlength=3)
+    assert np.all(np.abs(counts - 3000) < 5 * np.sqrt(2000))
+    np.testing.assert_array_equal(routing.gates, 1)
+    other = route_at_random(many, [3, 2], ALL, 1, 1).chosen[:, 0]
+    both = np.histogram2d(np.asarray(routing.chosen[:, 0]), np.asarray(other), bins=3)[0]
+    assert np.all(np.abs(both - 1000) < 5 * np.sqrt(1000))
+
+
+def test_random_routes_stay_with_the_active_experts_and_differ():
+    many = jnp.arange(200, dtype=jnp.uint32)
+    one = route_at_random(many, [0], FIRST_TWO, 1, 2)
+    assert set(np.unique(one.chosen[:, 0])) == {0, 1}
+    np.testing.assert_array_equal(one.chosen[:, 1], 3)
+    two = route_at_random(many, [0], ALL, 2, 2)
+    assert np.all(two.chosen[:, 0] != two.chosen[:, 1])
+    np.testing.assert_array_equal(two.gates, 0.5)
+
+
+def test_everyone_is_the_mean_of_the_active():
+    routing = route_to_all(4, FIRST_TWO)
+    np.testing.assert_array_equal(routing.chosen, [[0, 1, 3]] * 4)
+    np.testing.assert_array_equal(routing.gates, [[0.5, 0.5, 0]] * 4)
+
+
+def test_places_are_taken_in_the_order_of_the_tokens():
+    chosen = jnp.array([[0], [1], [0], [3], [0], [1]])
+    np.testing.assert_array_equal(within_capacity(chosen, 3, 2)[:, 0], [0, 0, 1, -1, -1, 1])
+
+
+def test_share_of_the_tokens_with_each_number_of_experts():
+    found = metrics([[0, 1, 2], [1, 3, 3], [2, 3, 3], [0, 1, 3]], np.full((4, 3), 1 / 3), counted=(True, True, True, False)).choices
+    np.testing.assert_allclose(found[:4], [2 / 3, 0, 1 / 3, 0], atol=1e-6)
+
+
+def test_z_loss_is_the_mean_square_of_log_z_over_the_active():
+    logits = jnp.array([[1.0, 2.0, 50.0], [0.0, 0.0, 9.0], [7.0, 7.0, 7.0]])
+    found = router_metrics(route_top_k(logits, FIRST_TWO, 1, 1), FIRST_TWO, jnp.array([True, True, False]), logits)
+    log_z = [np.log(np.exp(1) + np.exp(2)), np.log(2)]
+    np.testing.assert_allclose(found.z_loss, np.mean(np.square(log_z)), rtol=1e-5)

@@ -20,7 +20,7 @@ from automoe_jax.model.transformer import apply
 from automoe_jax.train import step as step_module
 from automoe_jax.train.loss import distilled, label_smoothed
 from automoe_jax.train.optim import optimizer, schedule
-from automoe_jax.train.step import TrainState, init_state, make_eval_step, make_train_step, mean_balance_loss, shift_right
+from automoe_jax.train.step import TrainState, init_state, make_eval_step, make_train_step, mean_over_routers, shift_right
 from tests.oracles import SPACE, inside, quick_jit, random_network
 
 VOCAB = 30
@@ -85,7 +85,7 @@ def reference(params: Any, arch: Arch, teacher: jax.Array, learns: jax.Array, ba
         own = label_smoothed(output.logits, jnp.asarray(TARGET), pad_id=PAD, smoothing=0.1).loss
         taught = distilled(output.logits, teacher, jnp.asarray(TARGET), pad_id=PAD)
         loss = jnp.where(learns, taught, own) / TOKENS
-        return loss + balance * mean_balance_loss(output), (output.logits, loss)
+        return loss + balance * mean_over_routers(output, "balance_loss"), (output.logits, loss)
 
     gradient, (logits, loss) = jax.grad(objective, has_aux=True)(params)
     return logits, loss, gradient

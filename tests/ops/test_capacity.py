@@ -1,0 +1,76 @@
+"""Experts with a bounded number of tokens, against the plain loop over the choices that find a place."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from automoe_jax.ops.grouped import Experts
+from automoe_jax.ops.grouped.capacity import capacity_ffn
+from tests.oracles import experts_loop, quick_jit
+
+N, D, E, F = 20, 6, 3, 5
+RNG = np.random.default_rng(0)
+STARTS, WIDTHS = (0, 5, 10), (5, 5, 5)
+
+
+def normal(*shape: int) -> jax.Array:
+    return jnp.asarray(RNG.normal(size=shape), jnp.float32)
+
+
+X, GATES, COTANGENT = normal(N, D), jnp.asarray(RNG.random((N, 2)), jnp.float32), normal(N, D)
+EXPERTS = Experts(normal(E * F, D), normal(E * F), normal(E * F, D), normal(E, D))
+CHOSEN = RNG.integers(0, E, (N, 2)).astype(np.int32)
+CHOSEN[:, 1] = np.where(RNG.random(N) < 0.3, E, (CHOSEN[:, 0] + 1) % E)  # some second choices are not made
+COUNTED = RNG.random(N) < 0.8
+
+
+@functools.partial(quick_jit, static_argnums=0)
+def run(factor: float, x: Any, gates: Any, experts: Any) -> Any:
+    """(y, which choices find a place) and, for dy = COTANGENT, the gradients."""
+    y, pullback, kept = jax.vjp(
+        lambda x, gates, experts: capacity_ffn(x, jnp.asarray(CHOSEN), gates, jnp.asarray(COUNTED), experts, factor),
+        x,
+        gates,
+        experts,
+        has_aux=True,
+    )
+    return (y, kept), pullback(COTANGENT)
+
+
+def expected_places(factor: float) -> np.ndarray:
+    left = dict.fromkeys(range(E), int(np.ceil(factor * N * 2 / E)))
+    kept = np.zeros((N, 2), bool)
+    for n, k in np.ndindex(N, 2):
+        expert = CHOSEN[n, k]
+        if COUNTED[n] and expert < E and left[expert]:
+            left[expert] -= 1
+            kept[n, k] = True
+    return kept
+
+
+@pytest.mark.parametrize("factor", [0.3, 1.0, 3.0])
+def test_equals_the_loop_over_what_finds_a_place(factor: float) -> None:
+    (y, kept), found = run(factor, X, GATES, EXPERTS)
+    places = expected_places(factor)
+    np.testing.assert_array_equal(kept, places)
+    assert kept.sum() < np.sum((CHOSEN < E) & COUNTED[:, None]) or factor == 3
+    chosen = np.where(places, CHOSEN, E)
+    expected, (dx, d_gates, d_experts) = experts_loop(X, GATES, EXPERTS, chosen, STARTS, WIDTHS, COTANGENT)
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves((dx, d_gates, d_experts)), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_dropout_keeps_the_mean_and_needs_a_key() -> None:
+    arguments = (X, jnp.asarray(CHOSEN), GATES, jnp.asarray(COUNTED), EXPERTS, 2.0)
+    plain, _ = capacity_ffn(*arguments, hidden_dropout=0.5, output_dropout=0.5)
+    np.testing.assert_allclose(plain, run(2.0, X, GATES, EXPERTS)[0][0], atol=1e-5)
+    drawn = quick_jit(lambda key: capacity_ffn(*arguments, output_dropout=0.5, rng=key)[0])
+    mean = np.mean([drawn(jax.random.key(seed)) for seed in range(400)], axis=0)
+    spread = np.std([drawn(jax.random.key(seed)) for seed in range(400)], axis=0)
+    assert spread.max() > 0.1
+    assert np.all(np.abs(mean - plain) < 5 * spread / 20 + 1e-5)
