@@ -22,9 +22,9 @@ LEVELS = (
     {"arch", "space", "costs", "config"},
     {"ops", "masks", "sharding", "processes"},
     {"model"},
-    {"train", "search", "extract", "convert", "decode", "latency", "data", "scores", "report", "workdir"},
+    {"train", "search", "extract", "convert", "decode", "choices", "latency", "data", "scores", "report", "workdir"},
     {"stages"},
-    {"main", "translate"},
+    {"main", "translate", "compare"},
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 

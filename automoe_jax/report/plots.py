@@ -87,10 +87,10 @@ def search_plot(contents: ReportContents, size: Size) -> str:
         _chosen(axes, contents, unit, size)
         axes.set_ylim(bottom, top)
         axes.margins(x=0.04)
-        _axis_titles(axes, f"{unit.prefix}FLOPs of one sentence", "validation loss with the SuperNet's weights")
+        axis_titles(axes, f"{unit.prefix}FLOPs of one sentence", "validation loss with the SuperNet's weights")
         _legend(axes, size)
 
-    return _svg(draw, size, "search")
+    return svg_of(draw, size, "search")
 
 
 def outliers(candidates: Iterable[Mapping[str, Any]]) -> int:
@@ -123,11 +123,11 @@ def loss_plot(curves: Mapping[str, list[dict[str, Any]]], size: Size) -> str:
             best = validation if len(validation[0]) else training
             ends.append((f"{clean(title)}  {numbers.significant(best[1][-1])}", colour, marker, (best[0][-1], best[1][-1])))
         _log_if_wide(axes, [y for pair in runs.values() for _, y in pair])
-        _axis_titles(axes, "update", "negative log likelihood, nats per token")
+        axis_titles(axes, "update", "negative log likelihood, nats per token")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
         _end_labels(axes, ends, size)
 
-    return _svg(draw, size, "loss")
+    return svg_of(draw, size, "loss")
 
 
 def routing_plot(contents: ReportContents, key: str, title: str, size: Size) -> str:
@@ -161,7 +161,7 @@ def routing_plot(contents: ReportContents, key: str, title: str, size: Size) -> 
         figure.supxlabel("update", fontsize=size.font - 1, color=light("muted"))
         figure.supylabel(title, fontsize=size.font - 1, color=light("muted"))
 
-    return _svg(draw, grown, key)
+    return svg_of(draw, grown, key)
 
 
 def series(records: Iterable[Mapping[str, Any]], key: str) -> Points:
@@ -211,7 +211,8 @@ def layer_names(length: int, arch: Arch, space: Any) -> list[str]:
     return [f"layer {i + 1}" for i in range(length)]
 
 
-def _svg(draw: Callable[[Figure], None], size: Size, salt: str) -> str:
+def svg_of(draw: Callable[[Figure], None], size: Size, salt: str) -> str:
+    """What `draw` draws on a figure of this size, as an SVG document; `salt` keeps its ids apart from those of others."""
     style: dict[str, Any] = {
         "svg.fonttype": "none",
         "svg.hashsalt": salt,
@@ -256,7 +257,7 @@ def _cycled(items: Sequence[str], length: int) -> list[str]:
     return [items[i % len(items)] for i in range(length)]
 
 
-def _axis_titles(axes: Axes, x: str, y: str) -> None:
+def axis_titles(axes: Axes, x: str, y: str) -> None:
     """The y title stands above the axis, where it reads without turning one's head."""
     axes.set_xlabel(x)
     axes.set_title(y, loc="left", fontsize=matplotlib.rcParams["font.size"], color=light("muted"), pad=10)

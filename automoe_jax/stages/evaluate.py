@@ -1,16 +1,20 @@
 """evaluate: translations of the test text, their scores, and what each network costs."""
 
+import dataclasses
 import sys
 import time
 from typing import Any
 
+import numpy as np
 from etils import epath
 from tqdm import tqdm
 
+from automoe_jax import choices, latency
 from automoe_jax.arch import Arch
-from automoe_jax.config import Config
+from automoe_jax.config import INFERENCES, Config
 from automoe_jax.costs import costs
 from automoe_jax.data import toy
+from automoe_jax.data.batching import Batch, evaluation_batches
 from automoe_jax.decode import translate_lines
 from automoe_jax.extract import extract
 from automoe_jax.model.network import Network, Spec
@@ -19,17 +23,20 @@ from automoe_jax.scores import score
 from automoe_jax.train import runs
 from automoe_jax.workdir import Workdir, read_json, write_json
 
+PIECES, RARE = 20, 3  # of the table of pieces: so many frequent ones, and of those that come at most so often
+
 
 def run(config: Config, workdir: Workdir) -> None:
     """Leaves a file for each row, so that none is computed twice, and `results.json` with all of them."""
     text = read_json(workdir.text_path("test"))
     count = config.evaluate.max_pairs or len(text["source"])
     sources, references = text["source"][:count], text["target"][:count]
-    spec, arch = Spec(config.space, workdir.tokenizer().vocab_size), workdir.arch()
-    rows = [
-        _row(config, workdir, RETRAINED, workdir.retrained, arch, sources, references),
-        _row(config, workdir, INHERITED, workdir.supernet, arch, sources, references),
-    ]
+    arch, vocab_size = workdir.arch(), workdir.tokenizer().vocab_size
+    rows = [_row(config, workdir, RETRAINED, workdir.retrained, arch, sources, references)]
+    for name, other in _other_inferences(config):
+        rows.append(_row(other, workdir, name, workdir.retrained, arch, sources, references))
+    if runs.is_complete(workdir.supernet):
+        rows.append(_row(config, workdir, INHERITED, workdir.supernet, arch, sources, references))
     if config.retrain.dense_baseline:
         rows.append(_row(config, workdir, DENSE, workdir.dense, config.space.largest_dense(), sources, references))
     rows.append(_text_row("copy of the source", sources, references))
@@ -40,7 +47,7 @@ def run(config: Config, workdir: Workdir) -> None:
         for i in _spread(count, config.evaluate.samples)
     ]
     table = [{name: value for name, value in row.items() if name != "translations"} for row in rows]
-    write_json(workdir.evaluate / "results.json", {"rows": table, "samples": samples, "sentences": count, "vocab_size": spec.vocab_size})
+    write_json(workdir.evaluate / "results.json", {"rows": table, "samples": samples, "sentences": count, "vocab_size": vocab_size})
     print(results_table(table), flush=True)
 
 
@@ -54,7 +61,17 @@ def _row(
     vocab_size = workdir.tokenizer().vocab_size
     network = _network(config, workdir, folder, arch, vocab_size)
     translations, seconds = _translated(config, workdir, name, network, sources)
-    cost = costs(arch, config.search.source_length, config.search.target_length, vocab_size)
+    lengths: dict[str, Any] = {"source_length": config.search.source_length, "target_length": config.search.target_length}
+    options = config.router.cost_options(arch)
+    cost = costs(arch, **lengths, vocab_size=vocab_size, **options)
+    measured: dict[str, Any] = {}
+    if config.router.kind == "importance" and arch.routed:
+        chosen = choices.measure(network, _test_batches(config, workdir))
+        found = costs(arch, **lengths, vocab_size=vocab_size, **options | {"choices": chosen.layers})
+        measured = {"flops_measured": found.flops, "active_params_measured": found.active_params, **_choices(workdir, chosen)}
+    if config.evaluate.latency_runs:
+        took = latency.measure(network, **lengths, beam_size=config.evaluate.beam_size, runs=config.evaluate.latency_runs)
+        measured |= {"encoder_ms": round(took.encoder, 3), "decoder_ms": round(took.decoder, 3), "latency_ms": round(took.total, 3)}
     trained = runs.summary(folder)
     row = {
         "name": name,
@@ -63,6 +80,7 @@ def _row(
         "flops_with_vocabulary": cost.flops_with_vocabulary,
         "params": cost.params,
         "active_params": cost.active_params,
+        **measured,
         "train_tokens": trained.tokens,
         "train_seconds": trained.seconds,
         "decode_sentences_per_second": round(len(sources) / seconds, 1),
@@ -74,9 +92,45 @@ def _row(
 
 
 def _network(config: Config, workdir: Workdir, folder: epath.Path, arch: Arch, vocab_size: int) -> Network:
+    spec = Spec(config.space, vocab_size, router=config.router)
     if folder == workdir.supernet:
-        return extract(runs.load(folder, Spec(config.space, vocab_size)), arch)
-    return runs.load(folder, Spec(config.space, vocab_size, arch=arch))
+        return extract(runs.load(folder, spec), arch)
+    return runs.load(folder, dataclasses.replace(spec, arch=arch))
+
+
+def _other_inferences(config: Config) -> list[tuple[str, Config]]:
+    """Where experts are chosen at random, the other ways to choose them in inference: (name of the row, configuration)."""
+    if config.router.kind != "random" or config.router.draw == "fixed":
+        return []
+    others = [mode for mode in INFERENCES if mode != config.router.inference]
+    return [
+        (f"{RETRAINED} ({mode})", dataclasses.replace(config, router=dataclasses.replace(config.router, inference=mode))) for mode in others
+    ]
+
+
+def _test_batches(config: Config, workdir: Workdir) -> list[Batch]:
+    tokens = config.retrain.tokens_per_batch // config.retrain.accumulate
+    return evaluation_batches(workdir.tokens("test"), config.data.buckets, tokens)
+
+
+def _choices(workdir: Workdir, chosen: choices.Choices) -> dict[str, Any]:
+    """Experts per token for the row: of each layer, and of the most frequent and some rare pieces of the source text."""
+    known = np.flatnonzero(chosen.counts)
+    frequent = known[np.argsort(-chosen.counts[known], kind="stable")][:PIECES]
+    rare = known[chosen.counts[known] <= RARE][:PIECES]
+    table = [
+        {"piece": piece, "count": int(chosen.counts[i]), "experts": round(float(chosen.source_tokens[i]), 3)}
+        for i in (*frequent.tolist(), *rare.tolist())
+        for piece in [workdir.tokenizer().piece(i)]
+    ]
+    layers = [round(mean, 4) for mean in chosen.layers]
+    shares = [[round(share, 4) for share in layer] for layer in chosen.shares]
+    means = {
+        name: round(float(np.average(chosen.source_tokens[group], weights=chosen.counts[group])), 4)
+        for name, group in (("frequent", frequent), ("rare", known[chosen.counts[known] <= RARE]))
+        if len(group)
+    }
+    return {"experts_per_token": layers, "experts_shares": shares, "experts_of_pieces": table, "experts_of_groups": means}
 
 
 def _translated(config: Config, workdir: Workdir, name: str, network: Network, sources: list[str]) -> tuple[list[str], float]:

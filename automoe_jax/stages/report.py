@@ -23,7 +23,9 @@ def run(config: Config, workdir: Workdir) -> None:
     """Writes the report and prints where it is."""
     evaluated = read_json(workdir.evaluate / "results.json")
     arch, search = workdir.arch(), config.search
-    curves = {report.SUPERNET: read_metrics(workdir.supernet), report.RETRAINED: read_metrics(workdir.retrained)}
+    curves = {report.RETRAINED: read_metrics(workdir.retrained)}
+    if supernet := read_metrics(workdir.supernet):
+        curves = {report.SUPERNET: supernet, **curves}
     if config.retrain.dense_baseline:
         curves[report.DENSE] = read_metrics(workdir.dense)
     contents = report.ReportContents(
@@ -34,13 +36,13 @@ def run(config: Config, workdir: Workdir) -> None:
         command=_command(),
         date=datetime.date.today().isoformat(),
         device=device(),
-        versions={name: importlib.metadata.version(name) for name in _LIBRARIES} | {"python": platform.python_version()},
+        versions=versions(),
         seed=config.seed,
         data_statistics=read_json(workdir.statistics_path),
-        costs=vars(costs(arch, search.source_length, search.target_length, evaluated["vocab_size"])),
+        costs=vars(costs(arch, search.source_length, search.target_length, evaluated["vocab_size"], **config.router.cost_options(arch))),
         curves=curves,
         candidates=[candidate.to_dict() for candidate in history.load(workdir.candidates_path)],
-        pareto=read_json(workdir.pareto_path),
+        pareto=read_json(workdir.pareto_path) if workdir.pareto_path.exists() else [],
         limits={name: getattr(search, name) for name in ("max_flops", "max_params", "max_active_params")},
         results=evaluated["rows"],
         samples=evaluated["samples"],
@@ -62,6 +64,11 @@ def device() -> str:
         else []
     )
     return f"{names[0]}, {len(names)} cores" if names else f"{platform.processor() or platform.machine()} CPU"
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the libraries that decide what comes out."""
+    return {name: importlib.metadata.version(name) for name in _LIBRARIES} | {"python": platform.python_version()}
 
 
 def _command() -> str:

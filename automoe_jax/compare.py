@@ -1,0 +1,262 @@
+"""Systems on the same text in one table: every configuration trained with every seed, each run kept as one JSON file.
+
+    python -m automoe_jax.compare --configs=configs/systems/dense.py,configs/systems/thor.py --seeds=1,2 --workdir=runs/systems
+    python -m automoe_jax.compare --configs=configs/systems --seeds=1,2 --workdir=runs/systems
+
+Run it again after a crash, or with more configurations or seeds: what is finished is skipped. Files of other machines
+that lie in the same results folder join the table.
+"""
+
+import argparse
+import dataclasses
+import datetime
+import hashlib
+import json
+import os
+import runpy
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from etils import epath
+
+from automoe_jax.config import Config, flatten, from_config_dict
+from automoe_jax.costs import sparsity
+from automoe_jax.data.files import atomic_writer
+from automoe_jax.errors import UserError, run_for_people
+from automoe_jax.report import RETRAINED, comparison
+from automoe_jax.report.comparison import System
+from automoe_jax.scores import Difference, paired_bootstrap
+from automoe_jax.stages.report import device, versions
+from automoe_jax.workdir import Workdir, read_json, write_json
+
+# For each stage whose result other runs can take over: what it leaves, and the settings it depends on.
+_SHARED = {
+    "prepare": ("data", ("data.",)),
+    "supernet": ("supernet", ("data.", "seed", "space.", "model.", "router.", "supernet.")),
+}
+_SETTINGS = ("data.", "retrain.steps", "retrain.tokens_per_batch")  # what a fair comparison has in common
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """One configuration file."""
+
+    name: str  # the file's
+    path: str
+    config: Config
+
+
+def load_experiments(paths: Sequence[str]) -> list[Experiment]:
+    """The configurations; raises `UserError` where two do not train alike, so that no table could compare them."""
+    experiments = [experiment for path in paths for experiment in _load(path)]
+    if not experiments:
+        raise UserError(f"--configs={','.join(paths)} names no configuration; name files with a get_config(), or a folder of them")
+    first, *others = experiments
+    names = [experiment.name for experiment in experiments]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"--configs names two files called {name}; their runs would mix, so rename one")
+    for other in others:
+        for field, value in _common(first.config).items():
+            if _common(other.config)[field] != value:
+                raise UserError(
+                    f"config.{field} is {value!r} in {first.path} and {_common(other.config)[field]!r} in {other.path}; "
+                    "systems that are compared must train on the same text for the same number of tokens"
+                )
+    return experiments
+
+
+def run_all(experiments: Sequence[Experiment], seeds: Sequence[int], root: Path, results: Path) -> list[str]:
+    """Trains what is not finished, a process for each run, and keeps its JSON; returns the names of the runs that failed."""
+    failed = []
+    for seed in seeds:
+        for experiment in experiments:
+            run = f"{experiment.name}-{seed}"
+            if (results / f"{run}.json").exists():
+                print(f"compare: {run} is finished, skipped", flush=True)
+                continue
+            print(f"compare: {run} starts", flush=True)
+            folder = root / run
+            for stage in _SHARED:
+                _share(stage, experiment, seed, root, folder)
+            if _train(experiment, seed, folder, root / "compilation_cache"):
+                keep(Workdir(epath.Path(folder)), experiment.name, seed, results)
+            else:
+                failed.append(run)
+    return failed
+
+
+def keep(workdir: Workdir, name: str, seed: int, results: Path) -> None:
+    """Writes what a table needs of a finished run to one JSON file, and the test text it translated beside it."""
+    found, arch = read_json(workdir.evaluate / "results.json"), workdir.arch()
+    text = {side: lines[: found["sentences"]] for side, lines in read_json(workdir.text_path("test")).items()}
+    digest = hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()[:12]
+    own, published = sparsity(arch)
+    rows = [row | {"translations": _translations(workdir, row["name"])} for row in found["rows"] if row["name"].startswith(RETRAINED)]
+    results.mkdir(parents=True, exist_ok=True)
+    write_json(epath.Path(results / f"test-{digest}.json"), text)
+    record = {
+        "name": name,
+        "seed": seed,
+        "date": datetime.date.today().isoformat(),
+        "device": device(),
+        "versions": versions(),
+        "test": digest,
+        "arch": arch.to_dict(),
+        "sparsity": own,
+        "sparsity_published": published,
+        "stage_seconds": {stage: workdir.seconds(stage) for stage in ("supernet", "search", "retrain", "evaluate")},
+        "rows": rows,
+        "config": read_json(workdir.root / "config.json"),
+    }
+    write_json(epath.Path(results / f"{name}-{seed}.json"), record)
+
+
+def gather(results: Path, baseline: str) -> list[System]:
+    """The systems of all JSON files in the folder, the baseline first, then by BLEU; raises `UserError` for another test text."""
+    records = [read_json(epath.Path(path)) for path in sorted(results.glob("*.json")) if not path.name.startswith("test-")]
+    if not records:
+        raise UserError(f"{results} holds no finished run; let python -m automoe_jax.compare --configs=… train some")
+    for record in records:
+        if record["test"] != records[0]["test"]:
+            raise UserError(
+                f"{record['name']}-{record['seed']} translated another test text than {records[0]['name']}-{records[0]['seed']}; "
+                f"keep their files in folders of their own, not both in {results}"
+            )
+    references = read_json(epath.Path(results / f"test-{records[0]['test']}.json"))["target"]
+    runs: dict[str, dict[int, Any]] = {}
+    for record in records:
+        for row in record["rows"]:
+            name = record["name"] + row["name"].removeprefix(RETRAINED)
+            runs.setdefault(name, {})[record["seed"]] = {**record, **row, "name": name}
+    systems = [_system(name, by_seed) for name, by_seed in runs.items()]
+    if baseline in runs:
+        differences = {name: _difference(runs[baseline], by_seed, references) for name, by_seed in runs.items() if name != baseline}
+        systems = [dataclasses.replace(system, difference=differences.get(system.name)) for system in systems]
+    return sorted(systems, key=lambda system: (system.name != baseline, -statistics.fmean(system.bleu)))
+
+
+def write_table(systems: Sequence[System], results: Path, baseline: str) -> str:
+    """Leaves comparison.md and comparison.svg in the folder; returns the table."""
+    text = comparison.table(systems, baseline)
+    for name, content in {"comparison.md": text, "comparison.svg": comparison.plot(systems, baseline)}.items():
+        with atomic_writer(results / name) as file:
+            file.write(content.encode())
+    return text
+
+
+def _load(path: str) -> list[Experiment]:
+    """The experiment of a file, or those of all the files of a folder that have a get_config()."""
+    file, _, argument = path.partition(":")
+    if Path(file).is_dir():
+        return [experiment for inside in sorted(Path(file).glob("*.py")) for experiment in _load(str(inside))]
+    if not Path(file).is_file():
+        raise UserError(f"--configs names {file}, which is not there; name configuration files or folders, separated by commas")
+    get_config = runpy.run_path(file).get("get_config")
+    if get_config is None:
+        return []
+    config = from_config_dict(get_config(argument) if argument else get_config())
+    return [Experiment(Path(file).stem + (f"-{argument}" if argument else ""), path, config)]
+
+
+def _common(config: Config) -> dict[str, Any]:
+    flat = flatten(dataclasses.asdict(config))
+    return {name: value for name, value in flat.items() if name.startswith(_SETTINGS)}
+
+
+def _share(stage: str, experiment: Experiment, seed: int, root: Path, folder: Path) -> None:
+    """Copies what another run with the same settings left of a stage, instead of doing it again."""
+    done, (kept, fields) = Path("stages") / f"{stage}.json", _SHARED[stage]
+    if (folder / done).exists():
+        return
+    settings = flatten(dataclasses.asdict(experiment.config)) | {"seed": seed}
+    wanted = json.loads(json.dumps({name: value for name, value in settings.items() if name.startswith(fields)}))
+    for other in sorted(root.glob(f"*/{done}")):
+        there = read_json(epath.Path(other.parents[1] / "config.json"))
+        if wanted == {name: there.get(name) for name in wanted} and (other.parents[1] / kept).exists():
+            shutil.copytree(other.parents[1] / kept, folder / kept, dirs_exist_ok=True)
+            (folder / done).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(other, folder / done)
+            return
+
+
+def _train(experiment: Experiment, seed: int, folder: Path, cache: Path) -> bool:
+    """Runs the whole pipeline of one experiment in a process of its own; whether it got to its end."""
+    command = [sys.executable, "-m", "automoe_jax.main", f"--config={experiment.path}", f"--workdir={folder}", f"--config.seed={seed}"]
+    # The dense Transformer is a configuration of its own here.
+    command.append("--config.retrain.dense_baseline=false")
+    environment = {"JAX_COMPILATION_CACHE_DIR": str(cache.resolve()), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5"}
+    return subprocess.run(command, env=environment | os.environ, check=False).returncode == 0
+
+
+def _translations(workdir: Workdir, name: str) -> list[str]:
+    return read_json(workdir.evaluate / f"{name.replace(' ', '_')}.json")["translations"]
+
+
+def _system(name: str, by_seed: Mapping[int, Mapping[str, Any]]) -> System:
+    runs = [by_seed[seed] for seed in sorted(by_seed)]
+    of = lambda key: tuple(float(run[key]) for run in runs if run.get(key) is not None)  # noqa: E731
+    measured = lambda key: of(f"{key}_measured") or of(key)  # noqa: E731
+    return System(
+        name=name,
+        bleu=of("bleu"),
+        chrf=of("chrf"),
+        flops=measured("flops"),
+        params=of("params"),
+        active_params=measured("active_params"),
+        sparsity=of("sparsity"),
+        sparsity_published=of("sparsity_published"),
+        train_tokens=of("train_tokens"),
+        train_seconds=of("train_seconds"),
+        search_seconds=tuple(sum(run["stage_seconds"][stage] or 0 for stage in ("supernet", "search")) for run in runs),
+        latency_ms=of("latency_ms"),
+    )
+
+
+def _difference(base: Mapping[int, Any], system: Mapping[int, Any], references: list[str]) -> Difference | None:
+    """Over the seeds that both have, their texts one after another."""
+    seeds = sorted(base.keys() & system.keys())
+    if not seeds:
+        return None
+    theirs, ours = ([line for seed in seeds for line in runs[seed]["translations"]] for runs in (base, system))
+    return paired_bootstrap(theirs, {"it": ours}, references * len(seeds))["it"]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see --help")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Trains, gathers, prints the table; 1 where a run failed."""
+    parser = _Parser(prog="python -m automoe_jax.compare", description="Systems trained alike, in one table.")
+    parser.add_argument("--configs", default="", help="configuration files or folders of them, separated by commas; none: only gather")
+    parser.add_argument("--seeds", default="1", help="numbers, separated by commas (default: 1)")
+    parser.add_argument("--workdir", required=True, help="where the runs are kept")
+    parser.add_argument("--results", help="where their JSON files and the table go (default: WORKDIR/results)")
+    parser.add_argument("--baseline", default="dense", help="the system the others are compared with (default: dense)")
+    flags = parser.parse_args(arguments)
+    root = Path(flags.workdir)
+    results = Path(flags.results) if flags.results else root / "results"
+    failed = []
+    if flags.configs:
+        try:
+            seeds = [int(seed) for seed in flags.seeds.split(",")]
+        except ValueError:
+            raise UserError(f"--seeds={flags.seeds} must be whole numbers, separated by commas") from None
+        failed = run_all(load_experiments([path for path in flags.configs.split(",") if path]), seeds, root, results)
+    systems = gather(results, flags.baseline)
+    print(write_table(systems, results, flags.baseline))
+    print(f"compare: {results / 'comparison.md'} and {results / 'comparison.svg'}", flush=True)
+    if failed:
+        print(f"error: {', '.join(failed)} did not get to the end; run the same command again to go on", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_for_people(main))

@@ -1,0 +1,107 @@
+"""The comparison of systems, on the toy corpus: real runs, resumed, gathered and drawn."""
+
+import json
+import pathlib
+import shutil
+
+import pytest
+
+from automoe_jax import compare
+from automoe_jax.compare import load_experiments
+from automoe_jax.errors import UserError
+
+TINY = """
+from automoe_jax.config import default_config
+
+def get_config():
+    config = default_config()
+    config.data.pairs, config.data.validation_pairs, config.data.test_pairs = 400, 20, 30
+    config.data.vocab_size, config.data.buckets = 400, (32,)
+    config.space.qkv_dim = 16
+    for name, value in {{"encoder_embed_dims": 16, "decoder_embed_dims": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_self_heads": 2,
+                        "decoder_self_heads": 2, "decoder_cross_heads": 2, "cross_layers": 1, "encoder_experts": 1, "decoder_experts": 1,
+                        "expert_ffn_dims": 16}}.items():
+        setattr(config.space, name, (value,))
+    config.retrain.steps, config.retrain.tokens_per_batch, config.retrain.checkpoint_every = 4, 256, 4
+    config.retrain.dense_baseline = False
+    config.evaluate.latency_runs, config.evaluate.beam_size = 5, 2
+    {more}
+    return config
+"""
+DENSE, MOE = "", "config.space.encoder_experts = (2,); config.router.kind = 'importance'"
+
+
+@pytest.fixture
+def configs(tmp_path: pathlib.Path) -> pathlib.Path:
+    folder = tmp_path / "configs"
+    folder.mkdir()
+    (folder / "dense.py").write_text(TINY.format(more=DENSE))
+    (folder / "moe.py").write_text(TINY.format(more=MOE))
+    (folder / "shared.py").write_text("WIDTH = 16\n")
+    return folder
+
+
+def test_a_folder_is_its_experiments(configs: pathlib.Path) -> None:
+    assert [experiment.name for experiment in load_experiments([str(configs)])] == ["dense", "moe"]
+
+
+def test_systems_must_train_alike(configs: pathlib.Path) -> None:
+    (configs / "longer.py").write_text(TINY.format(more="config.retrain.steps = 5"))
+    with pytest.raises(UserError, match=r"config.retrain.steps is 4 in .*dense.py and 5 in .*longer.py; systems that are compared must"):
+        load_experiments([str(configs)])
+
+
+def test_mistakes(configs: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UserError, match=r"--configs names nowhere.py, which is not there"):
+        load_experiments(["nowhere.py"])
+    with pytest.raises(UserError, match="names no configuration"):
+        load_experiments([str(configs / "shared.py")])
+    with pytest.raises(UserError, match="--seeds=1,x must be whole numbers"):
+        compare.main([f"--configs={configs}", "--seeds=1,x", f"--workdir={tmp_path}"])
+    with pytest.raises(UserError, match="holds no finished run"):
+        compare.main([f"--workdir={tmp_path}"])
+
+
+@pytest.mark.slow
+def test_from_configurations_to_the_table(configs: pathlib.Path, tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "runs"
+    arguments = [f"--configs={configs}", "--seeds=1", f"--workdir={root}"]
+    assert compare.main(arguments) == 0
+    record = json.loads((root / "results" / "moe-1.json").read_text())
+    assert record["seed"] == 1
+    row = record["rows"][0]
+    assert row["latency_ms"] == pytest.approx(row["encoder_ms"] + row["decoder_ms"], abs=0.01)
+    assert 1 <= row["experts_per_token"][0] <= 2
+    assert row["experts_per_token"][1] == 1
+    assert len(row["translations"]) == 30
+    table = (root / "results" / "comparison.md").read_text()
+    assert "| **dense** |" in table
+    assert "| moe |" in table
+    assert (root / "results" / "comparison.svg").read_text().count("moe") == 1
+    out = capfd.readouterr().out
+    assert out.count("prepare: starts") == 1  # the second run takes over the first one's text
+    assert "prepare: finished before, skipped" in out
+
+    before = {path: path.stat().st_mtime_ns for path in (root / "results").glob("*-1.json")}
+    assert compare.main(arguments) == 0
+    assert "compare: moe-1 is finished, skipped" in capfd.readouterr().out
+    assert before == {path: path.stat().st_mtime_ns for path in (root / "results").glob("*-1.json")}
+
+    # What another machine left, here under another seed, joins the table.
+    shutil.copy(root / "results" / "moe-1.json", root / "results" / "moe-7.json")
+    other = json.loads((root / "results" / "moe-7.json").read_text()) | {"seed": 7}
+    (root / "results" / "moe-7.json").write_text(json.dumps(other))
+    (moe,) = (system for system in compare.gather(root / "results", "dense") if system.name == "moe")
+    assert len(moe.bleu) == 2
+    assert moe.difference is not None
+
+
+@pytest.mark.slow
+def test_a_failing_run_does_not_stop_the_others(configs: pathlib.Path, tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "runs"
+    (root / "dense-1").mkdir(parents=True)
+    (root / "dense-1" / "config.json").write_text("not JSON")
+    assert compare.main([f"--configs={configs}", "--seeds=1", f"--workdir={root}", "--baseline=dense"]) == 1
+    said = capfd.readouterr()
+    assert "dense-1 did not get to the end" in said.err
+    assert (root / "results" / "moe-1.json").exists()
