@@ -31,7 +31,9 @@ RASTER_POINTS = 2000  # more candidates than this are drawn as one picture, whic
 CURVE_POINTS = 400  # a longer curve is averaged in bins
 ROUTING_POINTS = 60
 MARKERS = ("o", "s", "^", "D", "v", "P")
-ORIGINS = {"random": ("muted", "o"), "mutation": ("supernet", "s"), "crossover": ("gold", "^")}
+STOPPED = "stopped early"  # instead of the origin of candidates whose loss is an estimate
+FAINT = 0.4  # how much of their strength is left
+ORIGINS = {STOPPED: ("muted", "x"), "random": ("muted", "o"), "mutation": ("supernet", "s"), "crossover": ("gold", "^")}
 PIXELS = 1 / 72  # inches of one SVG unit
 
 Points = tuple[np.ndarray, np.ndarray]
@@ -68,9 +70,9 @@ def inline(document: str, name: str, label: str) -> str:
 
 
 def search_plot(contents: ReportContents, size: Size) -> str:
-    """Every candidate as loss against FLOPs, by origin, with the Pareto front, the limit and the chosen one."""
+    """Every candidate as loss against FLOPs, by origin, with the Pareto front, the limit and the chosen one; stopped ones faint."""
     points = [
-        (x, y, clean(c.get("origin", "random")))
+        (x, y, STOPPED if (number(c, "share") or 1.0) < 1 else clean(c.get("origin", "random")))
         for c in contents.candidates
         if (x := number(c, "flops")) is not None and (y := number(c, "loss")) is not None
     ]
@@ -285,9 +287,19 @@ def _candidates(axes: Axes, points: Sequence[tuple[float, float, str]], unit: fl
         ys = [y for _, y, own in points if own == origin]
         colour, marker = ORIGINS.get(origin, ("purple", "D"))
         area, alpha = (26, 0.75) if len(points) < 400 else (14, 0.55)
+        alpha *= FAINT if origin == STOPPED else 1.0
         label = f"{origin} ({len(xs):,})"
+        thick = 1.0 if marker == "x" else 0.0
         axes.scatter(
-            xs, ys, s=area, c=light(colour), marker=marker, alpha=alpha, linewidths=0, rasterized=len(points) > RASTER_POINTS, label=label
+            xs,
+            ys,
+            s=area,
+            c=light(colour),
+            marker=marker,
+            alpha=alpha,
+            linewidths=thick,
+            rasterized=len(points) > RASTER_POINTS,
+            label=label,
         )
     above = [(x / unit, top) for x, y, _ in points if y > top]
     if above:

@@ -51,6 +51,8 @@ def search_caption(contents: ReportContents) -> str:
     unscored = sum(number(c, "loss") is None or number(c, "flops") is None for c in contents.candidates)
     above = plots.outliers(contents.candidates)
     parts += [f"{above:,} with a much higher loss {'is' if above == 1 else 'are'} drawn as arrows at the upper edge."] if above else []
+    stopped = sum((number(c, "share") or 1.0) < 1 for c in contents.candidates)
+    parts += [f"The crosses are candidates that were stopped early ({stopped:,}): their losses are estimates."] if stopped else []
     parts += [f"{unscored:,} without a finite loss {'is' if unscored == 1 else 'are'} left out."] if unscored else []
     limits = {name: limit for name in contents.limits if (limit := number(contents.limits, name))}
     shown = [f"{name} = {numbers.count(limit)}" for name, limit in limits.items()]

@@ -3,12 +3,19 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from automoe_jax.arch import Arch
 from automoe_jax.costs import Costs
 
 ORIGINS = ("random", "mutation", "crossover")
+
+
+class Score(NamedTuple):
+    """What a score function says of an architecture."""
+
+    loss: float  # lower is better
+    share: float = 1.0  # of the validation text that was scored; below 1 the candidate was stopped, and the loss is an estimate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,12 +29,22 @@ class Candidate:
     active_params: float  # mean over routings, without embeddings
     iteration: int  # 0: the random population
     origin: str  # one of ORIGINS
+    share: float = 1.0  # as in `Score`
 
     @classmethod
-    def scored(cls, arch: Arch, loss: float, costs: Costs, iteration: int, origin: str) -> "Candidate":
+    def scored(cls, arch: Arch, score: Score, costs: Costs, iteration: int, origin: str) -> "Candidate":
         """A candidate from its score; a loss that is not finite becomes infinite, the worst there is."""
-        loss = float(loss) if math.isfinite(loss) else math.inf
-        return cls(arch, loss, costs.flops, costs.params, costs.active_params, iteration, origin)
+        loss = float(score.loss) if math.isfinite(score.loss) else math.inf
+        return cls(arch, loss, costs.flops, costs.params, costs.active_params, iteration, origin, float(score.share))
+
+    @property
+    def complete(self) -> bool:
+        """Whether the loss is that of the whole text; no other candidate is a parent, the best one or on the front."""
+        return self.share == 1
+
+    @property
+    def score(self) -> Score:
+        return Score(self.loss, self.share)
 
     @property
     def rank(self) -> tuple[float, float, float]:

@@ -1,23 +1,103 @@
-"""Candidates scored by the validation loss they inherit from the SuperNet: one compiled program, data on the device."""
+"""Candidates scored by the validation loss they inherit from the SuperNet: compiled programs, data on the device.
 
+A candidate is two programs for each batch, the encoder and the rest, started one after another without waiting for any.
+What the encoder gives depends on its own genes alone and is kept for the candidates that share them.
+
+Axes: B sentences · S source tokens · T target tokens · D the SuperNet's encoder width.
+"""
+
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from automoe_jax.arch import Arch
 from automoe_jax.config import Config
-from automoe_jax.data.batching import TokenPairs, evaluation_batches
-from automoe_jax.model.network import Network, param_shardings
-from automoe_jax.model.transformer import Regime
-from automoe_jax.sharding import placement
-from automoe_jax.train.loop import validator
+from automoe_jax.data.batching import Batch, TokenPairs, evaluation_batches
+from automoe_jax.model.network import Network, Spec, Widths, param_shardings
+from automoe_jax.model.transformer import Memory, Regime, at_widths, decode, encode, output_table
+from automoe_jax.ops.vocabulary import projected_nll
+from automoe_jax.search.stopping import Recent, Scorer, cut_text
+from automoe_jax.sharding import ONE_DEVICE, Placement, placement
+from automoe_jax.train.step import shift_right
+
+PARTS = 4  # the text comes in at least so many: after each, a candidate may be stopped
+MEMORY_BYTES = 1 << 30  # of encoder outputs kept, over all devices
 
 
-def inherited_loss(supernet: Network, config: Config, validation: TokenPairs) -> Callable[[Arch], float]:
-    """loss(arch): mean −log p per token, in nats, of the sub-network over search.validation_tokens of the text."""
-    tokens = config.supernet.tokens_per_batch // config.supernet.accumulate
-    placed = placement(config)
+def inherited_loss(supernet: Network, config: Config, validation: TokenPairs) -> Scorer:
+    """scores(trials): mean −log p per token, in nats, of sub-networks over search.validation_tokens of the text."""
+    tokens, placed = config.supernet.tokens_per_batch // config.supernet.accumulate, placement(config)
     batches = evaluation_batches(validation, config.data.buckets, tokens, config.search.validation_tokens, placed.sentence_parts)
-    nll = validator(supernet, Regime(dtype=config.model.dtype), batches, placed)
+    return scorer(supernet, Regime(dtype=config.model.dtype), batches, tokens, config.search.stop_early, placed)
+
+
+def scorer(
+    supernet: Network,
+    regime: Regime,
+    batches: list[Batch],
+    tokens_per_part: int,
+    standard_errors: float,
+    placed: Placement = ONE_DEVICE,
+) -> Scorer:
+    """`inherited_loss` over these batches, in parts of at most about `tokens_per_part` padded target tokens."""
+    padded = sum(batch["target"].size for batch in batches)
+    cut, parts = cut_text(batches, max(PARTS, -(-padded // tokens_per_part)), placed.sentence_parts)
+    resident = [[jax.device_put(batch, placed.batch) for batch in part] for part in parts]
     params = jax.device_put(supernet.params, param_shardings(supernet.spec, placed))
-    return lambda arch: nll(params, arch)
+    look, judge = make_programs(supernet.spec, regime, placed)
+    memories: Recent[Memory] = Recent(MEMORY_BYTES, lambda memory: sum(array.nbytes for array in memory))
+
+    def nll(arch: Arch, wanted: range) -> Callable[[], np.ndarray]:
+        reader, rows = encoder_genes(supernet.spec, arch), []
+        for part in wanted:
+            for number, batch in enumerate(resident[part]):
+                memory = memories.get((reader, part, number)) or memories.put((reader, part, number), look(params, batch["source"], reader))
+                rows.append(judge(params, batch["target"], memory, arch))
+        return lambda: np.concatenate([np.asarray(row, np.float64) for row in jax.device_get(rows)])
+
+    return Scorer(cut, nll, standard_errors)
+
+
+def encoder_genes(spec: Spec, arch: Arch) -> Arch:
+    """`arch` with the decoder of the smallest architecture: equal for architectures with equal encoders."""
+    own = {name: getattr(arch, name) for name in Arch._fields if name.startswith("encoder_")}
+    return _smallest(spec)._replace(**own)
+
+
+def make_programs(spec: Spec, regime: Regime, placed: Placement = ONE_DEVICE) -> tuple[Callable[..., Memory], Callable[..., jax.Array]]:
+    """look(params, source, arch) → memory, and judge(params, target, memory, arch) → Σ −log p of each sentence [B].
+
+    Each is jitted once for all architectures, without dropout; the memory is as wide as the SuperNet's, [B, n·S, D].
+    """
+    widest = spec.super_widths.encoder
+
+    def look(params: dict[str, Any], source: jax.Array, arch: Arch) -> Memory:
+        def branch(widths: Widths) -> Memory:
+            memory, _ = encode(Network(params, spec), widths, arch, source, regime=regime)
+            return memory._replace(layers=jnp.pad(memory.layers, ((0, 0), (0, 0), (0, widest - widths.encoder))))
+
+        choices = [functools.partial(branch, Widths(width, spec.super_widths.decoder)) for width in spec.space.encoder_embed_dims]
+        return jax.lax.switch(jnp.argmax(jnp.array(spec.space.encoder_embed_dims) == arch.encoder_embed_dim), choices)
+
+    def judge(params: dict[str, Any], target: jax.Array, memory: Memory, arch: Arch) -> jax.Array:
+        def branch(widths: Widths) -> jax.Array:
+            network, seen = Network(params, spec), memory._replace(layers=memory.layers[..., : widths.encoder])
+            hidden, _ = decode(network, widths, arch, shift_right(target, spec.pad_id), seen, regime=regime)
+            return projected_nll(hidden, output_table(network, widths), target, (target != spec.pad_id).astype(jnp.float32))
+
+        return at_widths(spec, arch, branch)
+
+    everywhere, sentences, own = placed.everywhere, placed.batch, param_shardings(spec, placed)
+    return (
+        placed.jit(look, (own, sentences, everywhere), sentences),
+        placed.jit(judge, (own, sentences, sentences, everywhere), everywhere),
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def _smallest(spec: Spec) -> Arch:
+    return spec.space.smallest()

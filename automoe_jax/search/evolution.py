@@ -3,10 +3,13 @@
 Iteration 0 scores a random population; each of the `iterations` after it breeds mutations and crossovers from the best
 candidates so far, which stay in the population, and scores them, the last ones too. What is drawn depends on the seed
 and the scores alone, so an interrupted search goes on exactly when it is run again with the scores it already has.
+
+A generation is known before it is scored. So its candidates are scored together, and what they have to beat, their
+rivals, are of earlier generations: whether a candidate is stopped early does not depend on the others of its own.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +18,9 @@ from automoe_jax.arch import Arch
 from automoe_jax.config import SearchConfig
 from automoe_jax.costs import Costs
 from automoe_jax.errors import UserError
-from automoe_jax.search.candidate import Candidate
+from automoe_jax.search.candidate import Candidate, Score
+from automoe_jax.search.pareto import pareto_front
+from automoe_jax.search.stopping import Trial
 from automoe_jax.space import SearchSpace
 
 # Draws in a row without a new architecture within the limits, before the limits are met by force or breeding ends.
@@ -40,18 +45,18 @@ def evolve(
     space: SearchSpace,
     settings: SearchConfig,
     *,
-    score: Callable[[Arch], float],
+    score: Callable[[Sequence[Trial]], Iterable[Score]],
     cost: Callable[[Arch], Costs],
     seed: int,
     record: Callable[[Candidate], None] = lambda candidate: None,
-    known: Mapping[Arch, float] | None = None,
+    known: Mapping[Arch, Score] | None = None,
     progress: Callable[[int, int, float], None] = lambda iteration, done, best_loss: None,
 ) -> list[Candidate]:
     """Searches `space` for a low score under the limits of `settings`; returns every candidate in the order of scoring.
 
     Args:
-      score: the loss of an architecture, lower is better; called once for each, never beyond a limit. What is not
-        finite counts as the worst.
+      score: score(trials) gives the scores of a generation's new architectures in their order; it sees each once, and none
+        beyond a limit. A loss that is not finite counts as the worst. A candidate surely worse than its rival may be stopped.
       cost: what the limits are compared with.
       seed: equal seeds and scores give equal results.
       record: called with each candidate right after it was scored, not for those in `known`.
@@ -67,15 +72,32 @@ def evolve(
     breeder = _Breeder(space, settings, cost, rng)
     done: list[Candidate] = []
     for iteration in range(settings.iterations + 1):
-        parents = sorted(done, key=lambda candidate: candidate.rank)[: settings.parents]
+        parents = sorted((one for one in done if one.complete), key=lambda one: one.rank)[: settings.parents]
         generation = list(breeder.children(parents) if iteration else breeder.random_population())
+        front = pareto_front(done)
+        trials = [Trial(arch, rival(costs, parents, front, settings)) for arch, costs, _ in generation if arch not in known]
+        scores = iter(score(trials) if trials else ())
         for arch, costs, origin in generation:
-            candidate = Candidate.scored(arch, known[arch] if arch in known else score(arch), costs, iteration, origin)
-            if arch not in known:
+            new = arch not in known
+            candidate = Candidate.scored(arch, next(scores) if new else known[arch], costs, iteration, origin)
+            if new:
                 record(candidate)
             done.append(candidate)
             progress(iteration, len(done), min(candidate.loss for candidate in done))
     return done
+
+
+def rival(costs: Costs, parents: Sequence[Candidate], front: Sequence[Candidate], settings: SearchConfig) -> Arch | None:
+    """The candidate that one of these costs is of no use if it is worse than; None where any loss would be of use.
+
+    It is the worse of the last of all parents and the best of those that cost no more. What is worse than it will never be
+    a parent, the best or on the front of loss against FLOPs, whatever comes: the front and the parents only get better.
+    """
+    no_dearer = [one for one in front if one.flops <= costs.flops]
+    if not settings.stop_early or len(parents) < settings.parents or not no_dearer:
+        return None
+    worst = max(parents[-1], no_dearer[-1], key=lambda one: one.loss)
+    return worst.arch if math.isfinite(worst.loss) else None
 
 
 def max_candidates(settings: SearchConfig) -> int:

@@ -5,8 +5,9 @@ import sys
 
 from tqdm import tqdm
 
+from automoe_jax.arch import Arch
 from automoe_jax.config import Config
-from automoe_jax.costs import costs
+from automoe_jax.costs import Costs, costs
 from automoe_jax.model.network import Spec
 from automoe_jax.processes import is_first, wait_for_all
 from automoe_jax.search import evolution, history, pareto
@@ -16,13 +17,21 @@ from automoe_jax.workdir import Workdir, write_json
 
 
 def run(config: Config, workdir: Workdir) -> None:
-    """Continues after the last recorded candidate; leaves the best architecture within the limits."""
+    """Continues after the last recorded candidate; leaves the best architecture within the limits, or the only one there is."""
     settings, vocab_size = config.search, workdir.tokenizer().vocab_size
-    cost = functools.partial(costs, source_length=settings.source_length, target_length=settings.target_length, vocab_size=vocab_size)
+    if config.space.size() == 1:
+        if is_first():
+            write_json(workdir.arch_path, config.space.largest().to_dict())
+        print("search: the space has one architecture, which is taken", flush=True)
+        return
+
+    def cost(arch: Arch) -> Costs:
+        return costs(arch, settings.source_length, settings.target_length, vocab_size, **config.router.cost_options(arch))
+
     evolution.check_limits(config.space, settings, cost)
-    supernet = runs.load(workdir.supernet, Spec(config.space, vocab_size))
+    supernet = runs.load(workdir.supernet, Spec(config.space, vocab_size, router=config.router))
     score = inherited_loss(supernet, config, workdir.tokens("validation"))
-    known = {candidate.arch: candidate.loss for candidate in history.load(workdir.candidates_path)}
+    known = {candidate.arch: candidate.score for candidate in history.load(workdir.candidates_path)}
     wait_for_all("candidates")  # all processes know the same ones before the first adds to them
     with tqdm(total=evolution.max_candidates(settings), desc="search", unit="candidate", file=sys.stderr, dynamic_ncols=True) as bar:
 

@@ -218,3 +218,13 @@ def test_imports_neither_jax_nor_the_model() -> None:
             ):
                 assert not name.startswith(("jax", "flax")), path
                 assert not name.startswith("automoe_jax") or ".".join(name.split(".")[:2]) in allowed, path
+
+
+def test_stopped_candidates_are_told_apart(contents: ReportContents, tmp_path: pathlib.Path) -> None:
+    some = [one | {"share": 0.25 if i % 2 else 1.0} for i, one in enumerate(contents.candidates)]
+    page, text = written(dataclasses.replace(contents, candidates=some), tmp_path)
+    stopped = len(some) // 2
+    assert f"stopped early ({stopped})" in page
+    assert f"stopped early ({stopped}): their losses are estimates" in text
+    page, text = written(contents, tmp_path)
+    assert "stopped early" not in page + text

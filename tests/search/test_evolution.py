@@ -13,6 +13,7 @@ from automoe_jax.config import SearchConfig
 from automoe_jax.costs import costs
 from automoe_jax.errors import UserError
 from automoe_jax.search import history
+from automoe_jax.search.candidate import Score
 from automoe_jax.search.evolution import evolve, max_candidates, within_limits
 from automoe_jax.search.pareto import best
 from automoe_jax.space import SearchSpace
@@ -60,7 +61,9 @@ def rugged(target):
 
 
 def run(score=hashed_score, space=SPACE, limits=SMALL, seed=0, **options):
-    return evolve(space, limits, score=score, cost=costs, seed=seed, **options)
+    """A search whose candidates are scored one by one, each on the whole text."""
+    one_by_one = lambda trials: (Score(score(trial.arch)) for trial in trials)  # noqa: E731
+    return evolve(space, limits, score=one_by_one, cost=costs, seed=seed, **options)
 
 
 def test_finds_the_optimum():
@@ -131,7 +134,7 @@ def test_killed_at_every_score_and_started_again_gives_the_same(tmp_path):
 
         with pytest.raises(KilledError):
             run(dying_score, limits=limits, record=lambda one, path=path: history.append(path, one))
-        known = {one.arch: one.loss for one in history.load(path)}
+        known = {one.arch: one.score for one in history.load(path)}
         assert len(known) == k
         again = run(limits=limits, known=known, record=lambda one, path=path: history.append(path, one))
         assert again == whole
@@ -230,7 +233,7 @@ def test_ties_are_broken_by_cost():
 def test_progress_counts_known_ones_too():
     whole = run()
     seen = []
-    known = {one.arch: one.loss for one in whole[:7]}
+    known = {one.arch: one.score for one in whole[:7]}
     run(known=known, progress=lambda *step: seen.append(step))
     assert [done for _, done, _ in seen] == list(range(1, len(whole) + 1))
     assert [lowest for _, _, lowest in seen] == [min(one.loss for one in whole[: i + 1]) for i in range(len(whole))]
@@ -240,7 +243,7 @@ def test_progress_counts_known_ones_too():
 def test_known_scores_are_not_asked_for_nor_recorded_again():
     whole = run()
     records = []
-    again = run(lambda arch: pytest.fail("scored again"), known={one.arch: one.loss for one in whole}, record=records.append)
+    again = run(lambda arch: pytest.fail("scored again"), known={one.arch: one.score for one in whole}, record=records.append)
     assert again == whole
     assert records == []
 

@@ -8,13 +8,16 @@ import pytest
 from automoe_jax.costs import costs
 from automoe_jax.errors import UserError
 from automoe_jax.search import history
-from automoe_jax.search.candidate import Candidate
+from automoe_jax.search.candidate import Candidate, Score
 from automoe_jax.space import SearchSpace
 
 
 def candidates(count):
     space, rng = SearchSpace(encoder_layers=(1,), decoder_layers=(1,)), np.random.default_rng(0)
-    return [Candidate.scored(arch, i / 3, costs(arch), i, "random") for i, arch in enumerate(space.sample(rng) for _ in range(count))]
+    return [
+        Candidate.scored(arch, Score(i / 3, 1 / (i + 1)), costs(arch), i, "random")
+        for i, arch in enumerate(space.sample(rng) for _ in range(count))
+    ]
 
 
 @pytest.fixture
@@ -68,7 +71,13 @@ def test_corrupt_line_is_named(written, damage):
 
 
 def test_infinite_loss_is_plain_json(tmp_path):
-    one = Candidate.scored(candidates(1)[0].arch, float("nan"), costs(candidates(1)[0].arch), 0, "random")
+    one = Candidate.scored(candidates(1)[0].arch, Score(float("nan")), costs(candidates(1)[0].arch), 0, "random")
     history.append(tmp_path / "h.jsonl", one)
     assert json.loads((tmp_path / "h.jsonl").read_text(encoding="utf-8"))["loss"] is None
     assert history.load(tmp_path / "h.jsonl") == [one]
+
+
+def test_candidates_of_before_there_was_stopping_are_complete():
+    older = {name: value for name, value in candidates(2)[1].to_dict().items() if name != "share"}
+    assert Candidate.from_dict(older).complete
+    assert not candidates(2)[1].complete

@@ -1,5 +1,6 @@
 """The Pareto front against its definition."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -46,6 +47,14 @@ def test_nothing_to_choose_from():
     assert pareto_front([]) == []
     with pytest.raises(UserError, match="finite loss"):
         best([])
+
+
+def test_stopped_ones_win_nothing():
+    complete, stopped = candidate(2, 2), dataclasses.replace(candidate(1, 1), share=0.25)
+    assert best([stopped, complete]) == complete
+    assert pareto_front([stopped, complete]) == [complete]
+    with pytest.raises(UserError, match="finite loss"):
+        best([stopped])
 
 
 def test_numpy_numbers_are_fine():

@@ -1,0 +1,199 @@
+"""Clearly worse candidates are stopped before they have seen the whole validation text.
+
+The text is cut into parts. A part is a random sample of the text, drawn from each bucket of sentence lengths in
+proportion, so what the rest will say can be told from the parts seen, with a known error. A candidate has a rival
+(`evolution.Trial`): it is of no use once it is worse than that. After each part the difference of the two losses, sentence
+by sentence, gives an estimate of the difference over the whole text and the estimate's standard error; the candidate is
+stopped when the estimate is more than `standard_errors` of them above zero.
+
+What that guarantees: a candidate that finishes has exactly the loss it would have without stopping, and one that is
+stopped wins in neither search unless its estimate was off by more than so many standard errors. For differences that
+are about normal, five of them are one case in three million; no such statement holds for sure, as the sentences not seen
+may say anything. The tests compare whole searches with and without stopping.
+
+Axes: R rows of a part: sentences, or filling.
+"""
+
+import collections
+import dataclasses
+import math
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+import numpy as np
+
+from automoe_jax.arch import Arch
+from automoe_jax.data.batching import Batch
+from automoe_jax.data.tokenizer import PAD
+from automoe_jax.search.candidate import Score
+
+FILLING = -1
+IN_FLIGHT = 2  # candidates computed in turns: while one's result is fetched and judged, the device has the other's part
+KEPT_BYTES = 64 << 20  # of finished candidates' losses: rivals to come
+
+T = TypeVar("T")
+
+
+class Trial(NamedTuple):
+    """An architecture to score."""
+
+    arch: Arch
+    rival: Arch | None = None  # a candidate that this one need not be scored beyond being worse than
+
+
+class Estimate(NamedTuple):
+    """A sum over a whole text, told from a sample."""
+
+    total: float
+    error: float  # standard error of `total`
+
+
+@dataclasses.dataclass(frozen=True)
+class Cut:
+    """How a text is cut into parts."""
+
+    strata: tuple[np.ndarray, ...]  # of each part int [R]: which bucket a row is from, or FILLING
+    tokens: int  # of the whole text
+
+    @property
+    def parts(self) -> int:
+        return len(self.strata)
+
+    def estimate(self, values: np.ndarray, parts: int) -> Estimate:
+        """The sum over the text of what `values` [rows of the first `parts` parts] says of each sentence.
+
+        Each bucket's mean stands for its sentences not seen. The error is that of a sample without replacement of the
+        whole text, which sampling bucket by bucket can only lower.
+        """
+        seen, everything = np.concatenate(self.strata[:parts]), np.concatenate(self.strata)
+        there, sampled = (np.bincount(strata[strata != FILLING], minlength=everything.max() + 1) for strata in (everything, seen))
+        sentences = seen != FILLING
+        stands_for = values[sentences] * (there / np.maximum(sampled, 1))[seen[sentences]]
+        count, total = len(stands_for), float(stands_for.sum())
+        if count < 2:
+            return Estimate(total, math.inf)
+        unseen = 1 - count / there.sum()
+        return Estimate(total, float(np.sqrt(unseen * count / (count - 1) * np.sum((stands_for - total / count) ** 2))))
+
+
+def cut_text(batches: Sequence[Batch], parts: int, multiple_of: int = 1) -> tuple[Cut, list[list[Batch]]]:
+    """(the cut, for each part its batches, one for each bucket that has sentences left).
+
+    batches: source [B,S] and target [B,S], where a row of PAD is filling. The sentences of a bucket are shuffled, always in
+    the same way, and dealt out evenly, the earlier parts first; a bucket's batches have one shape, a multiple of so many rows.
+    Fewer parts come out where there are fewer sentences.
+    """
+    strata: list[list[np.ndarray]] = [[] for _ in range(parts)]
+    cut: list[list[Batch]] = [[] for _ in range(parts)]
+    for stratum, bucket in enumerate(sorted({batch["target"].shape[1] for batch in batches})):
+        whole = {side: np.concatenate([batch[side] for batch in batches if batch["target"].shape[1] == bucket]) for side in batches[0]}
+        sentences = np.random.default_rng(bucket).permutation(np.flatnonzero((whole["target"] != PAD).any(axis=1)))
+        rows = -(-len(sentences) // (parts * multiple_of)) * multiple_of
+        for part, dealt in enumerate(np.array_split(sentences, parts)):
+            if len(dealt):
+                missing = ((0, rows - len(dealt)), (0, 0))
+                cut[part].append({side: np.pad(tokens[dealt], missing, constant_values=PAD) for side, tokens in whole.items()})
+                strata[part].append(np.where(np.arange(rows) < len(dealt), stratum, FILLING))
+    tokens = sum(int(np.sum(batch["target"] != PAD)) for batch in batches)
+    return Cut(tuple(np.concatenate(part) for part in strata if part), tokens), [part for part in cut if part]
+
+
+class Recent(Generic[T]):
+    """Values by key, the least recently used ones dropped beyond so many bytes."""
+
+    def __init__(self, most_bytes: int, size: Callable[[T], int]):
+        self._most, self._size, self._bytes = most_bytes, size, 0
+        self._values: collections.OrderedDict[Hashable, T] = collections.OrderedDict()
+
+    def get(self, key: Hashable) -> T | None:
+        """The value, or None where it is not kept."""
+        if key in self._values:
+            self._values.move_to_end(key)
+        return self._values.get(key)
+
+    def put(self, key: Hashable, value: T) -> T:
+        """Keeps the value, if it fits at all, and returns it."""
+        if key not in self._values:
+            self._values[key] = value
+            self._bytes += self._size(value)
+        while self._bytes > self._most:
+            _, dropped = self._values.popitem(last=False)
+            self._bytes -= self._size(dropped)
+        return value
+
+
+class Scorer:
+    """scores(trials) → their scores in that order, each as soon as those before it are known.
+
+    Args:
+      cut: the parts of the text.
+      nll: nll(arch, parts) starts to compute the parts, a range, and returns a function that waits for the sum of −log p of
+        every row of them, one after another.
+      standard_errors: how clearly worse than its rival a candidate must be to be stopped; 0: none is.
+    """
+
+    def __init__(self, cut: Cut, nll: Callable[[Arch, range], Callable[[], np.ndarray]], standard_errors: float):
+        self._cut, self._nll, self._standard_errors = cut, nll, standard_errors
+        self._finished: Recent[np.ndarray] = Recent(KEPT_BYTES, lambda rows: rows.nbytes)
+
+    def __call__(self, trials: Sequence[Trial]) -> Iterator[Score]:
+        """Scores; those of stopped candidates have a share below 1."""
+        waiting, turns = iter(enumerate(trials)), collections.deque[_Running]()
+        scored: dict[int, Score] = {}
+        given = 0
+        while True:
+            while len(turns) < IN_FLIGHT and (entry := next(waiting, None)):
+                turns.append(self._started(*entry))
+            if not turns:
+                return
+            one = turns.popleft()
+            one.seen = np.concatenate([one.seen, one.awaited()])
+            if score := self._verdict(one):
+                scored[one.index] = score
+            else:
+                one.computing = self._next(one.computing, one.rival is None)
+                one.awaited = self._nll(one.arch, one.computing)
+                turns.append(one)
+            while given in scored:
+                yield scored.pop(given)
+                given += 1
+
+    def _started(self, index: int, trial: Trial) -> "_Running":
+        rival = self._rows(trial.rival) if trial.rival is not None and self._standard_errors else None
+        computing = self._next(range(0), rival is None)
+        return _Running(index, trial.arch, rival, computing, self._nll(trial.arch, computing), np.zeros(0))
+
+    def _next(self, before: range, everything: bool) -> range:
+        """The parts to compute after those: all at once if nothing could stop the candidate."""
+        return range(before.stop, self._cut.parts if everything else before.stop + 1)
+
+    def _verdict(self, one: "_Running") -> Score | None:
+        """The score, if there is no more to compute."""
+        if one.computing.stop == self._cut.parts:
+            self._finished.put(one.arch, one.seen)
+            return Score(float(one.seen.sum()) / max(self._cut.tokens, 1))
+        if one.rival is None:
+            return None
+        worse = self._cut.estimate(one.seen - one.rival[: len(one.seen)], one.computing.stop)
+        if not worse.total > self._standard_errors * worse.error:
+            return None
+        seen = np.concatenate(self._cut.strata[: one.computing.stop])
+        share = np.sum(seen != FILLING) / np.sum(np.concatenate(self._cut.strata) != FILLING)
+        return Score((float(one.rival.sum()) + worse.total) / max(self._cut.tokens, 1), float(share))
+
+    def _rows(self, arch: Arch) -> np.ndarray:
+        """Every row's −log p of a finished candidate, computed again where it is not kept: after an interruption, for example."""
+        kept = self._finished.get(arch)
+        return self._finished.put(arch, self._nll(arch, range(self._cut.parts))()) if kept is None else kept
+
+
+@dataclasses.dataclass
+class _Running:
+    """A candidate that is being scored."""
+
+    index: int
+    arch: Arch
+    rival: np.ndarray | None  # its −log p of every row
+    computing: range  # parts
+    awaited: Callable[[], np.ndarray]
+    seen: np.ndarray  # −log p of the rows before those
