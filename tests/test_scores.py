@@ -6,7 +6,7 @@ from sacrebleu.metrics import BLEU
 from automoe_jax.scores import _resampled, paired_bootstrap, score
 
 RNG = np.random.default_rng(0)
-WORDS = "the a red green small old house tree dog sees finds near under behind big and".split()
+WORDS = [*"abcdefghijklmnopqrstuvwxyz"]
 REFERENCES = [" ".join(RNG.choice(WORDS, size=RNG.integers(6, 14))) for _ in range(300)]
 
 

@@ -14,6 +14,9 @@ TITLES = {
     "loss": "Training and validation loss of every run",
     "routing_entropy": "Routing entropy of every layer during training",
     "dead_experts": "Share of dead experts of every layer during training",
+    "experts_per_token": "Experts per token in every layer during training",
+    "dropped_choices": "Share of dropped choices of every layer during training",
+    "experts_shares": "How many experts the tokens of the test text get in every layer",
 }
 
 
@@ -39,6 +42,7 @@ def draw(contents: ReportContents) -> dict[str, Drawn]:
     drawn |= _plotted("loss", functools.partial(plots.loss_plot, contents.curves))
     for key, title in routing_figures(contents):
         drawn |= _plotted(key, functools.partial(plots.routing_plot, contents, key, title))
+    drawn |= _plotted("experts_shares", functools.partial(plots.shares_plot, contents))
     return drawn
 
 

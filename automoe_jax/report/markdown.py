@@ -47,7 +47,8 @@ def _training(contents: ReportContents, drawn: Figures) -> list[str]:
 
 
 def _routing(contents: ReportContents, drawn: Figures) -> list[str]:
-    shown = [text for key, _ in routing_figures(contents) for text in (_image(key, drawn), CAPTIONS[key])]
+    keys = [*(key for key, _ in routing_figures(contents)), *(["experts_shares"] if "experts_shares" in drawn else [])]
+    shown = [text for key in keys for text in (_image(key, drawn), CAPTIONS[key])]
     return [*shown, dead_note(contents)]
 
 

@@ -183,7 +183,8 @@ def _training(contents: ReportContents, figures: Figures) -> str:
 
 
 def _routing(contents: ReportContents, figures: Figures) -> str:
-    shown = "".join(_figure(key, figures, CAPTIONS[key]) for key, _ in routing_figures(contents))
+    keys = [*(key for key, _ in routing_figures(contents)), "experts_shares"]
+    shown = "".join(_figure(key, figures, CAPTIONS[key]) for key in keys)
     note = dead_note(contents)
     return shown + (f'<p class="quiet">{note}</p>' if note else "")
 

@@ -20,6 +20,12 @@ CAPTIONS = {
         "1 is even, 0 is a collapse onto one expert."
     ),
     "dead_experts": "Share of a layer's experts that got no token.",
+    "experts_per_token": "How many experts a token gets, on average over the tokens of a layer.",
+    "dropped_choices": "Share of the tokens that found no room in their expert and passed the layer by.",
+    "experts_shares": (
+        "How many experts the tokens of the test text get in each layer of the retrained sub-Transformer: the darker, the more. "
+        "The number at the right is the mean."
+    ),
 }
 
 
@@ -61,9 +67,16 @@ def search_caption(contents: ReportContents) -> str:
 
 def routing_figures(contents: ReportContents) -> list[tuple[str, str]]:
     """(key, axis title) of the routing plots that have something to show."""
-    keys = [("routing_entropy", "relative entropy"), ("dead_experts", "share of dead experts")]
+    keys = {
+        "routing_entropy": "relative entropy",
+        "dead_experts": "share of dead experts",
+        "experts_per_token": "experts per token",
+        "dropped_choices": "share of dropped choices",
+    }
     return [
-        (key, title) for key, title in keys if (values := _layer_values(contents, key)) and (key == "routing_entropy" or max(values) > 0)
+        (key, title)
+        for key, title in keys.items()
+        if (values := _layer_values(contents, key)) and (key == "routing_entropy" or max(values) > 0)
     ]
 
 

@@ -76,7 +76,7 @@ def summarise(steps: list[StepMetrics]) -> dict[str, Any]:
         return [np.round(total / count, 4).tolist() if count else None for total, count in zip(totals[name], routed, strict=True)]
 
     average = lambda name: float(np.average([getattr(step, name) for step in steps], weights=tokens))  # noqa: E731
-    summary = {
+    summary: dict[str, Any] = {
         "loss": average("loss"),
         "nll": average("nll"),
         "tokens": int(tokens.sum()),
@@ -90,9 +90,11 @@ def summarise(steps: list[StepMetrics]) -> dict[str, Any]:
         summary["dropped_choices"] = mean("dropped")
     varied = (totals["choices"] > 0).sum(axis=1) > 1
     if varied.any():
-        number = np.arange(1, totals["choices"].shape[1] + 1)
+        most = 1 + np.flatnonzero(totals["choices"].any(axis=0)).max()
+        summary["experts_shares"] = [shares[:most] if shares else None for shares in mean("choices")]
         summary["experts_per_token"] = [
-            round(float(share @ number / count), 4) if count else None for share, count in zip(totals["choices"], routed, strict=True)
+            round(sum(number * share for number, share in enumerate(shares, start=1)), 4) if shares else None
+            for shares in summary["experts_shares"]
         ]
     return summary
 

@@ -18,12 +18,13 @@ from etils import epath
 from jax.sharding import PartitionSpec as P
 
 from automoe_jax.arch import Arch
-from automoe_jax.config import MeshConfig, TrainConfig
+from automoe_jax.config import MeshConfig, RouterConfig, TrainConfig
 from automoe_jax.data.batching import TokenPairs, evaluation_batches, train_batches
 from automoe_jax.data.tokenizer import EOS, PAD
 from automoe_jax.model import Network, Regime
 from automoe_jax.model.network import abstract
 from automoe_jax.ops.grouped import Experts, Owned
+from automoe_jax.ops.grouped.capacity import capacity_ffn
 from automoe_jax.ops.grouped.parallel import parallel_experts_ffn
 from automoe_jax.sharding import ONE_DEVICE, Placement, make_mesh
 from automoe_jax.train import loop
@@ -261,3 +262,41 @@ def test_experts_drop_other_units_on_every_device() -> None:
     np.testing.assert_allclose(kept.std(), np.sqrt(units * 0.25 * 0.75), rtol=0.25)  # of independent draws
     halves = np.split(kept, 2)
     assert np.mean(halves[0] == halves[1]) < 0.5, "tokens of different devices along `data` must not share their draws"
+
+
+@pytest.mark.parametrize("mesh", ["data", "expert", "model"])
+def test_a_bounded_number_of_tokens_travels_to_whole_experts_and_back(mesh: str) -> None:
+    """Each device fills its own places: the devices that hold different tokens, one after another, give the same."""
+    count, units, width, tokens, factor = 4, 8, 4, 64, 1.0
+    rng = np.random.default_rng(0)
+    normal = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
+    x, gates, cotangent = normal(tokens, width), normal(tokens, 1), normal(tokens, width)
+    experts = Experts(normal(count * units, width), normal(count * units), normal(count * units, width), normal(count, width))
+    chosen, counted = jnp.asarray(rng.integers(0, count, (tokens, 1)), jnp.int32), jnp.asarray(rng.random(tokens) < 0.8)
+
+    def run(x: Any, gates: Any, experts: Any, chosen: Any, counted: Any, cotangent: Any) -> Any:
+        y, pullback, kept = jax.vjp(
+            lambda *args: capacity_ffn(args[0], chosen, args[1], counted, args[2], factor), x, gates, experts, has_aux=True
+        )
+        return y, kept, pullback(cotangent)
+
+    placement = MESHES[mesh]
+    y, kept, (dx, d_gates, d_experts) = placement.jit(run, placement.everywhere, None)(x, gates, experts, chosen, counted, cotangent)
+    groups = placement.sentence_parts
+    split = lambda array: jnp.split(array, groups)  # noqa: E731
+    parts = [run(a, b, experts, c, d, e) for a, b, c, d, e in zip(*map(split, (x, gates, chosen, counted, cotangent)), strict=True)]
+    np.testing.assert_array_equal(kept, np.concatenate([part[1] for part in parts]))
+    assert np.sum(~np.asarray(kept[:, 0]) & np.asarray(counted)) > 0
+    for found, expected in ((y, 0), (dx, 0), (d_gates, 1)):
+        pieces = [part[0] if found is y else part[2][expected] for part in parts]
+        np.testing.assert_allclose(found, np.concatenate(pieces), atol=1e-5)
+    jax.tree.map(lambda one, *each: np.testing.assert_allclose(one, sum(each), atol=1e-4), d_experts, *(part[2][2] for part in parts))
+
+
+def test_every_router_gives_on_a_mesh_what_it_gives_on_one_device() -> None:
+    """Without dropout; those that are random draw the same."""
+    for router in (RouterConfig(kind="importance"), RouterConfig(kind="random"), RouterConfig(kind="random", draw="fixed")):
+        network = jax.device_get(random_network(SMALL, VOCAB, arch=SUB, router=router))
+        batch = {"source": tokens(0)[0], "target": tokens(1)[0]}
+        sums = [make_eval_step(network.spec, Regime(), placed)(network.params, batch, SUB) for placed in (ONE_DEVICE, MESHES["expert"])]
+        np.testing.assert_allclose(sums[1], sums[0], rtol=1e-5)

@@ -12,11 +12,12 @@ import optax
 import pytest
 
 from automoe_jax.arch import Arch
-from automoe_jax.config import TrainConfig
+from automoe_jax.config import RouterConfig, TrainConfig
 from automoe_jax.data.tokenizer import EOS, PAD
 from automoe_jax.extract import extract
 from automoe_jax.model import Network, Regime
 from automoe_jax.model.transformer import apply
+from automoe_jax.ops.dropout import split
 from automoe_jax.train import step as step_module
 from automoe_jax.train.loss import distilled, label_smoothed
 from automoe_jax.train.optim import optimizer, schedule
@@ -329,3 +330,45 @@ def test_clipping_and_weight_decay() -> None:
     updates, state = transform.update(gradients, transform.init(params), params)
     np.testing.assert_allclose(optax.tree_utils.tree_get(state, "mu")["w"], (1 - BETA1) * jnp.array([0.6, 0.8]), rtol=1e-5)
     np.testing.assert_allclose(updates["w"], -1e-4 * (1 + 0.1 * params["w"]), rtol=1e-4)
+
+
+def test_two_passes_are_two_cross_entropies_and_their_divergence() -> None:
+    """THOR (SPEC 2): both passes draw their own experts; in a SuperNet each cross entropy counts half."""
+    router = RouterConfig(kind="random")
+    train = dataclasses.replace(TRAIN, passes=2, consistency=5.0)
+    arch = SMALL.largest()
+    for network, each in (
+        (random_network(SMALL, VOCAB, router=router), 0.5),
+        (random_network(SMALL, VOCAB, arch=arch, router=router), 1.0),
+    ):
+        step = quick_jit(make_train_step(network.spec, train, Regime()).__wrapped__)
+        state, metrics = step(init_state(network, train), batch(), stacked(arch), KEY)
+        rng = split(jax.random.fold_in(KEY, 0), 1)[0]
+
+        def parts(params: Any, network: Network = network, rng: jax.Array = rng) -> tuple[jax.Array, ...]:
+            source, target = (jnp.concatenate([jnp.asarray(side)] * 2) for side in (SOURCE, TARGET))
+            regime = Regime(passes=2)
+            logits = apply(Network(params, network.spec), arch, source, shift_right(target, PAD), regime=regime, rng=rng).logits
+            real = jnp.asarray(TARGET != PAD)
+            entropies = [label_smoothed(half, jnp.asarray(TARGET), pad_id=PAD, smoothing=0.1).loss for half in jnp.split(logits, 2)]
+            p, q = (jax.nn.softmax(half) for half in jnp.split(logits, 2))
+            apart = 0.5 * jnp.sum(((p - q) * (jnp.log(p) - jnp.log(q))).sum(-1) * real)
+            return *entropies, apart
+
+        def objective(params: Any, each: float = each, parts: Any = parts) -> jax.Array:
+            first, second, apart = parts(params)
+            return (each * (first + second) + 5.0 * apart) / TOKENS
+
+        loss, expected = quick_jit(jax.value_and_grad(objective))(network.params)
+        np.testing.assert_allclose(metrics.loss, loss, rtol=1e-5)
+        np.testing.assert_allclose(metrics.disagreement, parts(network.params)[2] / TOKENS, rtol=1e-4)
+        assert metrics.disagreement > 0.01
+        assert metrics.tokens == TOKENS
+        assert_close(gradient(state), expected)
+
+
+def test_z_loss_moves_the_router() -> None:
+    plain, with_loss = (compiled(z_loss=z)(fresh(), batch(), stacked(LARGEST), KEY)[0] for z in (0.0, 1.0))
+    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), gradient(plain), gradient(with_loss))
+    assert moved["encoder"]["layer_0"]["experts"]["router_kernel"] > 1e-4
+    assert moved["decoder"]["layer_0"]["experts_norm"]["scale"] == pytest.approx(0, abs=1e-7)  # after the last router
