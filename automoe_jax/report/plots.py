@@ -22,7 +22,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from automoe_jax.arch import MAX_LAYERS, Arch
 from automoe_jax.report import numbers
-from automoe_jax.report.contents import ReportContents, finite, number
+from automoe_jax.report.contents import RETRAINED, ReportContents, find, finite, number
 from automoe_jax.report.drawing import FONT
 from automoe_jax.report.palette import light, run_colours
 from automoe_jax.report.text import clean
@@ -164,6 +164,39 @@ def routing_plot(contents: ReportContents, key: str, title: str, size: Size) -> 
         figure.supylabel(title, fontsize=size.font - 1, color=light("muted"))
 
     return svg_of(draw, grown, key)
+
+
+def shares_plot(contents: ReportContents, size: Size) -> str:
+    """For each layer of the retrained sub-Transformer a bar of the shares of tokens with 1, 2, … experts (DA-MoE)."""
+    found = find(contents.results, RETRAINED) or {}
+    shares = [[finite(share) or 0.0 for share in layer] for layer in found.get("experts_shares", [])]
+    names = layer_names(len(shares), contents.arch, contents.space)
+    bars = [(name, layer) for name, layer in zip(names, shares, strict=True) if len(layer) > 1]
+    if not bars:
+        return ""
+    most = max(len(layer) for _, layer in bars)
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        for row, (_, layer) in enumerate(bars):
+            left = 0.0
+            for number_of, share in enumerate(layer, start=1):
+                shade = 0.15 + 0.85 * number_of / most
+                axes.barh(row, share, left=left, height=0.62, color=light("found"), alpha=shade, edgecolor=light("paper"))
+                if share > 0.06:
+                    ink = light("paper") if shade > 0.6 else light("ink")
+                    axes.text(left + share / 2, row, str(number_of), ha="center", va="center", color=ink, fontsize=size.font - 1)
+                left += share
+            mean = sum(number_of * share for number_of, share in enumerate(layer, start=1))
+            axes.text(1.01, row, f"{mean:.2f}", va="center", color=light("ink"), fontsize=size.font - 1)
+        axes.set_yticks(range(len(bars)), [name for name, _ in bars])
+        axes.set_xlim(0, 1.08)
+        axes.set_xticks([0, 0.5, 1], ["0", "half", "all"])
+        axes.invert_yaxis()
+        axes.set_xlabel("share of the tokens")
+
+    grown = dataclasses.replace(size, height=30 * len(bars) + 70)
+    return svg_of(draw, grown, "shares")
 
 
 def series(records: Iterable[Mapping[str, Any]], key: str) -> Points:
