@@ -84,6 +84,10 @@ def join(member: Membership) -> None:
         raise UserError(f"the processes cannot meet: {reason}; say where with --coordinator, --processes and --process") from None
     finally:
         limit.cancel()
+    if jax.default_backend() == "cpu":
+        # Only process 0 writes to the cache, and on CPU no other finds its own programs there: it would wait for the
+        # others to compile, longer than Gloo does.
+        jax.config.update("jax_enable_compilation_cache", False)
 
 
 def is_first() -> bool:
