@@ -28,6 +28,7 @@ ROUTERS = ("topk", "importance", "random")
 IMPORTANCES = ("received", "given")
 DRAWS = ("batch", "token", "fixed")
 INFERENCES = ("token", "sentence", "mean")
+REMATS = ("none", "dots", "full")
 STAGES = ("prepare", "supernet", "search", "retrain", "evaluate", "report")
 
 
@@ -183,6 +184,7 @@ class Config:
     retrain: RetrainConfig = RetrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     mesh: MeshConfig = MeshConfig()
+    remat: str = "none"  # what training computes again to save memory: none, dots (all but products with weights) or full (layers)
     fsdp: bool = False  # parameters and the optimizer's state are split over the data axis of the mesh as well
 
 
@@ -283,6 +285,7 @@ def _rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
     yield "config.model.dtype", config.model.dtype, config.model.dtype in ("float32", "bfloat16"), "must be float32 or bfloat16"
     yield from _router_rules(config)
     yield from _mesh_rules(config)
+    yield "config.remat", config.remat, config.remat in REMATS, f"must be one of {', '.join(REMATS)}"
     parts = max(config.mesh.data, 1) * config.mesh.expert
     yield from _train_rules("config.supernet", config.supernet, data.buckets[-1], parts)
     yield from _train_rules("config.retrain", config.retrain, data.buckets[-1], parts)

@@ -200,7 +200,8 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see --help")
 
 
-def _read_arch(path: str) -> Arch:
+def read_arch(path: str) -> Arch:
+    """The architecture in a file that --arch names; raises `UserError` if there is none."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
@@ -221,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--target_length", type=int, default=30, help="target tokens (default: 30)")
     parser.add_argument("--vocab_size", type=int, default=VOCAB_SIZE, help=f"pieces of the output vocabulary (default: {VOCAB_SIZE})")
     flags = parser.parse_args(arguments)
-    found = costs(_read_arch(flags.arch), flags.source_length, flags.target_length, flags.vocab_size)
+    found = costs(read_arch(flags.arch), flags.source_length, flags.target_length, flags.vocab_size)
     print(json.dumps(dataclasses.asdict(found), indent=2))
 
 

@@ -19,12 +19,12 @@ CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 # A module imports from its own level and from those below it. A new module or folder takes its place here.
 LEVELS = (
     {"errors"},
-    {"arch", "space", "costs", "config"},
+    {"arch", "space", "costs", "config", "chips", "hlo"},
     {"ops", "masks", "sharding", "processes"},
     {"model"},
     {"train", "search", "extract", "convert", "decode", "choices", "latency", "data", "scores", "report", "workdir"},
     {"stages"},
-    {"main", "translate", "compare"},
+    {"main", "translate", "compare", "plan"},
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 

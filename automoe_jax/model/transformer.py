@@ -36,6 +36,7 @@ class Regime:
     attention_dropout: float = 0.0
     dtype: str = "float32"  # of activations and matrix products
     passes: int = 1  # equal parts of the batch, each with a random route of its own in training
+    remat: str = "none"  # what a backward pass computes again of layers that every architecture has: none, dots or full
 
 
 class Output(NamedTuple):
@@ -144,7 +145,7 @@ def encode(
                 return spec.layer("encoder", i, widths).apply({"params": params}, x, allowed, tokens, genes, rates, rng)
 
         arguments = (x, _layer_params(network, "encoder", i, widths), spec.layer_genes("encoder", i, arch), rngs[i])
-        x, measured = _if_present(spec, "encoder", i, depth, layer, arguments)
+        x, measured = _if_present(spec, "encoder", i, depth, regime, layer, arguments)
         outputs.append(x)
         metrics.append(measured)
     most = spec.most_cross_layers()
@@ -185,7 +186,7 @@ def decode(
 
         allowed = cross_allowed(spec, arch, i, memory)
         arguments = (y, _layer_params(network, "decoder", i, widths), spec.layer_genes("decoder", i, arch), allowed, rngs[i])
-        y, measured = _if_present(spec, "decoder", i, depth, layer, arguments)
+        y, measured = _if_present(spec, "decoder", i, depth, regime, layer, arguments)
         metrics.append(measured)
     return y, _stack(metrics)
 
@@ -324,15 +325,33 @@ def _look_up(
 
 
 def _if_present(
-    spec: Spec, side: str, layer: int, depth: jax.Array, run: Callable[..., tuple[jax.Array, RouterMetrics]], arguments: tuple
+    spec: Spec,
+    side: str,
+    layer: int,
+    depth: jax.Array,
+    regime: Regime,
+    run: Callable[..., tuple[jax.Array, RouterMetrics]],
+    arguments: tuple,
 ) -> tuple[jax.Array, RouterMetrics]:
     """run(*arguments) if the layer exists, else its first argument unchanged.
 
     A skipped layer costs nothing: its branch is rematerialised, so that no residuals cross the conditional.
     """
     if layer < spec.least_layers(side):
-        return run(*arguments)
+        return _rematerialised(run, regime.remat)(*arguments)
     return jax.lax.cond(layer < depth, jax.checkpoint(run), lambda x, *_: (x, no_metrics()), *arguments)
+
+
+def _rematerialised(run: Callable[..., T], remat: str) -> Callable[..., T]:
+    """`run` that keeps for its gradient everything (none), its products with weights (dots), or its arguments alone (full).
+
+    The experts' hidden units are kept by the first only.
+    """
+    if remat == "none":
+        return run
+    policies = jax.checkpoint_policies
+    kept = policies.dots_with_no_batch_dims_saveable if remat == "dots" else policies.nothing_saveable
+    return jax.checkpoint(run, policy=kept)
 
 
 def _rates(spec: Spec, side: str, widths: Widths, regime: Regime, rng: jax.Array | None) -> Rates:

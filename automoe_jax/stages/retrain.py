@@ -35,7 +35,7 @@ def _train(config: Config, workdir: Workdir, title: str, folder: epath.Path, arc
         title=title,
         folder=folder,
         train=config.retrain,
-        regime=Regime(config.model.dropout, config.model.attention_dropout, config.model.dtype),
+        regime=Regime(config.model.dropout, config.model.attention_dropout, config.model.dtype, remat=config.remat),
         seed=config.seed,
         archs=lambda _: [arch],
         probes={"": arch},

@@ -26,7 +26,7 @@ def run(config: Config, workdir: Workdir) -> None:
         title="SuperNet",
         folder=workdir.supernet,
         train=train,
-        regime=Regime(config.model.dropout, config.model.attention_dropout, config.model.dtype),
+        regime=Regime(config.model.dropout, config.model.attention_dropout, config.model.dtype, remat=config.remat),
         seed=config.seed,
         archs=functools.partial(sampled, config),
         probes={"largest": space.largest(), "smallest": space.smallest()},
