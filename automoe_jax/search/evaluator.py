@@ -7,7 +7,7 @@ Axes: B sentences · S source tokens · T target tokens · D the SuperNet's enco
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -17,10 +17,11 @@ import numpy as np
 from automoe_jax.arch import Arch
 from automoe_jax.config import Config
 from automoe_jax.data.batching import Batch, TokenPairs, evaluation_batches
+from automoe_jax.data.tokenizer import PAD
 from automoe_jax.model.network import Network, Spec, Widths, param_shardings
 from automoe_jax.model.transformer import Memory, Regime, at_widths, decode, encode, output_table
 from automoe_jax.ops.vocabulary import projected_nll
-from automoe_jax.search.stopping import Recent, Scorer, cut_text
+from automoe_jax.search.stopping import FILLING, Cut, Recent, Scorer
 from automoe_jax.sharding import ONE_DEVICE, Placement, placement
 from automoe_jax.train.step import shift_right
 
@@ -60,6 +61,28 @@ def scorer(
         return lambda: np.concatenate([np.asarray(row, np.float64) for row in jax.device_get(rows)])
 
     return Scorer(cut, nll, standard_errors)
+
+
+def cut_text(batches: Sequence[Batch], parts: int, multiple_of: int = 1) -> tuple[Cut, list[list[Batch]]]:
+    """(the cut, for each part its batches, one for each bucket that has sentences left).
+
+    batches: source [B,S] and target [B,S], where a row of PAD is filling. The sentences of a bucket are shuffled, always in
+    the same way, and dealt out evenly, the earlier parts first; a bucket's batches have one shape, a multiple of so many rows.
+    Fewer parts come out where there are fewer sentences.
+    """
+    strata: list[list[np.ndarray]] = [[] for _ in range(parts)]
+    cut: list[list[Batch]] = [[] for _ in range(parts)]
+    for stratum, bucket in enumerate(sorted({batch["target"].shape[1] for batch in batches})):
+        whole = {side: np.concatenate([batch[side] for batch in batches if batch["target"].shape[1] == bucket]) for side in batches[0]}
+        sentences = np.random.default_rng(bucket).permutation(np.flatnonzero((whole["target"] != PAD).any(axis=1)))
+        rows = -(-len(sentences) // (parts * multiple_of)) * multiple_of
+        for part, dealt in enumerate(np.array_split(sentences, parts)):
+            if len(dealt):
+                missing = ((0, rows - len(dealt)), (0, 0))
+                cut[part].append({side: np.pad(tokens[dealt], missing, constant_values=PAD) for side, tokens in whole.items()})
+                strata[part].append(np.where(np.arange(rows) < len(dealt), stratum, FILLING))
+    tokens = sum(int(np.sum(batch["target"] != PAD)) for batch in batches)
+    return Cut(tuple(np.concatenate(part) for part in strata if part), tokens), [part for part in cut if part]
 
 
 def encoder_genes(spec: Spec, arch: Arch) -> Arch:

@@ -23,8 +23,6 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 
 from automoe_jax.arch import Arch
-from automoe_jax.data.batching import Batch
-from automoe_jax.data.tokenizer import PAD
 from automoe_jax.search.candidate import Score
 
 FILLING = -1
@@ -74,28 +72,6 @@ class Cut:
             return Estimate(total, math.inf)
         unseen = 1 - count / there.sum()
         return Estimate(total, float(np.sqrt(unseen * count / (count - 1) * np.sum((stands_for - total / count) ** 2))))
-
-
-def cut_text(batches: Sequence[Batch], parts: int, multiple_of: int = 1) -> tuple[Cut, list[list[Batch]]]:
-    """(the cut, for each part its batches, one for each bucket that has sentences left).
-
-    batches: source [B,S] and target [B,S], where a row of PAD is filling. The sentences of a bucket are shuffled, always in
-    the same way, and dealt out evenly, the earlier parts first; a bucket's batches have one shape, a multiple of so many rows.
-    Fewer parts come out where there are fewer sentences.
-    """
-    strata: list[list[np.ndarray]] = [[] for _ in range(parts)]
-    cut: list[list[Batch]] = [[] for _ in range(parts)]
-    for stratum, bucket in enumerate(sorted({batch["target"].shape[1] for batch in batches})):
-        whole = {side: np.concatenate([batch[side] for batch in batches if batch["target"].shape[1] == bucket]) for side in batches[0]}
-        sentences = np.random.default_rng(bucket).permutation(np.flatnonzero((whole["target"] != PAD).any(axis=1)))
-        rows = -(-len(sentences) // (parts * multiple_of)) * multiple_of
-        for part, dealt in enumerate(np.array_split(sentences, parts)):
-            if len(dealt):
-                missing = ((0, rows - len(dealt)), (0, 0))
-                cut[part].append({side: np.pad(tokens[dealt], missing, constant_values=PAD) for side, tokens in whole.items()})
-                strata[part].append(np.where(np.arange(rows) < len(dealt), stratum, FILLING))
-    tokens = sum(int(np.sum(batch["target"] != PAD)) for batch in batches)
-    return Cut(tuple(np.concatenate(part) for part in strata if part), tokens), [part for part in cut if part]
 
 
 class Recent(Generic[T]):

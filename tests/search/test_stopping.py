@@ -13,9 +13,10 @@ from automoe_jax.config import SearchConfig
 from automoe_jax.costs import costs
 from automoe_jax.data.tokenizer import EOS, PAD
 from automoe_jax.search import history
+from automoe_jax.search.evaluator import cut_text
 from automoe_jax.search.evolution import evolve
 from automoe_jax.search.pareto import best, pareto_front
-from automoe_jax.search.stopping import FILLING, Cut, Recent, Scorer, Trial, cut_text
+from automoe_jax.search.stopping import FILLING, Cut, Recent, Scorer, Trial
 from tests.search.test_evolution import SPACE, KilledError
 
 SETTINGS = SearchConfig(iterations=4, population=24, parents=6, mutations=12, crossovers=12)
