@@ -157,7 +157,7 @@ class EvaluateConfig:
     batch_size: int = 64  # sentences translated together
     samples: int = 8  # translations shown in the report
     latency_runs: int = 0  # translations of one sentence that are timed (SPEC 1.5); 0: none
-    int8: bool = False  # also translate with the sub-Transformer's matrix products in 8-bit integers (needs the extra [int8])
+    int8: bool = False  # also translate with the sub-Transformer's weights in 8-bit integers, by qwix (the extra [int8])
 
 
 @dataclasses.dataclass(frozen=True)

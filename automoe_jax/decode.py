@@ -19,6 +19,7 @@ from automoe_jax.data.tokenizer import BOS, EOS, PAD, Tokenizer
 from automoe_jax.model.layers import KeysValues
 from automoe_jax.model.network import Network
 from automoe_jax.model.transformer import Memory, decode_step, encode, start_decoding
+from automoe_jax.quantise import widened
 
 IMPOSSIBLE = -1e9
 NEVER = (BOS, PAD)  # are not generated
@@ -45,8 +46,9 @@ def beam_search(
     """The best hypotheses of a sub-Transformer. source [B,S] → tokens [B,k,T] and normalised scores [B,k], best first.
 
     Tokens end in EOS, then pads; T = max_length, at which a hypothesis is ended. A slot that no hypothesis reached
-    (the vocabulary is tiny) has the score IMPOSSIBLE.
+    (the vocabulary is tiny) has the score IMPOSSIBLE. The network may be `quantise.quantised`.
     """
+    network = widened(network)
     memory, _ = encode(network, network.spec.widths, network.spec.exact_arch, source)
     return search_from(network, memory, beam_size=beam_size, max_length=max_length, length_penalty=length_penalty)
 

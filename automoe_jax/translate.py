@@ -15,6 +15,7 @@ from automoe_jax.config import Config, from_config_dict
 from automoe_jax.decode import translate_lines
 from automoe_jax.errors import UserError, run_for_people
 from automoe_jax.model.network import Spec
+from automoe_jax.quantise import quantised
 from automoe_jax.train import runs
 from automoe_jax.workdir import Workdir, absolute, keep_compilations, read_json
 
@@ -23,8 +24,11 @@ _CHUNK_BYTES = 1 << 16
 BATCH_SIZES = (1, 8, 64)
 
 
-def load_translator(root: epath.PathLike, beam_size: int | None = None) -> Callable[[list[str]], list[str]]:
-    """translate(lines) → lines, with the retrained sub-Transformer of a workdir; raises `UserError` if there is none."""
+def load_translator(root: epath.PathLike, beam_size: int | None = None, int8: bool = False) -> Callable[[list[str]], list[str]]:
+    """translate(lines) → lines, with the retrained sub-Transformer of a workdir; raises `UserError` if there is none.
+
+    With `int8`, its matrices are held in 8-bit integers.
+    """
     workdir = Workdir(absolute(root))
     if not (workdir.root / "config.json").exists():
         raise UserError(f"--workdir={root} holds no run; train one with python -m automoe_jax.main --workdir={root} first")
@@ -33,6 +37,7 @@ def load_translator(root: epath.PathLike, beam_size: int | None = None) -> Calla
     config, tokenizer = _recorded_config(workdir), workdir.tokenizer()
     keep_compilations(workdir)
     network = runs.load(workdir.retrained, Spec(config.space, tokenizer.vocab_size, arch=workdir.arch(), router=config.router))
+    network = quantised(network) if int8 else network
     options: dict[str, Any] = {"beam_size": beam_size or config.evaluate.beam_size, "length_penalty": config.evaluate.length_penalty}
     return lambda lines: translate_lines(network, tokenizer, lines, buckets=config.data.buckets, batch_sizes=BATCH_SIZES, **options)
 
@@ -80,10 +85,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Translate lines of text with the sub-Transformer of a workdir.")
     parser.add_argument("--workdir", required=True, help="where python -m automoe_jax.main has trained it")
     parser.add_argument("--beam_size", type=int, help="hypotheses kept; as in the evaluation by default")
+    parser.add_argument("--int8", action="store_true", help="hold the weights in 8-bit integers, a quarter of the memory (needs qwix)")
     arguments = parser.parse_args()
     if arguments.beam_size is not None and arguments.beam_size < 1:
         raise UserError(f"--beam_size={arguments.beam_size} must be at least 1")
-    translate = load_translator(arguments.workdir, arguments.beam_size)
+    translate = load_translator(arguments.workdir, arguments.beam_size, arguments.int8)
     for lines in arriving_lines(sys.stdin.fileno()):
         for start in range(0, len(lines), BATCH_SIZES[-1]):
             for line in translate(lines[start : start + BATCH_SIZES[-1]]):

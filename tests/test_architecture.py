@@ -22,7 +22,7 @@ LEVELS = (
     {"arch", "space", "costs", "config", "chips", "hlo"},
     {"ops", "masks", "sharding", "processes"},
     {"model"},
-    {"train", "search", "extract", "convert", "decode", "choices", "latency", "data", "scores", "report", "workdir"},
+    {"train", "search", "extract", "convert", "decode", "quantise", "choices", "latency", "data", "scores", "report", "workdir"},
     {"stages"},
     {"main", "translate", "compare", "plan"},
 )

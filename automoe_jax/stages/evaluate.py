@@ -18,6 +18,7 @@ from automoe_jax.data.batching import Batch, evaluation_batches
 from automoe_jax.decode import translate_lines
 from automoe_jax.extract import extract
 from automoe_jax.model.network import Network, Spec
+from automoe_jax.quantise import quantised, size
 from automoe_jax.report import DENSE, INHERITED, RETRAINED, results_table
 from automoe_jax.scores import score
 from automoe_jax.train import runs
@@ -33,6 +34,8 @@ def run(config: Config, workdir: Workdir) -> None:
     sources, references = text["source"][:count], text["target"][:count]
     arch, vocab_size = workdir.arch(), workdir.tokenizer().vocab_size
     rows = [_row(config, workdir, RETRAINED, workdir.retrained, arch, sources, references)]
+    if config.evaluate.int8:
+        rows.append(_int8_row(config, workdir, rows[0], arch, sources, references))
     for name, other in _other_inferences(config):
         rows.append(_row(other, workdir, name, workdir.retrained, arch, sources, references))
     if runs.is_complete(workdir.supernet):
@@ -88,6 +91,35 @@ def _row(
         "translations": translations,
     }
     write_json(path, row)
+    return row
+
+
+def _int8_row(
+    config: Config, workdir: Workdir, exact: dict[str, Any], arch: Arch, sources: list[str], references: list[str]
+) -> dict[str, Any]:
+    """The row of the sub-Transformer with its weights in 8-bit integers, beside `exact`, its own; from its file if there is one."""
+    name = f"{RETRAINED} (int8)"
+    path = workdir.evaluate / f"{name.replace(' ', '_')}.json"
+    if path.exists():
+        return read_json(path)
+    network = _network(config, workdir, workdir.retrained, arch, workdir.tokenizer().vocab_size)
+    small = quantised(network)
+    translations, seconds = _translated(config, workdir, name, small, sources)
+    scores = {key: value if isinstance(value, str) else round(value, 2) for key, value in score(translations, references)._asdict().items()}
+    same = ("flops", "flops_with_vocabulary", "params", "active_params", "train_tokens", "train_seconds")
+    difference = scores["bleu"] - exact["bleu"]
+    row = {
+        "name": name,
+        **scores,
+        **{key: exact[key] for key in same},
+        "bleu_difference": round(difference, 2),
+        "parameter_bytes": size(small),
+        "decode_sentences_per_second": round(len(sources) / seconds, 1),
+        "note": f"{difference:+.2f} BLEU against float32, {size(small) / size(network):.0%} of its memory",
+        "translations": translations,
+    }
+    write_json(path, row)
+    print(f"{name}: {row['note']}", flush=True)
     return row
 
 
