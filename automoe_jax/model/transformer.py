@@ -345,7 +345,7 @@ def _if_present(
 def _rematerialised(run: Callable[..., T], remat: str) -> Callable[..., T]:
     """`run` that keeps for its gradient everything (none), its products with weights (dots), or its arguments alone (full).
 
-    The experts' hidden units are kept by the first only.
+    The hidden units of routed experts are kept by the first only.
     """
     if remat == "none":
         return run
