@@ -43,14 +43,17 @@ def scorer(
     tokens_per_part: int,
     standard_errors: float,
     placed: Placement = ONE_DEVICE,
+    *,
+    least_parts: int = PARTS,
+    memory_bytes: int = MEMORY_BYTES,
 ) -> Scorer:
     """`inherited_loss` over these batches, in parts of at most about `tokens_per_part` padded target tokens."""
     padded = sum(batch["target"].size for batch in batches)
-    cut, parts = cut_text(batches, max(PARTS, -(-padded // tokens_per_part)), placed.sentence_parts)
+    cut, parts = cut_text(batches, max(least_parts, -(-padded // tokens_per_part)), placed.sentence_parts)
     resident = [[jax.device_put(batch, placed.batch) for batch in part] for part in parts]
     params = jax.device_put(supernet.params, param_shardings(supernet.spec, placed))
     look, judge = make_programs(supernet.spec, regime, placed)
-    memories: Recent[Memory] = Recent(MEMORY_BYTES, lambda memory: sum(array.nbytes for array in memory))
+    memories: Recent[Memory] = Recent(memory_bytes, lambda memory: sum(array.nbytes for array in memory))
 
     def nll(arch: Arch, wanted: range) -> Callable[[], np.ndarray]:
         reader, rows = encoder_genes(supernet.spec, arch), []
