@@ -241,7 +241,11 @@ def choose_target(kind: Chip, count: int, simulate: bool) -> Target:
     elif importlib.util.find_spec("libtpu") is None:
         why = 'as libtpu is not installed (`pip install "jax[tpu]"` brings it)'
     else:
-        return Target(_slice(kind, shape), "megablox", "tpu", f"the compiler of a {kind.title} slice {'x'.join(map(str, shape))}", False)
+        name = "x".join(map(str, shape))
+        try:
+            return Target(_slice(kind, shape), "megablox", "tpu", f"the compiler of a {kind.title} slice {name}", False)
+        except RuntimeError as error:
+            why = f"as libtpu knows no slice {name} ({str(error).splitlines()[0]})"
     return Target(_simulated(count), "blocks", "cpu", f"simulated devices, {why}", True)
 
 
@@ -401,7 +405,7 @@ def _slice(kind: Chip, shape: Sequence[int]) -> list[Any]:
     """The chips of a slice that only the compiler knows."""
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no cloud to ask
     os.environ.setdefault("TPU_STDERR_LOG_LEVEL", "3")
-    options = {"chips_per_host_bounds": shape} if math.prod(shape) == 1 else {}
+    options = {"chips_per_host_bounds": (1, 1, 1)} if math.prod(shape) == 1 else {}
     name = f"{kind.topology}:{'x'.join(map(str, shape))}"
     return list(topologies.get_topology_desc(name, platform="tpu", **options).devices)
 
