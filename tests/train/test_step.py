@@ -336,14 +336,14 @@ def test_two_passes_are_two_cross_entropies_and_their_divergence() -> None:
     """THOR (SPEC 2): both passes draw their own experts; in a SuperNet each cross entropy counts half."""
     router = RouterConfig(kind="random")
     train = dataclasses.replace(TRAIN, passes=2, consistency=5.0)
-    arch = SMALL.largest()
+    arch, key = SMALL.largest(), jax.random.key(1)  # for which the passes draw apart
     for network, each in (
         (random_network(SMALL, VOCAB, router=router), 0.5),
         (random_network(SMALL, VOCAB, arch=arch, router=router), 1.0),
     ):
         step = quick_jit(make_train_step(network.spec, train, Regime()).__wrapped__)
-        state, metrics = step(init_state(network, train), batch(), stacked(arch), KEY)
-        rng = split(jax.random.fold_in(KEY, 0), 1)[0]
+        state, metrics = step(init_state(network, train), batch(), stacked(arch), key)
+        rng = split(jax.random.fold_in(key, 0), 1)[0]
 
         def parts(params: Any, network: Network = network, rng: jax.Array = rng) -> tuple[jax.Array, ...]:
             source, target = (jnp.concatenate([jnp.asarray(side)] * 2) for side in (SOURCE, TARGET))
