@@ -36,7 +36,7 @@ class Beams(NamedTuple):
     finished: jax.Array  # [B, k, T] the best finished ones, EOS included, then pads
     finished_scores: jax.Array  # [B, k] normalised; IMPOSSIBLE where there is none yet
     finished_count: jax.Array  # [B] how many hypotheses have finished
-    caches: list[KeysValues]  # per layer [B, T·k, Q]
+    caches: list[KeysValues]  # per layer [B, P, T·k, W]
 
 
 @functools.partial(jax.jit, static_argnames=("beam_size", "max_length", "length_penalty"))

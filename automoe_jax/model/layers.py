@@ -16,7 +16,7 @@ import numpy as np
 from flax import linen as nn
 
 from automoe_jax.config import RouterConfig
-from automoe_jax.ops.attention import GIVEN, attention
+from automoe_jax.ops.attention import GIVEN, attention, split_heads
 from automoe_jax.ops.dropout import dropout, random_bits
 from automoe_jax.ops.dropout import split as split_key
 from automoe_jax.ops.grouped import Experts, Owned, dense_ffn
@@ -110,7 +110,7 @@ class Projection(_Layer):
 
 
 class KeysValues(NamedTuple):
-    """What attention looks into, [B, S, Q] each."""
+    """What attention looks into, [B, P, S, W] each: Q cut into the narrowest heads."""
 
     key: jax.Array
     value: jax.Array
@@ -131,7 +131,7 @@ class SelfAttention(nn.Module):
     def project(self, x: jax.Array) -> tuple[jax.Array, KeysValues]:
         """x [B,T,D] → queries [B,T,Q], keys and values."""
         query, key, value = self.qkv(x)
-        return query, KeysValues(key, value)
+        return query, KeysValues(split_heads(key, self.max_heads), split_heads(value, self.max_heads))
 
     def attend(
         self,
@@ -145,7 +145,7 @@ class SelfAttention(nn.Module):
         counted: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array | None]:
         """Queries [B,T,Q] → [B,T,D], and the importance [B,T] of the tokens where it is asked for, as in `attention`."""
-        options: dict[str, Any] = {"heads": heads, "max_heads": self.max_heads, "dropout_rate": rate, "rng": rng}
+        options: dict[str, Any] = {"heads": heads, "dropout_rate": rate, "rng": rng}
         attended = attention(query, memory.key, memory.value, allowed, importance=importance, counted=counted, **options)
         return self.out(attended.mixed)[0], attended.importance
 
@@ -164,8 +164,8 @@ class CrossAttention(nn.Module):
         self.out = Projection(("qkv", "embed"), self.embed_dim)
 
     def look_up(self, memory: jax.Array) -> KeysValues:
-        """memory [B,S,M] → keys and values [B,S,Q]."""
-        return KeysValues(*self.kv(memory))
+        """memory [B,S,M] → keys and values."""
+        return KeysValues(*(split_heads(part, self.max_heads) for part in self.kv(memory)))
 
     def attend(
         self,
@@ -178,7 +178,7 @@ class CrossAttention(nn.Module):
     ) -> jax.Array:
         """x [B,T,D] → [B,T,D]."""
         (query,) = self.q(x)
-        attended = attention(query, memory.key, memory.value, allowed, heads=heads, max_heads=self.max_heads, dropout_rate=rate, rng=rng)
+        attended = attention(query, memory.key, memory.value, allowed, heads=heads, dropout_rate=rate, rng=rng)
         return self.out(attended.mixed)[0]
 
 
@@ -404,13 +404,13 @@ class DecoderLayer(nn.Module):
         tokens: Tokens,
         genes: LayerGenes,
     ) -> tuple[jax.Array, KeysValues]:
-        """One position of k hypotheses a sentence. y [B,k,D], cache [B,T·k,Q], tokens [B,k] → the same, `position` written.
+        """One position of k hypotheses a sentence. y [B,k,D], cache [B,P,T·k,W], tokens [B,k] → the same, `position` written.
 
         past: bool [B,1,k,T·k], which entries of the sentence's cache each hypothesis descends from.
         """
         query, now = self.self_attention.project(y)
         first = position * y.shape[1]
-        cache = KeysValues(*(jax.lax.dynamic_update_slice_in_dim(c, n, first, 1) for c, n in zip(cache, now, strict=True)))
+        cache = KeysValues(*(jax.lax.dynamic_update_slice_in_dim(c, n, first, 2) for c, n in zip(cache, now, strict=True)))
         mixed, importance = self.self_attention.attend(query, cache, past, genes.self_heads, importance=self.shape.importance)
         y = self.self_attention_norm(y + mixed)
         tokens = tokens._replace(importance=importance)

@@ -210,14 +210,15 @@ def cross_allowed(spec: Spec, arch: Arch, layer: int, memory: Memory) -> jax.Arr
 def start_decoding(
     network: Network, memory: Memory, beams: int, length: int
 ) -> tuple[list[tuple[KeysValues, jax.Array]], list[KeysValues]]:
-    """For each decoder layer of a sub-Transformer: (cross keys and values, their mask), and an empty cache [B,T·k,Q]."""
+    """For each decoder layer of a sub-Transformer: (cross keys and values, their mask), and an empty cache [B,P,T·k,W]."""
     spec, arch = network.spec, network.spec.exact_arch
     looked_up, caches = [], []
     for i in range(spec.layers("decoder")):
         allowed = cross_allowed(spec, arch, i, memory)
         module, variables = spec.layer("decoder", i, spec.widths), {"params": network.params["decoder"][f"layer_{i}"]}
         looked_up.append((module.apply(variables, memory.layers[:, : allowed.shape[-1]], method="look_up"), allowed))
-        empty = jnp.zeros((len(memory.source_real), length * beams, spec.space.qkv_dim), memory.layers.dtype)
+        heads = module.shape.max_self_heads
+        empty = jnp.zeros((len(memory.source_real), heads, length * beams, spec.space.qkv_dim // heads), memory.layers.dtype)
         caches.append(KeysValues(empty, empty))
     return looked_up, caches
 
@@ -313,7 +314,7 @@ def _layer_params(network: Network, side: str, layer: int, widths: Widths) -> di
 def _look_up(
     spec: Spec, module: DecoderLayer, variables: dict[str, Any], memory: Memory, allowed: jax.Array, layers: int | jax.Array
 ) -> KeysValues:
-    """The cross attention's keys and values [B,n·S,Q]; zeros instead of those of encoder layers that it does not look at."""
+    """The cross attention's keys and values [B,P,n·S,W]; zeros instead of those of encoder layers that it does not look at."""
     look_up = lambda memory: module.apply(variables, memory, method="look_up")  # noqa: E731
     if spec.arch is not None:
         return look_up(memory.layers[:, : allowed.shape[-1]])
@@ -321,7 +322,7 @@ def _look_up(
     seen = look_up(newest)
     absent = lambda _: jax.tree.map(jnp.zeros_like, seen)  # noqa: E731
     parts = [jax.lax.cond(back < layers, look_up, absent, part) for back, part in enumerate(older, start=1)]
-    return jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), seen, *parts)
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=2), seen, *parts)
 
 
 def _if_present(

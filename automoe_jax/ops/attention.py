@@ -31,21 +31,20 @@ def attention(
     allowed: jax.Array,
     *,
     heads: int | jax.Array,
-    max_heads: int,
     dropout_rate: float = 0.0,
     rng: jax.Array | None = None,
     importance: str | None = None,
     counted: jax.Array | None = None,
 ) -> Attended:
-    """Softmax attention. query [B,T,Q], key and value [B,S,Q], allowed: bool, broadcastable to [B,1,T,S] → [B,T,Q].
+    """Softmax attention. query [B,T,Q], key and value [B,P,S,W], allowed: bool, broadcastable to [B,1,T,S] → [B,T,Q].
 
-    `heads` is a Python integer, or a traced one that divides `max_heads`. Scores and softmax are float32. `importance`,
+    `heads` is P, or a traced number that divides it. Scores and softmax are float32. `importance`,
     one of `IMPORTANCES`, asks for that of each token (DA-MoE; SPEC 3); what is received comes from the queries where counted
     [B,T] is true.
     """
-    parts = heads if isinstance(heads, int) else max_heads
-    query, key, value = (_split(x, parts) for x in (query, key, value))
-    scores = jnp.einsum("btpw,bspw->bpts", query, key, preferred_element_type=jnp.float32)
+    parts = key.shape[1]
+    query = split_heads(query, parts)
+    scores = jnp.einsum("bptw,bpsw->bpts", query, key, preferred_element_type=jnp.float32)
     group = None if isinstance(heads, int) else jnp.arange(parts) // (parts // heads)
     if group is not None:
         same_head = (group[:, None] == group[None, :]).astype(jnp.float32)
@@ -57,8 +56,13 @@ def attention(
         keep = keep_scale(rng, dropout_rate, weights.shape)
         # The parts of one head drop the same weights, as the wide head they stand for would.
         weights = weights * (keep if group is None else keep[:, group * (parts // heads)])
-    mixed = jnp.einsum("bpts,bspw->btpw", weights.astype(value.dtype), value)
+    mixed = jnp.moveaxis(jnp.einsum("bpts,bpsw->bptw", weights.astype(value.dtype), value), 1, 2)
     return Attended(mixed.reshape(*mixed.shape[:2], -1), important)
+
+
+def split_heads(x: jax.Array, parts: int) -> jax.Array:
+    """[B,S,Q] → [B,P,S,W]: each part's numbers together, as the products of attention read them."""
+    return jnp.moveaxis(x.reshape(*x.shape[:2], parts, -1), 2, 1)
 
 
 def _importance(weights: jax.Array, kind: str, counted: jax.Array | None) -> jax.Array:
@@ -72,8 +76,3 @@ def _importance(weights: jax.Array, kind: str, counted: jax.Array | None) -> jax
     if counted is not None:
         weights = jnp.where(counted[:, None, :, None], weights, 0.0)
     return weights.max(axis=-2).mean(axis=1)
-
-
-def _split(x: jax.Array, parts: int) -> jax.Array:
-    """[B,T,Q] → [B,T,P,W]."""
-    return x.reshape(*x.shape[:2], parts, -1)

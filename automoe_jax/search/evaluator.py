@@ -17,6 +17,7 @@ import numpy as np
 from automoe_jax.arch import Arch
 from automoe_jax.config import Config
 from automoe_jax.data.batching import Batch, TokenPairs, evaluation_batches
+from automoe_jax.data.shards import spread
 from automoe_jax.data.tokenizer import PAD
 from automoe_jax.model.network import Network, Spec, Widths, param_shardings
 from automoe_jax.model.transformer import Memory, Regime, at_widths, decode, encode, output_table
@@ -25,7 +26,7 @@ from automoe_jax.search.stopping import FILLING, Cut, Recent, Scorer
 from automoe_jax.sharding import ONE_DEVICE, Placement, placement
 from automoe_jax.train.step import shift_right
 
-PARTS = 4  # the text comes in at least so many: after each, a candidate may be stopped
+PARTS = 2  # the text comes in at least so many: after each, a candidate may be stopped
 MEMORY_BYTES = 1 << 30  # of encoder outputs kept, over all devices
 
 
@@ -50,8 +51,8 @@ def scorer(
     """`inherited_loss` over these batches, in parts of at most about `tokens_per_part` padded target tokens."""
     padded = sum(batch["target"].size for batch in batches)
     cut, parts = cut_text(batches, max(least_parts, -(-padded // tokens_per_part)), placed.sentence_parts)
-    resident = [[jax.device_put(batch, placed.batch) for batch in part] for part in parts]
-    params = jax.device_put(supernet.params, param_shardings(supernet.spec, placed))
+    resident = [[spread(batch, placed.batch) for batch in part] for part in parts]
+    params = spread(supernet.params, param_shardings(supernet.spec, placed))
     look, judge = make_programs(supernet.spec, regime, placed)
     memories: Recent[Memory] = Recent(memory_bytes, lambda memory: sum(array.nbytes for array in memory))
 

@@ -88,7 +88,7 @@ def validator(
     resident = [spread(batch, placement.batch) for batch in batches]
 
     def nll(params: dict[str, Any], arch: Arch) -> float:
-        sums = [step(params, batch, arch) for batch in resident]
+        sums = jax.device_get([step(params, batch, arch) for batch in resident])
         total, tokens = (sum(float(getattr(part, name)) for part in sums) for name in ("nll", "tokens"))
         return total / max(tokens, 1.0)
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from automoe_jax.ops.attention import attention
+from automoe_jax.ops.attention import attention, split_heads
 from tests.oracles import quick_jit
 
 B, T, S, Q, MOST = 2, 3, 5, 24, 12
@@ -36,7 +36,11 @@ def loop(query, key, value, allowed, heads):
 
 
 def values_and_gradients(query, key, value, allowed, heads):
-    run = lambda *arrays: attention(*arrays, allowed, heads=heads, max_heads=MOST).mixed  # noqa: E731
+    parts = heads if isinstance(heads, int) else MOST
+
+    def run(query, key, value):
+        return attention(query, split_heads(key, parts), split_heads(value, parts), allowed, heads=heads).mixed
+
     y, pullback = jax.vjp(run, query, key, value)
     return y, pullback(jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape))
 
@@ -84,8 +88,8 @@ def test_masked_keys_do_not_matter():
 
 def test_bfloat16_stays_near_float32():
     query, key, value, allowed = inputs()
-    half = (array.astype(jnp.bfloat16) for array in (query, key, value))
-    y = attention(*half, allowed, heads=4, max_heads=MOST).mixed
+    query_half, *memory = (array.astype(jnp.bfloat16) for array in (query, key, value))
+    y = attention(query_half, *(split_heads(array, 4) for array in memory), allowed, heads=4).mixed
     assert y.dtype == jnp.bfloat16
     np.testing.assert_allclose(y.astype(jnp.float32), loop(query, key, value, allowed, 4), atol=0.05)
 
@@ -100,7 +104,8 @@ def shown_weights(heads, seed=0):
     shows = jnp.tile(jnp.eye(KEYS), (BATCH, 1, PARTS))
     query = jnp.zeros((BATCH, 4, PARTS * KEYS))
     everything = jnp.ones((1, 1, 1, KEYS), bool)
-    mixed = attention(query, shows, shows, everything, heads=heads, max_heads=PARTS, dropout_rate=RATE, rng=jax.random.key(seed)).mixed
+    memory = split_heads(shows, PARTS)
+    mixed = attention(query, memory, memory, everything, heads=heads, dropout_rate=RATE, rng=jax.random.key(seed)).mixed
     return np.asarray(mixed.reshape(BATCH, 4, PARTS, KEYS).transpose(0, 2, 1, 3)) * KEYS
 
 

@@ -115,7 +115,7 @@ def test_width_choices():
     assert width_choices((0,)) == (1,)
 
 
-@pytest.mark.parametrize(("pairs", "experts", "rows"), [(1, 1, 8), (80, 4, 8), (300, 4, 32), (4096, 2, 64), (10**6, 1, 64)])
+@pytest.mark.parametrize(("pairs", "experts", "rows"), [(1, 1, 8), (80, 4, 32), (300, 4, 64), (4096, 2, 64), (10**6, 1, 64)])
 def test_block_rows(pairs, experts, rows):
     assert block_rows(pairs, experts) == rows
 

@@ -24,8 +24,8 @@ class Layout(NamedTuple):
 
 
 def block_rows(pairs: int, experts: int) -> int:
-    """R: large enough to multiply well, small enough that half-filled last blocks cost little."""
-    rows = 1 << max(int(pairs / (2 * experts)), 1).bit_length() - 1
+    """R: large enough to multiply well, small enough that half-filled last blocks cost little; few rows make one block an expert."""
+    rows = 1 << max(-(-pairs // experts) - 1, 1).bit_length()
     return min(max(rows, MIN_BLOCK_ROWS), MAX_BLOCK_ROWS)
 
 
