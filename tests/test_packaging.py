@@ -46,7 +46,9 @@ def test_imports_are_declared() -> None:
             found += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
             for top in {name.split(".")[0] for name in found} - sys.stdlib_module_names - {"automoe_jax"}:
                 providers = {canonicalize_name(name) for name in distributions.get(top, [top])}
-                assert providers & declared, f"{path.relative_to(ROOT)} imports {top}, which neither requirements.txt nor the extras data and int8 list"
+                assert providers & declared, (
+                    f"{path.relative_to(ROOT)} imports {top}, which neither requirements.txt nor the extras data and int8 list"
+                )
 
 
 @pytest.mark.parametrize("requirement", RUNTIME + EXTRAS["dev"], ids=str)
