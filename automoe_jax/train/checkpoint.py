@@ -29,6 +29,7 @@ class Checkpoints:
 
     def __init__(self, folder: epath.PathLike, train: TrainConfig) -> None:
         """Opens or makes the folder; keeps what averaging and the settings ask for."""
+        logging.getLogger("absl").addFilter(_not_raised_too)
         self._every = train.checkpoint_every
         keep = [
             # One more than is averaged: a checkpoint made on SIGTERM lies between the regular ones.
@@ -153,6 +154,11 @@ def _on_the_host(array: Any) -> np.ndarray:
 
 def _abstract(tree: Any) -> Any:
     return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
+
+
+def _not_raised_too(record: logging.LogRecord) -> bool:
+    """False for a failure that Orbax writes to the log with its traceback: it raises it too, and is then explained."""
+    return not (record.exc_info and "orbax" in record.pathname)
 
 
 def _in_short(error: Exception) -> str:

@@ -1,9 +1,12 @@
 """Checkpoints of a state: their mean against float64, and weights that load as they were saved."""
 
+import logging
 import pathlib
 
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
+import pytest
 
 from automoe_jax.config import TrainConfig
 from automoe_jax.data.batching import TokenPairs, train_batches
@@ -44,3 +47,20 @@ def test_weights_load_as_numpy_arrays(tmp_path: pathlib.Path) -> None:
     loaded = load_params(tmp_path / "final", params)
     assert isinstance(loaded["a"], np.ndarray)
     np.testing.assert_array_equal(loaded["a"], params["a"])
+
+
+def test_what_orbax_raises_is_not_logged_with_its_traceback_too(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lost(*_: object) -> None:
+        raise RuntimeError("a process was lost")
+
+    monkeypatch.setattr(ocp.CheckpointManager, "_finalize", lost)
+    orbax = logging.getLogger("absl")
+    orbax.addHandler(caplog.handler)
+    try:
+        with pytest.raises(RuntimeError, match="a process was lost"), Checkpoints(tmp_path, TrainConfig()) as checkpoints:
+            checkpoints.save(state(2), train_batches(PAIRS, (4,), 8, 0), 0.5)
+    finally:
+        orbax.removeHandler(caplog.handler)
+    assert not [record for record in caplog.records if record.exc_info]
