@@ -18,6 +18,9 @@ def get_config() -> ConfigDict:
     config.data.validation_pairs = 500
     config.data.test_pairs = 500
 
+    # So short a training cannot overfit.
+    config.model.dropout = config.model.attention_dropout = 0.0
+
     config.space.qkv_dim = 96
     config.space.encoder_embed_dims = (96,)
     config.space.decoder_embed_dims = (96,)
@@ -31,12 +34,12 @@ def get_config() -> ConfigDict:
     config.space.decoder_experts = (1, 2, 3)
     config.space.expert_ffn_dims = (64, 128, 256)
 
-    config.supernet.steps = 250
+    config.supernet.steps = 200
     config.supernet.tokens_per_batch = 2048
-    config.supernet.learning_rate = 3e-3
-    config.supernet.warmup_steps = 80
+    config.supernet.learning_rate = 4e-3
+    config.supernet.warmup_steps = 60
     config.supernet.evaluate_every = 50
-    config.supernet.checkpoint_every = 125
+    config.supernet.checkpoint_every = 100
 
     config.search.iterations = 3
     config.search.population = 30
@@ -48,12 +51,12 @@ def get_config() -> ConfigDict:
     config.search.max_flops = 10.5e6  # four fifths of the largest dense architecture's 13.1e6
     config.search.validation_tokens = 4096
 
-    config.retrain.steps = 360
+    config.retrain.steps = 240
     config.retrain.tokens_per_batch = 2048
-    config.retrain.learning_rate = 3e-3
-    config.retrain.warmup_steps = 80
+    config.retrain.learning_rate = 5e-3
+    config.retrain.warmup_steps = 60
     config.retrain.evaluate_every = 60
-    config.retrain.checkpoint_every = 120
+    config.retrain.checkpoint_every = 80
 
     config.evaluate.batch_size = 50
     return config
