@@ -2,7 +2,8 @@
 
 `Arch` holds NumPy arrays padded to package-wide maxima, so every architecture of every search space has the
 same shapes: as a `NamedTuple` it is a pytree without registration and goes into `jax.jit` as an argument. This
-module imports no JAX. Absent layers and experts are `ABSENT`; an identity expert has width 0 (SPEC 1.1).
+module imports no JAX. Absent layers and experts are `ABSENT`; an identity expert has width 0 (SPEC 1.1). An architecture
+without decoder layers is an encoder alone, for classification.
 
 Axes: L layers (MAX_LAYERS) · E experts (MAX_EXPERTS).
 """
@@ -189,9 +190,10 @@ def _integer(value: Any, where: str, least: int = 1) -> int:
 
 
 def _layers(value: Any, side: str, integers: tuple[str, ...]) -> list[Mapping[str, Any]]:
-    if not isinstance(value, list) or not 1 <= len(value) <= MAX_LAYERS:
+    least = 1 if side == "encoder" else 0
+    if not isinstance(value, list) or not least <= len(value) <= MAX_LAYERS:
         found = f"{len(value)} layers" if isinstance(value, list) else repr(value)
-        raise UserError(f"{side}.layers must be a list of 1 to {MAX_LAYERS} layers, got {found}")
+        raise UserError(f"{side}.layers must be a list of {least} to {MAX_LAYERS} layers, got {found}")
     for i, layer in enumerate(value):
         where = f"{side}.layers[{i}]"
         _fields(layer, where, {"expert_ffn_dims", *integers})

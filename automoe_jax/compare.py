@@ -24,22 +24,23 @@ from typing import Any, NoReturn
 
 from etils import epath
 
+from automoe_jax.arch import Arch
 from automoe_jax.config import Config, flatten, from_config_dict
 from automoe_jax.costs import sparsity
 from automoe_jax.data.files import atomic_writer
 from automoe_jax.errors import UserError, run_for_people
 from automoe_jax.report import RETRAINED, comparison
 from automoe_jax.report.comparison import System
-from automoe_jax.scores import Difference, paired_bootstrap
+from automoe_jax.scores import Difference, paired_accuracy, paired_bootstrap
 from automoe_jax.stages.report import device, versions
 from automoe_jax.workdir import Workdir, read_json, write_json
 
 # For each stage whose result other runs can take over: what it leaves, and the settings it depends on.
 _SHARED = {
-    "prepare": ("data", ("data.",)),
-    "supernet": ("supernet", ("data.", "seed", "space.", "model.", "router.", "supernet.")),
+    "prepare": ("data", ("task", "data.")),
+    "supernet": ("supernet", ("task", "data.", "seed", "space.", "model.", "router.", "supernet.")),
 }
-_SETTINGS = ("data.", "retrain.steps", "retrain.tokens_per_batch")  # what a fair comparison has in common
+_SETTINGS = ("task", "data.", "retrain.steps", "retrain.tokens_per_batch")  # what a fair comparison has in common
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +98,7 @@ def keep(workdir: Workdir, name: str, seed: int, results: Path) -> None:
     text = {side: lines[: found["sentences"]] for side, lines in read_json(workdir.text_path("test")).items()}
     digest = hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()[:12]
     own, published = sparsity(arch)
-    rows = [row | {"translations": _translations(workdir, row["name"])} for row in found["rows"] if row["name"].startswith(RETRAINED)]
+    rows = [row | {"outputs": _outputs(workdir, row["name"])} for row in found["rows"] if row["name"].startswith(RETRAINED)]
     results.mkdir(parents=True, exist_ok=True)
     write_json(epath.Path(results / f"test-{digest}.json"), text)
     record = {
@@ -118,7 +119,7 @@ def keep(workdir: Workdir, name: str, seed: int, results: Path) -> None:
 
 
 def gather(results: Path, baseline: str) -> list[System]:
-    """The systems of all JSON files in the folder, the baseline first, then by BLEU; raises `UserError` for another test text."""
+    """The systems of all JSON files in the folder, the baseline first, then by BLEU or accuracy; raises `UserError` for another test text."""
     records = [read_json(epath.Path(path)) for path in sorted(results.glob("*.json")) if not path.name.startswith("test-")]
     if not records:
         raise UserError(f"{results} holds no finished run; let python -m automoe_jax.compare --configs=… train some")
@@ -138,7 +139,7 @@ def gather(results: Path, baseline: str) -> list[System]:
     if baseline in runs:
         differences = {name: _difference(runs[baseline], by_seed, references) for name, by_seed in runs.items() if name != baseline}
         systems = [dataclasses.replace(system, difference=differences.get(system.name)) for system in systems]
-    return sorted(systems, key=lambda system: (system.name != baseline, -statistics.fmean(system.bleu)))
+    return sorted(systems, key=lambda system: (system.name != baseline, -statistics.fmean(system.quality)))
 
 
 def write_table(systems: Sequence[System], results: Path, baseline: str) -> str:
@@ -194,18 +195,21 @@ def _train(experiment: Experiment, seed: int, folder: Path, cache: Path) -> bool
     return subprocess.run(command, env=environment | os.environ, check=False).returncode == 0
 
 
-def _translations(workdir: Workdir, name: str) -> list[str]:
-    return read_json(workdir.evaluate / f"{name.replace(' ', '_')}.json")["translations"]
+def _outputs(workdir: Workdir, name: str) -> list[str]:
+    return read_json(workdir.evaluate / f"{name.replace(' ', '_')}.json")["outputs"]
 
 
 def _system(name: str, by_seed: Mapping[int, Mapping[str, Any]]) -> System:
     runs = [by_seed[seed] for seed in sorted(by_seed)]
     of = lambda key: tuple(float(run[key]) for run in runs if run.get(key) is not None)  # noqa: E731
     measured = lambda key: of(f"{key}_measured") or of(key)  # noqa: E731
+    quality, second = ("accuracy", "macro_f1") if "accuracy" in runs[0] else ("bleu", "chrf")
     return System(
         name=name,
-        bleu=of("bleu"),
-        chrf=of("chrf"),
+        measures=("accuracy", "macro F1") if quality == "accuracy" else ("BLEU", "chrF"),
+        quality=of(quality),
+        second=of(second),
+        experts=tuple(mean for run in runs if (mean := _experts(run)) is not None),
         flops=measured("flops"),
         params=of("params"),
         active_params=measured("active_params"),
@@ -223,8 +227,19 @@ def _difference(base: Mapping[int, Any], system: Mapping[int, Any], references: 
     seeds = sorted(base.keys() & system.keys())
     if not seeds:
         return None
-    theirs, ours = ([line for seed in seeds for line in runs[seed]["translations"]] for runs in (base, system))
+    theirs, ours = ([line for seed in seeds for line in runs[seed]["outputs"]] for runs in (base, system))
+    if "accuracy" in system[seeds[0]]:
+        return paired_accuracy(theirs, ours, references * len(seeds))
     return paired_bootstrap(theirs, {"it": ours}, references * len(seeds))["it"]
+
+
+def _experts(run: Mapping[str, Any]) -> float | None:
+    """Experts per token, the mean over the layers that have several: as measured, or as many as the architecture says."""
+    arch = Arch.from_dict(run["arch"])
+    top_k = [*arch.encoder_top_k.tolist()[: arch.encoder_layers], *arch.decoder_top_k.tolist()[: arch.decoder_layers]]
+    layers = zip(arch.encoder_experts + arch.decoder_experts, run.get("experts_per_token", top_k), strict=True)
+    several = [mean for widths, mean in layers if len(widths) > 1]
+    return statistics.fmean(several) if several else None
 
 
 class _Parser(argparse.ArgumentParser):

@@ -29,6 +29,7 @@ IMPORTANCES = ("received", "given")
 DRAWS = ("batch", "token", "fixed")
 INFERENCES = ("token", "sentence", "mean")
 REMATS = ("none", "dots", "full")
+TASKS = ("translate", "classify")
 STAGES = ("prepare", "supernet", "search", "retrain", "evaluate", "report")
 
 
@@ -174,6 +175,7 @@ class Config:
     """A whole experiment."""
 
     seed: int = 0
+    task: str = "translate"  # or classify: the source text alone, by an encoder without a decoder, into the classes that the target names
     stages: str = ",".join(STAGES)  # which to run, in this order; finished ones are skipped
     data: DataConfig = DataConfig()
     space: SearchSpace = SearchSpace()
@@ -283,6 +285,7 @@ def _rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
     for name in ("dropout", "attention_dropout"):
         yield f"config.model.{name}", getattr(config.model, name), 0 <= getattr(config.model, name) < 1, "must be in [0, 1)"
     yield "config.model.dtype", config.model.dtype, config.model.dtype in ("float32", "bfloat16"), "must be float32 or bfloat16"
+    yield from _task_rules(config)
     yield from _router_rules(config)
     yield from _mesh_rules(config)
     yield "config.remat", config.remat, config.remat in REMATS, f"must be one of {', '.join(REMATS)}"
@@ -320,6 +323,17 @@ def _rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
         yield f"config.evaluate.{name}", getattr(evaluate, name), getattr(evaluate, name) > 0, "must be positive"
     for name in ("max_pairs", "samples", "length_penalty", "latency_runs"):
         yield f"config.evaluate.{name}", getattr(evaluate, name), getattr(evaluate, name) >= 0, "must not be negative"
+
+
+def _task_rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
+    classify, layers = config.task == "classify", config.space.decoder_layers
+    yield "config.task", config.task, config.task in TASKS, f"must be one of {', '.join(TASKS)}"
+    rule = "must be (0,) when config.task='classify', which has no decoder, and only then"
+    yield "config.space.decoder_layers", layers, (layers == (0,)) == classify, rule
+    if classify:
+        sources = ("debian", "text", "tfds")
+        yield "config.data.source", config.data.source, config.data.source in sources, "has no classes; choose debian, text or tfds"
+        yield "config.evaluate.int8", config.evaluate.int8, not config.evaluate.int8, "is for translation; leave it False"
 
 
 def _router_rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:

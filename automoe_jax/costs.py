@@ -2,8 +2,9 @@
 
     python -m automoe_jax.costs --arch=FILE.json [--source_length=30 --target_length=30 --vocab_size=32768]
 
-FLOPs are two per multiply-accumulate, of one teacher-forced sentence pair. Axes and letters: S source tokens · T target
-tokens · N tokens of a layer · D embedding width · Q qkv width · E experts · F expert width · K experts per token.
+FLOPs are two per multiply-accumulate, of one teacher-forced sentence pair. For an encoder without a decoder they are those
+of one sentence, and the vocabulary is that of its classes. Axes and letters: S source tokens · T target tokens · N tokens
+of a layer · D embedding width · Q qkv width · E experts · F expert width · K experts per token.
 """
 
 import argparse
@@ -90,7 +91,7 @@ def costs(
             raise UserError(f"{name}={value} must be a whole number of at least 1")
     plan = _plan(arch, gated, choices)
     macs = _macs(plan, source_length, target_length)
-    vocabulary = target_length * plan.d_decoder * vocab_size
+    vocabulary = (target_length * plan.d_decoder if arch.decoder_layers else plan.d_encoder) * vocab_size
     shared = sum(_shared_params(plan, layer) for layer in plan.layers)
     experts = [_expert_params(plan.d(layer), layer.widths) for layer in plan.layers]
     active = _total(_over_routings(params, layer) for params, layer in zip(experts, plan.layers, strict=True))
@@ -129,7 +130,8 @@ def _plan(arch: Arch, gated: bool, choices: Sequence[float] | None) -> _Plan:
 
 
 def _macs(plan: _Plan, source_length: int, target_length: int) -> _Amount:
-    shared: Fraction | int = source_length * plan.d_encoder + target_length * plan.d_decoder  # the scale of the embeddings
+    shared: Fraction | int = source_length * plan.d_encoder  # the scale of the embeddings, then that of the target or the mean
+    shared += target_length * plan.d_decoder if any(layer.is_decoder for layer in plan.layers) else source_length * plan.d_encoder
     experts = []
     for layer in plan.layers:
         tokens = target_length if layer.is_decoder else source_length

@@ -25,6 +25,8 @@ def extract(network: Network, arch: Arch) -> Network:
     cut = dataclasses.replace(spec, arch=arch)
     axes = logical_axes(spec)
     params: dict[str, Any] = {"embedding": narrow(network.params["embedding"], axes["embedding"], {"embed": max(cut.widths)})}
+    if spec.classes:
+        params["classifier"] = narrow(network.params["classifier"], axes["classifier"], {"embed": cut.widths.encoder})
     for side in SIDES:
         sizes = {"embed": getattr(cut.widths, side), "memory": cut.widths.encoder}
         params[side] = {}

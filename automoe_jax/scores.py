@@ -1,4 +1,4 @@
-"""BLEU and chrF by sacreBLEU, always with the signature that says how they were computed (SPEC 5)."""
+"""BLEU and chrF by sacreBLEU, always with the signature that says how they were computed (SPEC 5); accuracy of classes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.significance import PairedTest
+from scipy.stats import binomtest
 
 
 class Scores(NamedTuple):
@@ -17,13 +18,20 @@ class Scores(NamedTuple):
     chrf_signature: str
 
 
+class Accuracy(NamedTuple):
+    """How well texts are classified, 0 to 100."""
+
+    accuracy: float
+    macro_f1: float  # the mean F1 of the classes that occur in the references
+
+
 class Difference(NamedTuple):
-    """BLEU of a system minus that of the baseline on the same text."""
+    """BLEU or accuracy of a system minus that of the baseline on the same text."""
 
     mean: float
     low: float  # of the 95 % interval over resampled texts
     high: float
-    p_value: float  # sacreBLEU's paired bootstrap
+    p_value: float  # that this comes about by chance: by sacreBLEU's paired bootstrap, or McNemar's exact test for accuracy
 
 
 def score(translations: Sequence[str], references: Sequence[str]) -> Scores:
@@ -31,6 +39,28 @@ def score(translations: Sequence[str], references: Sequence[str]) -> Scores:
     bleu, chrf = BLEU(), CHRF()
     bleu_score, chrf_score = bleu.corpus_score(translations, [references]), chrf.corpus_score(translations, [references])
     return Scores(bleu_score.score, chrf_score.score, str(bleu.get_signature()), str(chrf.get_signature()))
+
+
+def accuracy(answers: Sequence[str], references: Sequence[str]) -> Accuracy:
+    """Scores of a class for each text against the true one."""
+    given, true = np.array(answers), np.array(references)
+    right = given == true
+    f1 = [2 * np.sum(right & (true == name)) / (np.sum(given == name) + np.sum(true == name)) for name in np.unique(true)]
+    return Accuracy(float(100 * right.mean()), float(100 * np.mean(f1)))
+
+
+def paired_accuracy(
+    baseline: Sequence[str], answers: Sequence[str], references: Sequence[str], *, samples: int = 1000, seed: int = 12345
+) -> Difference:
+    """Accuracy against the baseline's, with the interval over `samples` texts drawn with repeats."""
+    true = np.array(references)
+    ours, theirs = np.array(answers) == true, np.array(baseline) == true
+    gain = 100 * (ours.astype(float) - theirs)
+    drawn = np.random.default_rng(seed).multinomial(len(gain), np.full(len(gain), 1 / len(gain)), size=samples)
+    low, high = np.percentile(drawn @ gain / len(gain), [2.5, 97.5])
+    better, worse = int(np.sum(ours & ~theirs)), int(np.sum(theirs & ~ours))
+    p_value = binomtest(better, better + worse).pvalue if better + worse else 1.0
+    return Difference(float(gain.mean()), float(low), float(high), float(p_value))
 
 
 def paired_bootstrap(

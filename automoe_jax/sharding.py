@@ -28,6 +28,7 @@ HIDDEN = (EXPERT, MODEL)  # what the rows of a hidden table are split over
 RULES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "vocab": (MODEL,),
+        "class": (),
         "embed": (),
         "memory": (),  # the width of the encoder, seen by the decoder
         "qkv": (MODEL,),

@@ -35,7 +35,8 @@ class SearchSpace:
     A 0 among `expert_ffn_dims` stands for the identity expert, which only a layer's first expert may be; a layer may
     consist of it alone. A `top_k` beyond a layer's experts and a `cross_layers` beyond the encoder's depth mean all
     of them. Of `expert_layers_every` layers of a side the first has experts to choose from, the others have one
-    (THOR; SPEC 2). Raises `UserError` for choices that no Transformer can be built from.
+    (THOR; SPEC 2). `decoder_layers` of 0 alone means encoders without a decoder, for classification. Raises `UserError`
+    for choices that no Transformer can be built from.
     """
 
     qkv_dim: int = 512
@@ -60,7 +61,7 @@ class SearchSpace:
         if not _is_integer(self.expert_layers_every) or self.expert_layers_every < 1:
             raise UserError(f"space.expert_layers_every={self.expert_layers_every!r} must be a positive whole number")
         for field in dataclasses.fields(self)[1:-1]:
-            least = 0 if field.name == "expert_ffn_dims" else 1
+            least = 0 if field.name in ("expert_ffn_dims", "decoder_layers") else 1
             object.__setattr__(self, field.name, _choices(field.name, getattr(self, field.name), least))
         self._check_heads()
         self._check_maxima()
@@ -96,7 +97,7 @@ class SearchSpace:
     @property
     def is_routed(self) -> bool:
         """Whether some architecture has more than one expert in a layer, so that the SuperNet needs routers."""
-        return max(self.max_encoder_experts, self.max_decoder_experts) > 1
+        return max(self.max_encoder_experts, self.max_decoder_experts if self.max_decoder_layers else 1) > 1
 
     def size(self) -> int:
         """The exact number of different (canonical) architectures."""
@@ -197,6 +198,11 @@ class SearchSpace:
         for name, most in maxima.items():
             if getattr(self, name)[-1] > most:
                 raise UserError(f"space.{name}={getattr(self, name)} must not exceed {most}; leave out the larger choices")
+        if self.decoder_layers[0] == 0 and (self.max_decoder_layers > 0 or len(self.decoder_embed_dims) > 1):
+            raise UserError(
+                f"space.decoder_layers={self.decoder_layers} and space.decoder_embed_dims={self.decoder_embed_dims}: 0 means that there "
+                "is no decoder, so it must be the only choice, and the width have one; leave out the others"
+            )
         if self.super_ffn_dim == 0:
             raise UserError("space.expert_ffn_dims=(0,) must hold a positive width beside the identity expert's 0; add one")
 

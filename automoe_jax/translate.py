@@ -14,7 +14,6 @@ from etils import epath
 from automoe_jax.config import Config, from_config_dict
 from automoe_jax.decode import translate_lines
 from automoe_jax.errors import UserError, run_for_people
-from automoe_jax.model.network import Spec
 from automoe_jax.quantise import quantised
 from automoe_jax.train import runs
 from automoe_jax.workdir import Workdir, absolute, keep_compilations, read_json
@@ -36,7 +35,9 @@ def load_translator(root: epath.PathLike, beam_size: int | None = None, int8: bo
         raise UserError(f"--workdir={root} holds no retrained sub-Transformer yet; let python -m automoe_jax.main finish its retrain stage")
     config, tokenizer = _recorded_config(workdir), workdir.tokenizer()
     keep_compilations(workdir)
-    network = runs.load(workdir.retrained, Spec(config.space, tokenizer.vocab_size, arch=workdir.arch(), router=config.router))
+    if config.task != "translate":
+        raise UserError(f"--workdir={root} was trained with config.task={config.task!r}; it classifies and cannot translate")
+    network = runs.load(workdir.retrained, workdir.spec(config, workdir.arch()))
     network = quantised(network) if int8 else network
     options: dict[str, Any] = {"beam_size": beam_size or config.evaluate.beam_size, "length_penalty": config.evaluate.length_penalty}
     return lambda lines: translate_lines(network, tokenizer, lines, buckets=config.data.buckets, batch_sizes=BATCH_SIZES, **options)

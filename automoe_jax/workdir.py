@@ -16,8 +16,10 @@ from automoe_jax.arch import Arch
 from automoe_jax.config import Config, flatten
 from automoe_jax.data.batching import TokenPairs
 from automoe_jax.data.files import atomic_writer, is_local
+from automoe_jax.data.labels import Labels
 from automoe_jax.data.tokenizer import Tokenizer
 from automoe_jax.errors import UserError
+from automoe_jax.model.network import Spec
 from automoe_jax.processes import gathered
 
 SPLITS = ("train", "validation", "test")
@@ -34,6 +36,10 @@ class Workdir:
     @property
     def tokenizer_path(self) -> epath.Path:
         return self.root / "data" / "tokenizer.model"
+
+    @property
+    def labels_path(self) -> epath.Path:
+        return self.root / "data" / "labels.json"
 
     @property
     def statistics_path(self) -> epath.Path:
@@ -86,6 +92,15 @@ class Workdir:
     def tokenizer(self) -> Tokenizer:
         """The tokenizer of both languages."""
         return Tokenizer(self.tokenizer_path)
+
+    def labels(self) -> Labels:
+        """The classes of the task "classify"."""
+        return Labels(tuple(read_json(self.labels_path)))
+
+    def spec(self, config: Config, arch: Arch | None = None) -> Spec:
+        """Which network the configuration makes of the prepared text: the SuperNet, or its sub-Transformer `arch`."""
+        classes = self.labels().size if config.task == "classify" else 0
+        return Spec(config.space, self.tokenizer().vocab_size, arch=arch, router=config.router, classes=classes)
 
     def arch(self) -> Arch:
         """The architecture that the search found."""

@@ -37,7 +37,9 @@ def quick_jit(function: Any, **options: Any) -> Any:
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0}, **options)
 
 
-def random_network(space: SearchSpace, vocab_size: int, seed: int = 0, arch: Arch | None = None, router: RouterConfig = TOP_K) -> Network:
+def random_network(
+    space: SearchSpace, vocab_size: int, seed: int = 0, arch: Arch | None = None, router: RouterConfig = TOP_K, classes: int = 0
+) -> Network:
     """Every parameter random, biases and scales included, so that none can be left out unnoticed."""
     rng = np.random.default_rng(seed)
 
@@ -45,7 +47,7 @@ def random_network(space: SearchSpace, vocab_size: int, seed: int = 0, arch: Arc
         mean = 1.0 if path[-1].key == "scale" else 0.0
         return jnp.asarray(rng.normal(mean, 0.3, leaf.shape), leaf.dtype)
 
-    return jax.tree_util.tree_map_with_path(draw, abstract(Spec(space, vocab_size, arch=arch, router=router)))
+    return jax.tree_util.tree_map_with_path(draw, abstract(Spec(space, vocab_size, arch=arch, router=router, classes=classes)))
 
 
 def step_by_step(network: Network, source: jax.Array, tokens: jax.Array) -> jax.Array:

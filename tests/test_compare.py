@@ -73,7 +73,7 @@ def test_from_configurations_to_the_table(configs: pathlib.Path, tmp_path: pathl
     assert row["latency_ms"] == pytest.approx(row["encoder_ms"] + row["decoder_ms"], abs=0.01)
     assert 1 <= row["experts_per_token"][0] <= 2
     assert row["experts_per_token"][1] == 1
-    assert len(row["translations"]) == 30
+    assert len(row["outputs"]) == 30
     table = (root / "results" / "comparison.md").read_text()
     assert "| **dense** |" in table
     assert "| moe |" in table
@@ -92,7 +92,7 @@ def test_from_configurations_to_the_table(configs: pathlib.Path, tmp_path: pathl
     other = json.loads((root / "results" / "moe-7.json").read_text()) | {"seed": 7}
     (root / "results" / "moe-7.json").write_text(json.dumps(other))
     (moe,) = (system for system in compare.gather(root / "results", "dense") if system.name == "moe")
-    assert len(moe.bleu) == 2
+    assert len(moe.quality) == 2
     assert moe.difference is not None
 
 

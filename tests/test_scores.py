@@ -1,9 +1,10 @@
 """Scores and the paired bootstrap."""
 
 import numpy as np
+import pytest
 from sacrebleu.metrics import BLEU
 
-from automoe_jax.scores import _resampled, paired_bootstrap, score
+from automoe_jax.scores import _resampled, accuracy, paired_accuracy, paired_bootstrap, score
 
 RNG = np.random.default_rng(0)
 WORDS = [*"abcdefghijklmnopqrstuvwxyz"]
@@ -37,3 +38,20 @@ def test_difference_is_found_where_there_is_one() -> None:
 
 def test_no_systems_no_differences() -> None:
     assert paired_bootstrap(GOOD, {}, REFERENCES) == {}
+
+
+def test_accuracy_and_the_mean_f1_of_the_classes() -> None:
+    found = accuracy(["a", "a", "b", "c"], ["a", "b", "b", "b"])
+    assert found.accuracy == 50
+    assert found.macro_f1 == pytest.approx(100 * (2 / 3 + 0.5) / 2)  # of "a" and "b"; nothing is a "c"
+
+
+def test_paired_accuracy_counts_the_texts_on_which_they_differ() -> None:
+    references = ["x"] * 200
+    base, better = ["x"] * 100 + ["y"] * 100, ["x"] * 95 + ["y"] * 5 + ["x"] * 20 + ["y"] * 80
+    found = paired_accuracy(base, better, references)
+    assert found.mean == pytest.approx(7.5)
+    assert found.low < 7.5 < found.high
+    assert found.low == pytest.approx(7.5 - 1.96 * 100 * np.sqrt((25 / 200 - 0.075**2) / 200), abs=0.7)
+    assert found.p_value == pytest.approx(0.0041, abs=1e-4)  # of 20 against 5
+    assert paired_accuracy(base, base, references) == (0, 0, 0, 1)

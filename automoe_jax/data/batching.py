@@ -2,7 +2,8 @@
 
 A batch is `{"source": [B, S], "target": [B, T]}`, int32. A row is a sentence's tokens, EOS, then PAD. S = T is a
 bucket: the smallest of the configured lengths that holds the longer side with its EOS. B is what fits into
-`tokens_per_batch` padded tokens, so a run has one shape per bucket.
+`tokens_per_batch` padded tokens, so a run has one shape per bucket. Where targets are classes, T is 1 and a row is the
+number of one, without EOS.
 
 Axes: B sentences · S source tokens · T target tokens.
 """
@@ -18,6 +19,7 @@ from etils import epath
 
 from automoe_jax.data.corpus import Pairs
 from automoe_jax.data.files import atomic_writer
+from automoe_jax.data.labels import Labels
 from automoe_jax.data.tokenizer import EOS, PAD, Tokenizer
 from automoe_jax.errors import UserError
 
@@ -35,6 +37,7 @@ class TokenPairs:
     source_offsets: np.ndarray  # int64 [pairs + 1]
     target_tokens: np.ndarray  # int32
     target_offsets: np.ndarray  # int64 [pairs + 1]
+    labelled: np.ndarray = dataclasses.field(default_factory=lambda: np.array(False))  # bool []: targets are classes, of one token each
 
     def __len__(self) -> int:
         return len(self.source_offsets) - 1
@@ -51,17 +54,23 @@ class TokenPairs:
         return np.maximum(np.diff(self.source_offsets), np.diff(self.target_offsets)) + 1
 
     @classmethod
-    def from_pairs(cls, pairs: Pairs, tokenizer: Tokenizer, longest: int) -> tuple["TokenPairs", int]:
-        """(the pairs of at most `longest` tokens on either side, EOS included; how many were longer and left out)."""
+    def from_pairs(cls, pairs: Pairs, tokenizer: Tokenizer, longest: int, labels: Labels | None = None) -> tuple["TokenPairs", int]:
+        """(the pairs of at most `longest` tokens on either side, EOS included; how many were longer and left out).
+
+        `labels`: the targets are names of these classes; longer sentences are cut instead.
+        """
         source: list[np.ndarray] = []
         target: list[np.ndarray] = []
+        fitting = 0
         for start in range(0, len(pairs), _ENCODED_TOGETHER):
             part = slice(start, start + _ENCODED_TOGETHER)
-            encoded = zip(tokenizer.encode(pairs.source[part]), tokenizer.encode(pairs.target[part]), strict=True)
-            kept = [pair for pair in encoded if max(map(len, pair)) + 1 <= longest]
+            encoded = list(zip(tokenizer.encode(pairs.source[part]), (labels or tokenizer).encode(pairs.target[part]), strict=True))
+            fits = [pair for pair in encoded if max(map(len, pair)) + 1 <= longest]
+            fitting += len(fits)
+            kept = fits if labels is None else [(tokens[: longest - 1], label) for tokens, label in encoded]
             source += [pair[0] for pair in kept]
             target += [pair[1] for pair in kept]
-        return cls(*_flat(source), *_flat(target)), len(pairs) - len(source)
+        return cls(*_flat(source), *_flat(target), np.array(labels is not None)), len(pairs) - fitting
 
     def save(self, path: os.PathLike[str] | str) -> None:
         """Writes an .npz file to `path`, complete or not at all."""
@@ -72,7 +81,7 @@ class TokenPairs:
     def load(cls, path: os.PathLike[str] | str) -> "TokenPairs":
         """What `save` wrote."""
         with epath.Path(path).open("rb") as file, np.load(file) as arrays:
-            return cls(**{field.name: arrays[field.name] for field in dataclasses.fields(cls)})
+            return cls(**{name: arrays[name] for name in arrays.files})
 
 
 def rows_per_batch(bucket: int, tokens_per_batch: int, multiple_of: int = 1) -> int:
@@ -140,10 +149,10 @@ def evaluation_batches(
 
 
 def assemble(pairs: TokenPairs, indices: np.ndarray, bucket: int) -> Batch:
-    """The batch [len(indices), bucket] of the pairs at `indices`."""
+    """The batch [len(indices), bucket] of the pairs at `indices`; of classes [len(indices), 1]."""
     return {
         "source": _padded(pairs.source_tokens, pairs.source_offsets, indices, bucket),
-        "target": _padded(pairs.target_tokens, pairs.target_offsets, indices, bucket),
+        "target": _padded(pairs.target_tokens, pairs.target_offsets, indices, 1 if pairs.labelled else bucket),
     }
 
 

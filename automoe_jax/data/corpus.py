@@ -1,7 +1,8 @@
-"""Parallel text: one `Corpus` whichever source it comes from, and the cleaning all sources share.
+"""Parallel or labelled text: one `Corpus` whichever source it comes from, and the cleaning all sources share.
 
 A near-duplicate is what has the same `duplicate_key`: two lines that differ in case, digits, punctuation or blanks
-only. No line of the validation or test text, on either side, has a near-duplicate in the training text.
+only. No line of the validation or test text, on either side, has a near-duplicate in the training text. Of labelled text
+the source side is compared alone.
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ import pathlib
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
@@ -49,15 +50,31 @@ class Pairs:
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return zip(self.source, self.target, strict=True)
 
-    def take(self, indices: Iterable[int]) -> "Pairs":
+    @property
+    def texts(self) -> tuple[tuple[str, ...], ...]:
+        """The sides that are text."""
+        return self.source, self.target
+
+    def take(self, indices: Iterable[int]) -> Self:
         """The pairs at `indices`, in that order."""
         indices = list(indices)
-        return Pairs(tuple(self.source[i] for i in indices), tuple(self.target[i] for i in indices))
+        return type(self)(tuple(self.source[i] for i in indices), tuple(self.target[i] for i in indices))
 
     def lines(self) -> Iterator[str]:
-        """Every line, the two sides alternating: the text a joint tokenizer learns from."""
-        for pair in self:
-            yield from pair
+        """Every line of text, the two sides alternating: what a joint tokenizer learns from."""
+        for lines in zip(*self.texts, strict=True):
+            yield from lines
+
+
+class Labelled(Pairs):
+    """Sentences, and in the place of a translation the name of the class of each."""
+
+    @property
+    def texts(self) -> tuple[tuple[str, ...], ...]:
+        return (self.source,)
+
+
+P = TypeVar("P", bound=Pairs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,15 +87,16 @@ class Corpus:
     statistics: dict[str, Any]
 
 
-def load_corpus(config: DataConfig, cache_dir: pathlib.Path) -> Corpus:
-    """The corpus that `config.source` names; downloads, if any, are kept in `cache_dir`.
+def load_corpus(config: DataConfig, cache_dir: pathlib.Path, task: str = "translate") -> Corpus:
+    """The corpus that `config.source` names, `Labelled` for the task "classify"; downloads, if any, are kept in `cache_dir`.
 
     The same configuration and the same text give the same corpus. Raises `UserError` when the text cannot be had.
     """
     if config.source not in _MODULES:
         raise UserError(f"config.data.source={config.source!r} must be one of {', '.join(_MODULES)}")
     # Imported when asked for: the libraries of the other sources need not be installed.
-    return importlib.import_module(_MODULES[config.source]).load(config, pathlib.Path(cache_dir))
+    source = importlib.import_module(_MODULES[config.source])
+    return (source.load_labelled if task == "classify" else source.load)(config, pathlib.Path(cache_dir))
 
 
 def clean_line(line: str) -> str:
@@ -92,26 +110,27 @@ def duplicate_key(line: str) -> str:
 
 
 def unique_indices(pairs: Pairs) -> list[int]:
-    """Where each distinct pair of keys first occurs."""
+    """Where each distinct pair of keys first occurs; of labelled text, each sentence."""
     seen: set[bytes] = set()
     kept = []
-    for i, (source, target) in enumerate(pairs):
-        key = hashlib.blake2b(f"{duplicate_key(source)}\t{duplicate_key(target)}".encode(), digest_size=16).digest()
+    for i, lines in enumerate(zip(*pairs.texts, strict=True)):
+        key = hashlib.blake2b("\t".join(map(duplicate_key, lines)).encode(), digest_size=16).digest()
         if key not in seen:
             seen.add(key)
             kept.append(i)
     return kept
 
 
-def without_overlap(pairs: Pairs, held_out: Sequence[Pairs]) -> Pairs:
+def without_overlap(pairs: P, held_out: Sequence[Pairs]) -> P:
     """The pairs that share no near-duplicate line with `held_out`, on either side."""
-    sources = {duplicate_key(line) for other in held_out for line in other.source}
-    targets = {duplicate_key(line) for other in held_out for line in other.target}
-    keys = ((duplicate_key(source), duplicate_key(target)) for source, target in pairs)
-    return pairs.take(i for i, (source, target) in enumerate(keys) if source not in sources and target not in targets)
+    taken: set[int] = set()
+    for side, lines in enumerate(pairs.texts):
+        held = {duplicate_key(line) for other in held_out for line in other.texts[side]}
+        taken |= {i for i, line in enumerate(lines) if duplicate_key(line) in held}
+    return pairs.take(i for i in range(len(pairs)) if i not in taken)
 
 
-def filtered(pairs: Pairs, counts: dict[str, int], name: str, keep: Callable[[str, str], bool]) -> Pairs:
+def filtered(pairs: P, counts: dict[str, int], name: str, keep: Callable[[str, str], bool]) -> P:
     """The pairs for which `keep(source, target)`; notes in `counts[name]` how many went."""
     kept = pairs.take(i for i, pair in enumerate(pairs) if keep(*pair))
     counts[name] = len(pairs) - len(kept)
@@ -172,9 +191,10 @@ def finished(source: str, train: Pairs, validation: Pairs, test: Pairs, counts: 
 def describe(statistics: dict[str, Any]) -> str:
     """The statistics as a short table for a terminal."""
     rows = [f"  {name:<52}{count:>12,}" for name, count in statistics["preparation"].items()]
-    header = f"  {'split':<12}{'pairs':>12}{'source words':>16}{'target words':>16}"
+    columns = list(next(iter(statistics["splits"].values())))
+    header = f"  {'split':<12}" + "".join(f"{column.replace('_', ' '):>16}" for column in columns)
     for name, sizes in statistics["splits"].items():
-        header += f"\n  {name:<12}{sizes['pairs']:>12,}{sizes['source_words']:>16,}{sizes['target_words']:>16,}"
+        header += f"\n  {name:<12}" + "".join(f"{sizes[column]:>16,}" for column in columns)
     notes = [f"  {statistics['notes']}"] if statistics["notes"] else []
     title = f"corpus {statistics['source']} (fingerprint {statistics['fingerprint'][:12]})"
     return "\n".join([title, *rows, header, *notes])
@@ -190,11 +210,9 @@ def _take_groups(order: Sequence[Any], members: dict[Any, list[int]], start: int
 
 
 def _sizes(pairs: Pairs) -> dict[str, int]:
-    return {
-        "pairs": len(pairs),
-        "source_words": sum(len(line.split()) for line in pairs.source),
-        "target_words": sum(len(line.split()) for line in pairs.target),
-    }
+    words = lambda lines: sum(len(line.split()) for line in lines)  # noqa: E731
+    target = {"classes": len(set(pairs.target))} if isinstance(pairs, Labelled) else {"target_words": words(pairs.target)}
+    return {"pairs": len(pairs), "source_words": words(pairs.source), **target}
 
 
 def _fingerprint(parts: Iterable[Pairs]) -> str:

@@ -3,8 +3,12 @@
 apt itself fetches them, from the mirrors this machine is set up with, into a private folder, which needs no root. The
 English and the translated description of a package carry the same Description-md5; the titles are pairs, and where
 the numbers of paragraphs agree, so are the paragraphs, their list items and their sentences.
+
+For classification: the English description of every package, and the section of the archive that it belongs to.
 """
 
+import collections
+import functools
 import gzip
 import itertools
 import json
@@ -16,7 +20,7 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from automoe_jax.config import DataConfig
@@ -31,6 +35,8 @@ _WAY_OUT = "use data.source='text' with your own files instead"
 _MOST_WORDS, _MOST_RATIO = 100, 2.5
 # Lines this short may differ more: "Library" and "Bibliothek für Entwickler".
 _RATIO_SLACK = 20
+# A section of fewer packages is no class: too few to learn, and to score.
+_LEAST_IN_SECTION = 100
 _BULLET = re.compile(r"^\s*(?:[*+•·-]+|o|\d{1,2}[.)])\s+")
 _SENTENCE_END = re.compile(r"(?<=[^\W\d_]{3}[.!?]) +(?=[A-ZÄÖÜÀÂÉÈÊÎÔÇ])")
 _HAS_LETTERS = re.compile(r"[^\W\d_]{2}")
@@ -48,7 +54,7 @@ class Description(NamedTuple):
 class Joined(NamedTuple):
     """Aligned text, before any filter: `packages[i]` is where `pairs` i comes from."""
 
-    packages: tuple[str, ...]
+    packages: tuple[str, ...]  # the source packages of labelled text, whose packages have much in common
     pairs: corpus.Pairs
     counts: dict[str, int]
 
@@ -56,7 +62,7 @@ class Joined(NamedTuple):
 def load(config: DataConfig, cache_dir: pathlib.Path) -> corpus.Corpus:
     """The corpus of package descriptions, split by package; what apt fetched is kept, joined, in `cache_dir`."""
     foreign = _foreign_language(config)
-    joined = _cached(cache_dir / f"debian-en-{foreign}.json.gz", foreign)
+    joined = _cached(cache_dir / f"debian-en-{foreign}.json.gz", functools.partial(fetch, foreign))
     counts = dict(joined.counts)
     pairs, packages = cleaned(joined, counts)
     if config.source_language != ENGLISH:
@@ -64,6 +70,21 @@ def load(config: DataConfig, cache_dir: pathlib.Path) -> corpus.Corpus:
     train, validation, test, overlapping = corpus.split(pairs, packages, config, f"the en-{foreign} text of config.data.source='debian'")
     counts["near-duplicates of held-out lines removed"] = overlapping
     return corpus.finished("debian", corpus.limited(train, config), validation, test, counts, "held out by package")
+
+
+def load_labelled(config: DataConfig, cache_dir: pathlib.Path) -> corpus.Corpus:
+    """English descriptions and the sections of their packages, split by source package; kept like those of `load`."""
+    joined = _cached(cache_dir / "debian-sections.json.gz", fetch_sections)
+    counts, frequent = dict(joined.counts), collections.Counter(joined.pairs.target)
+    kept = [i for i, section in enumerate(joined.pairs.target) if frequent[section] >= _LEAST_IN_SECTION]
+    counts[f"removed: of sections of fewer than {_LEAST_IN_SECTION} packages"] = len(joined.pairs) - len(kept)
+    pairs = corpus.Labelled(joined.pairs.source, joined.pairs.target).take(kept)
+    unique = corpus.unique_indices(pairs)
+    counts["duplicates removed"] = len(pairs) - len(unique)
+    groups = [joined.packages[kept[i]] for i in unique]
+    train, validation, test, overlapping = corpus.split(pairs.take(unique), groups, config, "the text of config.data.source='debian'")
+    counts["near-duplicates of held-out lines removed"] = overlapping
+    return corpus.finished("debian", corpus.limited(train, config), validation, test, counts, "sections, held out by source package")
 
 
 def cleaned(joined: Joined, counts: dict[str, int]) -> tuple[corpus.Pairs, list[str]]:
@@ -83,19 +104,18 @@ def cleaned(joined: Joined, counts: dict[str, int]) -> tuple[corpus.Pairs, list[
 
 def parse(lines: Iterable[str], language: str, only: Mapping[str, object] | None = None) -> Iterator[Description]:
     """The descriptions of a Translation-`language` file; with `only`, those whose md5 is in it."""
-    fields: dict[str, str] = {}
-    body: list[str] = []
-    for line in itertools.chain(lines, [""]):  # an empty line ends a stanza, the last one too
-        if line.startswith(" "):
-            body.append(line[1:].rstrip())
-        elif line.strip():
-            name, _, value = line.partition(":")
-            fields[name] = value.strip()
-        elif fields:
-            md5, title = fields.get("Description-md5", ""), fields.get(f"Description-{language}", "")
-            if md5 and title and (only is None or md5 in only):
-                yield Description(fields.get("Package", md5), md5, corpus.clean_line(title), _paragraphs(body))
-            fields, body = {}, []
+    for fields, body in _stanzas(lines):
+        md5, title = fields.get("Description-md5", ""), fields.get(f"Description-{language}", "")
+        if md5 and title and (only is None or md5 in only):
+            yield Description(fields.get("Package", md5), md5, corpus.clean_line(title), _paragraphs(body))
+
+
+def parse_sections(lines: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    """(md5 of the description, section, source package) of every package of a Packages file; "contrib/net" is "net"."""
+    for fields, _ in _stanzas(lines):
+        if "Description-md5" in fields and "Section" in fields:
+            source = fields.get("Source", fields.get("Package", "")).partition(" ")[0]
+            yield fields["Description-md5"], fields["Section"].rpartition("/")[2], source
 
 
 def join(english: Mapping[str, Description], foreign: Iterable[Description]) -> Joined:
@@ -120,24 +140,46 @@ def join(english: Mapping[str, Description], foreign: Iterable[Description]) -> 
     return Joined(tuple(packages), corpus.Pairs(tuple(row[0] for row in rows), tuple(row[1] for row in rows)), counts)
 
 
+def label(descriptions: Mapping[str, Description], sections: Iterable[tuple[str, str, str]]) -> Joined:
+    """Title and text of each described package, and its section; packages of one description come once."""
+    rows = {md5: (_running_text(descriptions[md5]), section, source) for md5, section, source in sections if md5 in descriptions}
+    texts, names, sources = zip(*rows.values(), strict=True) if rows else ((), (), ())
+    return Joined(sources, corpus.Pairs(texts, names), {"packages described": len(rows)})
+
+
+def fetch_sections(folder: pathlib.Path) -> Joined:
+    """Lets apt download its index of packages and their English descriptions into `folder` and joins them."""
+    found = _download(("Packages", f"Translation-{ENGLISH}"), ENGLISH, folder)
+    packages, translations = found.values()
+    descriptions = {description.md5: description for path in translations for description in parse(_lines(path), ENGLISH)}
+    return label(descriptions, itertools.chain.from_iterable(parse_sections(_lines(path)) for path in packages))
+
+
 def fetch(foreign: str, folder: pathlib.Path) -> Joined:
     """Lets apt download the descriptions into `folder` and joins them."""
+    started = time.monotonic()
+    found = _download((f"Translation-{ENGLISH}", f"Translation-{foreign}"), foreign, folder)
+    ours, translated = found.values()
+    theirs = {description.md5: description for path in translated for description in parse(_lines(path), foreign)}
+    english = {description.md5: description for path in ours for description in parse(_lines(path), ENGLISH, theirs)}
+    joined = join(english, theirs.values())
+    _say(f"joined {len(joined.pairs):,} pairs of {joined.counts['packages translated']:,} packages in {time.monotonic() - started:.0f} s")
+    return joined
+
+
+def _download(kinds: Sequence[str], foreign: str, folder: pathlib.Path) -> dict[str, list[str]]:
+    """The files of each kind of list that apt keeps, in `folder`; raises `UserError` where it has none of a kind."""
     apt = _apt_command(foreign, folder)
     _say("fetching package descriptions with apt ...")
     started = time.monotonic()
     update = _run([*apt, "--quiet", "update"])
     listed = _run([*apt, "indextargets", "--format", "$(SHORTDESC) $(FILENAME)"])
-    files = dict.fromkeys(line for line in listed.stdout.splitlines() if line.startswith("Translation-"))
-    found = {language: _files_of(files, language) for language in (ENGLISH, foreign)}
-    for language, paths in found.items():
+    found = {kind: _files_of(dict.fromkeys(listed.stdout.splitlines()), kind) for kind in kinds}
+    for kind, paths in found.items():
         if not paths:
-            raise UserError(f"apt offers no Translation-{language} package descriptions ({_complaint(update, listed)}); {_WAY_OUT}")
+            raise UserError(f"apt offers no {kind} package descriptions ({_complaint(update, listed)}); {_WAY_OUT}")
     _say(f"fetched in {time.monotonic() - started:.0f} s, joining ...")
-    theirs = {description.md5: description for path in found[foreign] for description in parse(_lines(path), foreign)}
-    english = {description.md5: description for path in found[ENGLISH] for description in parse(_lines(path), ENGLISH, theirs)}
-    joined = join(english, theirs.values())
-    _say(f"joined {len(joined.pairs):,} pairs of {joined.counts['packages translated']:,} packages in {time.monotonic() - started:.0f} s")
-    return joined
+    return found
 
 
 def _foreign_language(config: DataConfig) -> str:
@@ -151,17 +193,17 @@ def _foreign_language(config: DataConfig) -> str:
     return others[0]
 
 
-def _cached(path: pathlib.Path, foreign: str) -> Joined:
+def _cached(path: pathlib.Path, fetch: Callable[[pathlib.Path], Joined]) -> Joined:
     """What `fetch` gives, downloaded only when `path` does not hold it yet."""
     if path.exists():
         try:
             return _read(path)
         except (OSError, EOFError, ValueError, KeyError, zlib.error) as error:
             _say(f"{path} is damaged ({error}), so it is fetched again")
-    folder = path.parent / f".apt-{foreign}"
+    folder = path.parent / f".apt-{path.name.partition('.')[0]}"
     shutil.rmtree(folder, ignore_errors=True)  # what a killed run left
     try:
-        joined = fetch(foreign, folder)
+        joined = fetch(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     saved = {"packages": joined.packages, "english": joined.pairs.source, "foreign": joined.pairs.target, "counts": joined.counts}
@@ -199,8 +241,8 @@ def _complaint(*runs: subprocess.CompletedProcess[str]) -> str:
     return lines[0] if lines else "its sources have none"
 
 
-def _files_of(files: Iterable[str], language: str) -> list[str]:
-    paths = (line.partition(" ")[2] for line in files if line.startswith(f"Translation-{language} "))
+def _files_of(files: Iterable[str], kind: str) -> list[str]:
+    paths = (line.partition(" ")[2] for line in files if line.startswith(f"{kind} "))
     return [path for path in paths if os.path.exists(path)]
 
 
@@ -210,6 +252,25 @@ def _lines(path: str) -> Iterator[str]:
     if content.returncode:
         raise UserError(f"apt could not unpack {path} ({content.stderr.decode(errors='replace').strip()}); {_WAY_OUT}")
     yield from content.stdout.decode(errors="replace").split("\n")
+
+
+def _stanzas(lines: Iterable[str]) -> Iterator[tuple[dict[str, str], list[str]]]:
+    """(fields, indented lines) of each part of a file of Debian's kind; an empty line ends a part."""
+    fields: dict[str, str] = {}
+    body: list[str] = []
+    for line in itertools.chain(lines, [""]):
+        if line.startswith(" "):
+            body.append(line[1:].rstrip())
+        elif line.strip():
+            name, _, value = line.partition(":")
+            fields[name] = value.strip()
+        elif fields:
+            yield fields, body
+            fields, body = {}, []
+
+
+def _running_text(description: Description) -> str:
+    return f"{description.title}: {' '.join(item for items in description.paragraphs for item in items)}"
 
 
 def _paragraphs(body: Sequence[str]) -> tuple[tuple[str, ...], ...]:

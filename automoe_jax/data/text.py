@@ -1,6 +1,6 @@
 """Your own parallel text: two files with line i of one translated by line i of the other, or one TSV of both.
 
-Plain or .gz, UTF-8. A mistake in a file is one sentence that names the file and the line.
+For classification the target is the name of the sentence's class. Plain or .gz, UTF-8. A mistake in a file is one sentence that names the file and the line.
 """
 
 import gzip
@@ -15,7 +15,17 @@ from automoe_jax.errors import UserError
 def load(config: DataConfig, cache_dir: pathlib.Path) -> corpus.Corpus:
     """The corpus of `config.path` (and `config.target_path`), held-out pairs drawn by `config.seed`; writes nothing."""
     del cache_dir
+    return _corpus(read_pairs(config.path, config.target_path), config)
+
+
+def load_labelled(config: DataConfig, cache_dir: pathlib.Path) -> corpus.Corpus:
+    """The same of sentences and their classes."""
+    del cache_dir
     pairs = read_pairs(config.path, config.target_path)
+    return _corpus(corpus.Labelled(pairs.source, pairs.target), config)
+
+
+def _corpus(pairs: corpus.Pairs, config: DataConfig) -> corpus.Corpus:
     counts = {"lines read": len(pairs)}
     unique = pairs.take(corpus.unique_indices(pairs))
     counts["duplicates removed"] = len(pairs) - len(unique)

@@ -1,6 +1,6 @@
 """Parameters together with the static facts that weights do not hold.
 
-Axes: V vocabulary · D embedding width · L layers · E experts.
+Axes: V vocabulary · D embedding width · L layers · E experts · C classes.
 """
 
 import dataclasses
@@ -36,7 +36,8 @@ class Widths(NamedTuple):
 class Spec:
     """Which network the parameters are: the SuperNet of `space`, or exactly `arch` cut out of it.
 
-    A sub-Transformer keeps its space, whose largest widths set its sinusoids and its dropout (SPEC 1.2.6).
+    A sub-Transformer keeps its space, whose largest widths set its sinusoids and its dropout (SPEC 1.2.6). A space without
+    decoder layers makes a classifier, whose `classes` are numbered like the pieces of a vocabulary.
     """
 
     space: SearchSpace
@@ -44,6 +45,12 @@ class Spec:
     pad_id: int = PAD_ID
     arch: Arch | None = None
     router: RouterConfig = TOP_K
+    classes: int = 0  # of a classifier, with the special ones that stand before them (data.labels)
+
+    @property
+    def output_size(self) -> int:
+        """How many things are told apart: pieces of the vocabulary, or classes."""
+        return self.classes or self.vocab_size
 
     @property
     def widths(self) -> Widths:
@@ -84,8 +91,8 @@ class Spec:
     def most_cross_layers(self) -> int:
         """The most encoder layers that any decoder layer looks at."""
         if self.arch is not None:
-            return int(max(self.arch.cross_layers))
-        return min(max(self.space.cross_layers), self.layers("encoder"))
+            return max(1, int(max(self.arch.cross_layers)))
+        return min(max(self.space.cross_layers), self.layers("encoder")) if self.layers("decoder") else 1
 
     def expert_widths(self, side: str, layer: int) -> tuple[int, ...]:
         """The widths of the arrays of each expert of a layer."""
@@ -151,7 +158,8 @@ class Spec:
 class Network:
     """Parameters, a plain nested dict of arrays, and what they are: a pytree whose gradient is a Network.
 
-    `params["embedding"]["table"]` is [V, D]; `params["encoder"]["layer_0"]` and so on hold each layer's arrays.
+    `params["embedding"]["table"]` is [V, D]; `params["encoder"]["layer_0"]` and so on hold each layer's arrays; a classifier
+    also has `params["classifier"]["table"]`, [C, D].
     """
 
     params: dict[str, Any]
@@ -166,9 +174,14 @@ def init(
     arch: Arch | None = None,
     pad_id: int = PAD_ID,
     router: RouterConfig = TOP_K,
+    classes: int = 0,
 ) -> Network:
     """Random float32 parameters of the SuperNet of `space`, or of the sub-Transformer `arch` at its own shapes."""
-    spec = Spec(space, vocab_size, pad_id, arch, router)
+    return initialised(Spec(space, vocab_size, pad_id, arch, router, classes), key)
+
+
+def initialised(spec: Spec, key: jax.Array) -> Network:
+    """`init` of what the spec says."""
     return Network(nn.meta.unbox(jax.jit(lambda key: _boxed(spec, key))(key)), spec)
 
 
@@ -204,14 +217,19 @@ def _abstract_boxed(spec: Spec) -> dict[str, Any]:
 
 def _boxed(spec: Spec, key: jax.Array) -> dict[str, Any]:
     """Parameters with their axis names around them."""
-    width = max(spec.widths)
     embedding_key, *keys = jax.random.split(key, 1 + sum(spec.layers(side) for side in SIDES))
-    table = jax.random.normal(embedding_key, (spec.vocab_size, width)) * width**-0.5
-    params: dict[str, Any] = {"embedding": {"table": nn.LogicallyPartitioned(table, ("vocab", "embed"))}}
+    params: dict[str, Any] = {"embedding": {"table": _table(embedding_key, spec.vocab_size, max(spec.widths), "vocab")}}
+    if spec.classes:
+        params["classifier"] = {"table": _table(jax.random.fold_in(key, 0), spec.classes, spec.widths.encoder, "class")}
     remaining = iter(keys)
     for side in SIDES:
         params[side] = {f"layer_{i}": _layer_params(spec, side, i, next(remaining)) for i in range(spec.layers(side))}
     return params
+
+
+def _table(key: jax.Array, rows: int, width: int, name: str) -> nn.LogicallyPartitioned:
+    """Normal, so that a row's product with a state of unit variance has unit variance too."""
+    return nn.LogicallyPartitioned(jax.random.normal(key, (rows, width)) * width**-0.5, (name, "embed"))
 
 
 def _layer_params(spec: Spec, side: str, layer: int, key: jax.Array) -> dict[str, Any]:

@@ -3,6 +3,9 @@
 Embedding widths are few, so each pair of them has a branch of exact shapes (`at_widths`); depth, heads, experts and
 their widths are traced inside it. Layers that an architecture may lack are skipped, not masked.
 
+A classifier has no decoder: what a translator's decoder would give is, for each sentence, the mean of the encoder's states
+as one target position, and its vocabulary the classes. So losses, search and training know nothing of it.
+
 Axes: B sentences · S source tokens · T target tokens · D embedding width · L layers · V vocabulary.
 """
 
@@ -114,7 +117,9 @@ def states_at(
 
 
 def output_table(network: Network, widths: Widths) -> jax.Array:
-    """[V, D]: the shared embedding as the decoder's projection to the vocabulary."""
+    """[V, D]: the shared embedding as the decoder's projection to the vocabulary; a classifier's own table."""
+    if network.spec.classes:
+        return network.params["classifier"]["table"][:, : widths.encoder]
     return network.params["embedding"]["table"][:, : widths.decoder]
 
 
@@ -167,7 +172,9 @@ def decode(
     regime: Regime = Regime(),
     rng: jax.Array | None = None,
 ) -> tuple[jax.Array, RouterMetrics]:
-    """target_input [B,T] → the decoder's last hidden states [B,T,D] and the routers' metrics [L]."""
+    """target_input [B,T] → the decoder's last hidden states [B,T,D] and the routers' metrics [L]; of a classifier [B,1,D] and none."""
+    if network.spec.classes:
+        return _pooled(memory), _stack([no_metrics()], 0)
     spec, rates = network.spec, _rates(network.spec, "decoder", widths, regime, rng)
     tokens = Tokens(target_input != spec.pad_id, _identity(spec, target_input, memory.sentences, regime, rng))
     embedding_rng, *rngs = split(rng, 1 + spec.layers("decoder"))
@@ -362,5 +369,13 @@ def _rates(spec: Spec, side: str, widths: Widths, regime: Regime, rng: jax.Array
     return Rates(regime.dropout, regime.dropout * share, regime.attention_dropout)
 
 
-def _stack(metrics: list[RouterMetrics]) -> RouterMetrics:
-    return jax.tree.map(lambda *values: jnp.stack(values), *metrics)
+def _pooled(memory: Memory) -> jax.Array:
+    """The mean [B,1,D] of the last encoder layer's states over the real tokens, in float32; 0 for a sentence without any."""
+    real = memory.source_real[..., None].astype(jnp.float32)
+    summed = jnp.sum(memory.layers[:, : real.shape[1]] * real, axis=1, keepdims=True)
+    return (summed / jnp.maximum(real.sum(axis=1, keepdims=True), 1)).astype(memory.layers.dtype)
+
+
+def _stack(metrics: list[RouterMetrics], count: int | None = None) -> RouterMetrics:
+    """The metrics of layers as one, [L] each; the first `count` of them only."""
+    return jax.tree.map(lambda *values: jnp.stack(values)[:count], *metrics)

@@ -1,4 +1,4 @@
-"""Systems side by side: a Markdown table and a plot of BLEU against FLOPs, from plain data."""
+"""Systems side by side: a Markdown table and a plot of BLEU, or accuracy, against FLOPs, from plain data."""
 
 import dataclasses
 import statistics
@@ -16,8 +16,8 @@ class System:
     """One system's runs, a number for each seed where the field is a tuple; what is not known is None."""
 
     name: str
-    bleu: tuple[float, ...]
-    chrf: tuple[float, ...]
+    quality: tuple[float, ...]
+    second: tuple[float, ...]
     flops: tuple[float, ...]  # of one sentence, as measured where it depends on the text
     params: tuple[float, ...]
     active_params: tuple[float, ...]
@@ -27,23 +27,27 @@ class System:
     train_seconds: tuple[float, ...]
     search_seconds: tuple[float, ...]  # of the SuperNet and the search
     latency_ms: tuple[float, ...] = ()
-    difference: tuple[float, float, float, float] | None = None  # BLEU minus the baseline's: mean, 95 % interval, p
+    experts: tuple[float, ...] = ()  # per token, the mean over the layers that have several
+    difference: tuple[float, float, float, float] | None = None  # quality minus the baseline's: mean, 95 % interval, p
+    measures: tuple[str, str] = ("BLEU", "chrF")  # what quality and second are
 
 
 def table(systems: Sequence[System], baseline: str) -> str:
     """The systems as Markdown, in the order given; ratios are to the baseline."""
     base = next((system for system in systems if system.name == baseline), None)
+    quality, second = systems[0].measures
     columns: list[tuple[str, Callable[[System], str]]] = [
         ("system", lambda s: f"**{s.name}**" if s is base else s.name),
-        ("BLEU", lambda s: _spread(s.bleu)),
+        (quality, lambda s: _spread(s.quality)),
         (f"− {baseline} [95 %], p", _difference),
-        ("chrF", lambda s: _spread(s.chrf)),
+        (second, lambda s: _spread(s.second)),
         ("MFLOPs", lambda s: _scaled(s.flops, 1e6)),
         (f"{baseline} / it", lambda s: _factor(base, s, "flops")),
         ("latency ms", lambda s: _scaled(s.latency_ms, 1)),
         (f"{baseline} / it", lambda s: _factor(base, s, "latency_ms")),
         ("params M", lambda s: _scaled(s.params, 1e6)),
         ("active M", lambda s: _scaled(s.active_params, 1e6)),
+        ("experts per token", lambda s: f"{_mean(s.experts):.2f}" if s.experts else numbers.MISSING),
         ("sparsity % own / as published", lambda s: f"{100 * _mean(s.sparsity):.0f} / {100 * _mean(s.sparsity_published):.0f}"),
         ("train tokens", lambda s: numbers.count(_mean(s.train_tokens))),
         ("training", lambda s: numbers.duration(_mean(s.train_seconds))),
@@ -55,17 +59,17 @@ def table(systems: Sequence[System], baseline: str) -> str:
 
 
 def plot(systems: Sequence[System], baseline: str) -> str:
-    """BLEU against FLOPs as an SVG document: a point for each seed, a name for each system."""
+    """Quality against FLOPs as an SVG document: a point for each seed, a name for each system."""
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
         for i, system in enumerate(systems):
             colour = light(("dense", "found", "supernet", "gold", "purple", "teal", "muted")[0 if system.name == baseline else 1 + i % 6])
             x = [flops / 1e6 for flops in system.flops]
-            axes.scatter(x, system.bleu, color=colour, marker=("o", "s", "^", "D", "v", "P")[i % 6], s=36, zorder=3)
+            axes.scatter(x, system.quality, color=colour, marker=("o", "s", "^", "D", "v", "P")[i % 6], s=36, zorder=3)
             axes.annotate(
                 system.name,
-                (_mean(tuple(x)), max(system.bleu)),
+                (_mean(tuple(x)), max(system.quality)),
                 xytext=(0, 7),
                 textcoords="offset points",
                 ha="center",
@@ -73,7 +77,7 @@ def plot(systems: Sequence[System], baseline: str) -> str:
                 fontsize=WIDE.font - 2,
             )
         axes.margins(x=0.12, y=0.18)
-        axis_titles(axes, "MFLOPs of one sentence", "BLEU")
+        axis_titles(axes, "MFLOPs of one sentence", systems[0].measures[0])
 
     return svg_of(draw, WIDE, "comparison")
 

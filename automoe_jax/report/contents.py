@@ -7,7 +7,7 @@ the piece out. A row of results or a training run is recognised by how its name 
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from automoe_jax.arch import Arch
 from automoe_jax.space import SearchSpace
@@ -16,6 +16,20 @@ SUPERNET = "SuperNet"
 RETRAINED = "retrained sub-Transformer"
 INHERITED = "inherited weights"
 DENSE = "largest dense"
+
+
+class Quality(NamedTuple):
+    """How the outputs of a task are judged: the keys of a row of results and their names."""
+
+    key: str
+    unit: str  # as it stands behind a score
+    second_key: str
+    second: str
+    system: str  # what is judged
+
+
+TRANSLATION = Quality("bleu", "BLEU", "chrf", "chrF", "translator")
+CLASSIFICATION = Quality("accuracy", "% accuracy", "macro_f1", "macro F1", "classifier")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +53,7 @@ class ReportContents:
     candidates: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # {"arch", "loss", "flops", "params", "origin" …}
     pareto: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     limits: Mapping[str, float] = dataclasses.field(default_factory=dict)  # {"max_flops": …}; 0: none
-    results: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # {"name", "bleu", "chrf", "flops", "note" …}
+    results: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # {"name", "bleu", "chrf" or "accuracy", "flops" …}
     samples: list[dict[str, str]] = dataclasses.field(default_factory=list)  # {"source", "reference", <row name>: translation}
     stage_seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
@@ -55,6 +69,11 @@ def finite(value: Any) -> float | None:
         return None
     value = float(value)
     return value if math.isfinite(value) else None
+
+
+def quality(results: Iterable[Mapping[str, Any]]) -> Quality:
+    """How these results were judged."""
+    return CLASSIFICATION if any("accuracy" in row for row in results) else TRANSLATION
 
 
 def find(results: Iterable[Mapping[str, Any]], role: str) -> Mapping[str, Any] | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from automoe_jax.arch import Arch
 from automoe_jax.report import drawing, numbers, tables
-from automoe_jax.report.contents import RETRAINED, ReportContents, find, number
+from automoe_jax.report.contents import RETRAINED, ReportContents, find, number, quality
 from automoe_jax.report.figures import Drawn
 from automoe_jax.report.headline import caveats, headline
 from automoe_jax.report.sections import (
@@ -65,9 +65,10 @@ def _tiles(contents: ReportContents) -> str:
 def _key_figures(contents: ReportContents) -> Iterator[tuple[str, str, str, str]]:
     """(name, value, unit, one more fact)."""
     found = find(contents.results, RETRAINED) or {}
-    if (bleu := number(found, "bleu")) is not None:
-        chrf = number(found, "chrf")
-        yield "Quality", numbers.score(bleu), "BLEU", f"chrF {numbers.score(chrf)}" if chrf is not None else ""
+    judged = quality(contents.results)
+    if (reached := number(found, judged.key)) is not None:
+        second = number(found, judged.second_key)
+        yield "Quality", numbers.score(reached), judged.unit, f"{judged.second} {numbers.score(second)}" if second is not None else ""
     if (flops := number(contents.costs, "flops")) is not None:
         unit = numbers.unit_of([flops])
         low, high = number(contents.costs, "flops_min"), number(contents.costs, "flops_max")

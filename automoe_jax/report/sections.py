@@ -32,6 +32,8 @@ CAPTIONS = {
 def count_note(contents: ReportContents) -> str:
     """What the FLOPs of the table count."""
     source, target = (contents.config.get(f"search.{side}_length") for side in ("source", "target"))
+    if contents.config.get("task") == "classify":
+        return f"FLOPs are those of one text of {source} tokens, expected under uniform routing; parameters leave out embeddings."
     lengths = f" of {source} source and {target} target tokens" if isinstance(source, int) and isinstance(target, int) else ""
     return (
         f"FLOPs are those of one sentence{lengths}, teacher-forced, expected under uniform routing, "

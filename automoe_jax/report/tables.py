@@ -48,6 +48,8 @@ def _all_columns(results: Sequence[Row]) -> list[Column]:
     return [
         Column("BLEU", "higher is better", _value("bleu"), numbers.score, max),
         Column("chrF", "higher is better", _value("chrf"), numbers.score, max),
+        Column("accuracy %", "higher is better", _value("accuracy"), numbers.score, max),
+        Column("macro F1", "the mean F1 of the classes; higher is better", _value("macro_f1"), numbers.score, max),
         Column(f"{flops.prefix}FLOPs", "of one sentence, vocabulary projection left out", _value("flops"), flops.show, min, 1),
         Column("vs dense", "FLOPs relative to the largest dense Transformer", _relative(dense), _times, None, 2),
         Column(f"+ vocab {flops.prefix}", "FLOPs with the vocabulary projection", _value("flops_with_vocabulary"), flops.show, None, 8),

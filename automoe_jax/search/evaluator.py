@@ -49,7 +49,7 @@ def scorer(
     memory_bytes: int = MEMORY_BYTES,
 ) -> Scorer:
     """`inherited_loss` over these batches, in parts of at most about `tokens_per_part` padded target tokens."""
-    padded = sum(batch["target"].size for batch in batches)
+    padded = sum(batch["source"].size for batch in batches)
     cut, parts = cut_text(batches, max(least_parts, -(-padded // tokens_per_part)), placed.sentence_parts)
     resident = [[spread(batch, placed.batch) for batch in part] for part in parts]
     params = spread(supernet.params, param_shardings(supernet.spec, placed))
@@ -70,14 +70,14 @@ def scorer(
 def cut_text(batches: Sequence[Batch], parts: int, multiple_of: int = 1) -> tuple[Cut, list[list[Batch]]]:
     """(the cut, for each part its batches, one for each bucket that has sentences left).
 
-    batches: source [B,S] and target [B,S], where a row of PAD is filling. The sentences of a bucket are shuffled, always in
+    batches: source [B,S] and target [B,T], where a row of PAD is filling. The sentences of a bucket are shuffled, always in
     the same way, and dealt out evenly, the earlier parts first; a bucket's batches have one shape, a multiple of so many rows.
     Fewer parts come out where there are fewer sentences.
     """
     strata: list[list[np.ndarray]] = [[] for _ in range(parts)]
     cut: list[list[Batch]] = [[] for _ in range(parts)]
-    for stratum, bucket in enumerate(sorted({batch["target"].shape[1] for batch in batches})):
-        whole = {side: np.concatenate([batch[side] for batch in batches if batch["target"].shape[1] == bucket]) for side in batches[0]}
+    for stratum, bucket in enumerate(sorted({batch["source"].shape[1] for batch in batches})):
+        whole = {side: np.concatenate([batch[side] for batch in batches if batch["source"].shape[1] == bucket]) for side in batches[0]}
         sentences = np.random.default_rng(bucket).permutation(np.flatnonzero((whole["target"] != PAD).any(axis=1)))
         rows = -(-len(sentences) // (parts * multiple_of)) * multiple_of
         for part, dealt in enumerate(np.array_split(sentences, parts)):

@@ -1,4 +1,4 @@
-"""evaluate: translations of the test text, their scores, and what each network costs."""
+"""evaluate: translations of the test text or its classes, their scores, and what each network costs."""
 
 import dataclasses
 import sys
@@ -11,16 +11,17 @@ from tqdm import tqdm
 
 from automoe_jax import choices, latency
 from automoe_jax.arch import Arch
+from automoe_jax.classify import classify
 from automoe_jax.config import INFERENCES, Config
 from automoe_jax.costs import costs
 from automoe_jax.data import toy
 from automoe_jax.data.batching import Batch, evaluation_batches
 from automoe_jax.decode import translate_lines
 from automoe_jax.extract import extract
-from automoe_jax.model.network import Network, Spec
+from automoe_jax.model.network import Network
 from automoe_jax.quantise import quantised, size
 from automoe_jax.report import DENSE, INHERITED, RETRAINED, results_table
-from automoe_jax.scores import score
+from automoe_jax.scores import accuracy, score
 from automoe_jax.train import runs
 from automoe_jax.workdir import Workdir, read_json, write_json
 
@@ -32,7 +33,7 @@ def run(config: Config, workdir: Workdir) -> None:
     text = read_json(workdir.text_path("test"))
     count = config.evaluate.max_pairs or len(text["source"])
     sources, references = text["source"][:count], text["target"][:count]
-    arch, vocab_size = workdir.arch(), workdir.tokenizer().vocab_size
+    arch = workdir.arch()
     rows = [_row(config, workdir, RETRAINED, workdir.retrained, arch, sources, references)]
     if config.evaluate.int8:
         rows.append(_int8_row(config, workdir, rows[0], arch, sources, references))
@@ -42,15 +43,18 @@ def run(config: Config, workdir: Workdir) -> None:
         rows.append(_row(config, workdir, INHERITED, workdir.supernet, arch, sources, references))
     if config.retrain.dense_baseline:
         rows.append(_row(config, workdir, DENSE, workdir.dense, config.space.largest_dense(), sources, references))
-    rows.append(_text_row("copy of the source", sources, references))
-    if config.data.source == "toy":
-        rows.append(_text_row("word by word", [toy.word_by_word(line) for line in sources], references))
+    rows += [
+        {"name": name, **_scores(config, outputs, references), "outputs": outputs} for name, outputs in _simple(config, workdir, sources)
+    ]
     samples = [
-        {"source": sources[i], "reference": references[i]} | {row["name"]: row["translations"][i] for row in rows if "flops" in row}
+        {"source": sources[i], "reference": references[i]} | {row["name"]: row["outputs"][i] for row in rows if "flops" in row}
         for i in _spread(count, config.evaluate.samples)
     ]
-    table = [{name: value for name, value in row.items() if name != "translations"} for row in rows]
-    write_json(workdir.evaluate / "results.json", {"rows": table, "samples": samples, "sentences": count, "vocab_size": vocab_size})
+    table = [{name: value for name, value in row.items() if name != "outputs"} for row in rows]
+    write_json(
+        workdir.evaluate / "results.json",
+        {"rows": table, "samples": samples, "sentences": count, "output_size": workdir.spec(config).output_size},
+    )
     print(results_table(table), flush=True)
 
 
@@ -61,9 +65,9 @@ def _row(
     path = workdir.evaluate / f"{name.replace(' ', '_')}.json"
     if path.exists():
         return read_json(path)
-    vocab_size = workdir.tokenizer().vocab_size
-    network = _network(config, workdir, folder, arch, vocab_size)
-    translations, seconds = _translated(config, workdir, name, network, sources)
+    network = _network(config, workdir, folder, arch)
+    vocab_size = network.spec.output_size
+    outputs, seconds = _outputs(config, workdir, name, network, sources)
     lengths: dict[str, Any] = {"source_length": config.search.source_length, "target_length": config.search.target_length}
     options = config.router.cost_options(arch)
     cost = costs(arch, **lengths, vocab_size=vocab_size, **options)
@@ -78,7 +82,7 @@ def _row(
     trained = runs.summary(folder)
     row = {
         "name": name,
-        **{key: value if isinstance(value, str) else round(value, 2) for key, value in score(translations, references)._asdict().items()},
+        **_scores(config, outputs, references),
         "flops": cost.flops,
         "flops_with_vocabulary": cost.flops_with_vocabulary,
         "params": cost.params,
@@ -88,10 +92,24 @@ def _row(
         "train_seconds": trained.seconds,
         "decode_sentences_per_second": round(len(sources) / seconds, 1),
         "note": "",
-        "translations": translations,
+        "outputs": outputs,
     }
     write_json(path, row)
     return row
+
+
+def _scores(config: Config, outputs: list[str], references: list[str]) -> dict[str, Any]:
+    found = (accuracy if config.task == "classify" else score)(outputs, references)
+    return {key: value if isinstance(value, str) else round(value, 2) for key, value in found._asdict().items()}
+
+
+def _simple(config: Config, workdir: Workdir, sources: list[str]) -> list[tuple[str, list[str]]]:
+    """What no network is needed for: (name of the row, outputs)."""
+    if config.task == "classify":
+        tokens = workdir.tokens("train")
+        return [("most frequent class", [workdir.labels().name(int(np.bincount(tokens.target_tokens).argmax()))] * len(sources))]
+    rows = [("copy of the source", sources)]
+    return [*rows, ("word by word", [toy.word_by_word(line) for line in sources])] if config.data.source == "toy" else rows
 
 
 def _int8_row(
@@ -102,10 +120,10 @@ def _int8_row(
     path = workdir.evaluate / f"{name.replace(' ', '_')}.json"
     if path.exists():
         return read_json(path)
-    network = _network(config, workdir, workdir.retrained, arch, workdir.tokenizer().vocab_size)
+    network = _network(config, workdir, workdir.retrained, arch)
     small = quantised(network)
     translations, seconds = _translated(config, workdir, name, small, sources)
-    scores = {key: value if isinstance(value, str) else round(value, 2) for key, value in score(translations, references)._asdict().items()}
+    scores = _scores(config, translations, references)
     same = ("flops", "flops_with_vocabulary", "params", "active_params", "train_tokens", "train_seconds")
     difference = scores["bleu"] - exact["bleu"]
     row = {
@@ -116,18 +134,17 @@ def _int8_row(
         "parameter_bytes": size(small),
         "decode_sentences_per_second": round(len(sources) / seconds, 1),
         "note": f"{difference:+.2f} BLEU against float32, {size(small) / size(network):.0%} of its memory",
-        "translations": translations,
+        "outputs": translations,
     }
     write_json(path, row)
     print(f"{name}: {row['note']}", flush=True)
     return row
 
 
-def _network(config: Config, workdir: Workdir, folder: epath.Path, arch: Arch, vocab_size: int) -> Network:
-    spec = Spec(config.space, vocab_size, router=config.router)
+def _network(config: Config, workdir: Workdir, folder: epath.Path, arch: Arch) -> Network:
     if folder == workdir.supernet:
-        return extract(runs.load(folder, spec), arch)
-    return runs.load(folder, dataclasses.replace(spec, arch=arch))
+        return extract(runs.load(folder, workdir.spec(config)), arch)
+    return runs.load(folder, workdir.spec(config, arch))
 
 
 def _other_inferences(config: Config) -> list[tuple[str, Config]]:
@@ -165,6 +182,22 @@ def _choices(workdir: Workdir, chosen: choices.Choices) -> dict[str, Any]:
     return {"experts_per_token": layers, "experts_shares": shares, "experts_of_pieces": table, "experts_of_groups": means}
 
 
+def _outputs(config: Config, workdir: Workdir, name: str, network: Network, sources: list[str]) -> tuple[list[str], float]:
+    """Translations or classes, and the seconds they took."""
+    return (_classified if config.task == "classify" else _translated)(config, workdir, name, network, sources)
+
+
+def _classified(config: Config, workdir: Workdir, name: str, network: Network, sources: list[str]) -> tuple[list[str], float]:
+    tokens, labels = workdir.tokens("test"), workdir.labels()
+    options: dict[str, Any] = {"buckets": config.data.buckets, "tokens_per_batch": config.retrain.tokens_per_batch}
+    classify(network, tokens, **options)  # compiles
+    with tqdm(total=len(tokens), desc=f"classify ({name})", unit="text", file=sys.stderr, dynamic_ncols=True) as bar:
+        started = time.perf_counter()
+        found = classify(network, tokens, progress=bar.update, **options)
+        seconds = time.perf_counter() - started
+    return [labels.name(number) for number in found[: len(sources)]], seconds * len(sources) / len(tokens)
+
+
 def _translated(config: Config, workdir: Workdir, name: str, network: Network, sources: list[str]) -> tuple[list[str], float]:
     """Translations and the seconds they took, after one sentence of each shape was translated to compile."""
     tokenizer, settings = workdir.tokenizer(), config.evaluate
@@ -183,15 +216,6 @@ def _translated(config: Config, workdir: Workdir, name: str, network: Network, s
         started = time.perf_counter()
         translations = translate_lines(network, tokenizer, sources, progress=bar.update, **options)
         return translations, time.perf_counter() - started
-
-
-def _text_row(name: str, translations: list[str], references: list[str]) -> dict[str, Any]:
-    scores = score(translations, references)
-    return {
-        "name": name,
-        **{key: value if isinstance(value, str) else round(value, 2) for key, value in scores._asdict().items()},
-        "translations": translations,
-    }
 
 
 def _spread(count: int, samples: int) -> list[int]:

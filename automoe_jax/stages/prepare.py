@@ -7,23 +7,29 @@ from collections.abc import Iterator
 
 from automoe_jax.config import Config
 from automoe_jax.data.batching import TokenPairs
-from automoe_jax.data.corpus import describe, load_corpus
+from automoe_jax.data.corpus import describe, filtered, load_corpus
 from automoe_jax.data.files import is_local
+from automoe_jax.data.labels import Labels
 from automoe_jax.data.tokenizer import train_tokenizer
 from automoe_jax.errors import UserError
 from automoe_jax.workdir import SPLITS, Workdir, write_json
 
 
 def run(config: Config, workdir: Workdir) -> None:
-    """Leaves `data/` in the workdir. Sentences beyond the last bucket are left out of training and validation, and counted."""
+    """Leaves `data/` in the workdir. Sentences beyond the last bucket are counted, and left out of training and validation, or cut."""
     with _cache(workdir) as folder:
-        corpus = load_corpus(config.data, folder)
+        corpus = load_corpus(config.data, folder, config.task)
+    labels = Labels.of(corpus.train.target) if config.task == "classify" else None
+    if labels:
+        write_json(workdir.labels_path, labels.names)
     pieces = train_tokenizer(corpus.train.lines(), config.data.vocab_size, workdir.tokenizer_path)
     tokenizer, longest = workdir.tokenizer(), config.data.buckets[-1]
     too_long = {}
     for split in SPLITS:
         pairs = getattr(corpus, split)
-        tokens, too_long[split] = TokenPairs.from_pairs(pairs, tokenizer, longest)
+        if labels:
+            pairs = filtered(pairs, corpus.statistics["preparation"], f"{split}: of unknown classes", lambda _, name: name in labels.names)
+        tokens, too_long[split] = TokenPairs.from_pairs(pairs, tokenizer, longest, labels)
         if not len(tokens):
             raise UserError(f"no {split} sentence fits into config.data.buckets={config.data.buckets}; add a longer bucket")
         tokens.save(workdir.tokens_path(split))

@@ -29,7 +29,7 @@ def run(config: Config, workdir: Workdir) -> None:
     if config.retrain.dense_baseline:
         curves[report.DENSE] = read_metrics(workdir.dense)
     contents = report.ReportContents(
-        title=f"automoe_jax: {config.data.source} {config.data.source_language}-{config.data.target_language}",
+        title=f"automoe_jax: {_what(config)}",
         arch=arch,
         space=config.space,
         config=read_json(workdir.root / "config.json"),
@@ -39,7 +39,7 @@ def run(config: Config, workdir: Workdir) -> None:
         versions=versions(),
         seed=config.seed,
         data_statistics=read_json(workdir.statistics_path),
-        costs=vars(costs(arch, search.source_length, search.target_length, evaluated["vocab_size"], **config.router.cost_options(arch))),
+        costs=vars(costs(arch, search.source_length, search.target_length, evaluated["output_size"], **config.router.cost_options(arch))),
         curves=curves,
         candidates=[candidate.to_dict() for candidate in history.load(workdir.candidates_path)],
         pareto=read_json(workdir.pareto_path) if workdir.pareto_path.exists() else [],
@@ -50,6 +50,12 @@ def run(config: Config, workdir: Workdir) -> None:
     )
     page, text = report.write_report(contents, pathlib.Path(workdir.root))
     print(f"report: {page} and {text}", flush=True)
+
+
+def _what(config: Config) -> str:
+    data = config.data
+    named = data.name or data.source
+    return f"{named}, classified" if config.task == "classify" else f"{named} {data.source_language}-{data.target_language}"
 
 
 def device() -> str:

@@ -6,7 +6,7 @@ from etils import epath
 from automoe_jax.arch import Arch
 from automoe_jax.config import Config
 from automoe_jax.extract import extract
-from automoe_jax.model.network import Network, Spec, init
+from automoe_jax.model.network import Network, initialised
 from automoe_jax.model.transformer import Regime
 from automoe_jax.sharding import placement
 from automoe_jax.train import runs
@@ -24,12 +24,10 @@ def run(config: Config, workdir: Workdir) -> None:
 
 
 def _train(config: Config, workdir: Workdir, title: str, folder: epath.Path, arch: Arch, inherit: bool) -> None:
-    vocab_size = workdir.tokenizer().vocab_size
-
     def start() -> Network:
         if inherit:
-            return extract(runs.load(workdir.supernet, Spec(config.space, vocab_size, router=config.router)), arch)
-        return init(config.space, vocab_size, jax.random.key(config.seed), arch=arch, router=config.router)
+            return extract(runs.load(workdir.supernet, workdir.spec(config)), arch)
+        return initialised(workdir.spec(config, arch), jax.random.key(config.seed))
 
     run = Run(
         title=title,

@@ -8,7 +8,6 @@ from tqdm import tqdm
 from automoe_jax.arch import Arch
 from automoe_jax.config import Config
 from automoe_jax.costs import Costs, costs
-from automoe_jax.model.network import Spec
 from automoe_jax.processes import is_first, wait_for_all
 from automoe_jax.search import evolution, history, pareto
 from automoe_jax.search.evaluator import inherited_loss
@@ -18,7 +17,7 @@ from automoe_jax.workdir import Workdir, write_json
 
 def run(config: Config, workdir: Workdir) -> None:
     """Continues after the last recorded candidate; leaves the best architecture within the limits, or the only one there is."""
-    settings, vocab_size = config.search, workdir.tokenizer().vocab_size
+    settings, spec = config.search, workdir.spec(config)
     if config.space.size() == 1:
         if is_first():
             write_json(workdir.arch_path, config.space.largest().to_dict())
@@ -26,10 +25,10 @@ def run(config: Config, workdir: Workdir) -> None:
         return
 
     def cost(arch: Arch) -> Costs:
-        return costs(arch, settings.source_length, settings.target_length, vocab_size, **config.router.cost_options(arch))
+        return costs(arch, settings.source_length, settings.target_length, spec.output_size, **config.router.cost_options(arch))
 
     evolution.check_limits(config.space, settings, cost)
-    supernet = runs.load(workdir.supernet, Spec(config.space, vocab_size, router=config.router))
+    supernet = runs.load(workdir.supernet, spec)
     score = inherited_loss(supernet, config, workdir.tokens("validation"))
     known = {candidate.arch: candidate.score for candidate in history.load(workdir.candidates_path)}
     wait_for_all("candidates")  # all processes know the same ones before the first adds to them

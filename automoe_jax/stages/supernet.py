@@ -7,7 +7,7 @@ import numpy as np
 
 from automoe_jax.arch import Arch
 from automoe_jax.config import Config
-from automoe_jax.model.network import init
+from automoe_jax.model.network import initialised
 from automoe_jax.model.transformer import Regime
 from automoe_jax.sharding import placement
 from automoe_jax.train import runs
@@ -32,8 +32,7 @@ def run(config: Config, workdir: Workdir) -> None:
         probes={"largest": space.largest(), "smallest": space.smallest()},
         placement=placement(config),
     )
-    vocab_size = workdir.tokenizer().vocab_size
-    start = lambda: init(space, vocab_size, jax.random.key(config.seed), router=config.router)  # noqa: E731
+    start = lambda: initialised(workdir.spec(config), jax.random.key(config.seed))  # noqa: E731
     summary = runs.complete(run, start, config.data, workdir.tokens("train"), workdir.tokens("validation"))
     print(f"supernet: validation loss of the largest architecture {summary.validation_nll:.3f} nats per token", flush=True)
 

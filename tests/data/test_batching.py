@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from automoe_jax.data.batching import TokenPairs, evaluation_batches, rows_per_batch, train_batches
-from automoe_jax.data.corpus import Pairs
+from automoe_jax.data.corpus import Labelled, Pairs
+from automoe_jax.data.labels import Labels
 from automoe_jax.data.tokenizer import EOS, PAD, Tokenizer, train_tokenizer
 
 BUCKETS = (6, 10, 16)
@@ -223,3 +224,18 @@ def test_a_failed_save_leaves_the_old_file(pairs, tmp_path):
 def test_text_alone_needs_neither_grain_nor_jax():
     code = "import sys, automoe_jax.data.corpus, automoe_jax.data.toy, automoe_jax.data.text; print({'jax', 'grain'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "set()"
+
+
+def test_classes_are_targets_of_one_token_and_long_texts_are_cut(tmp_path):
+    labels = Labels.of(["b", "a", "b"])
+    train_tokenizer(["one two three four five six seven"] * 20, 300, tmp_path / "model")
+    texts = ("one two three four five six seven", "one")
+    pairs, cut = TokenPairs.from_pairs(Labelled(texts, ("b", "a")), Tokenizer(tmp_path / "model"), 4, labels)
+    assert cut == 1
+    assert [len(pairs[i][0]) for i in range(2)] == [3, 1]
+    pairs.save(tmp_path / "pairs.npz")
+    batches = [next(train_batches(TokenPairs.load(tmp_path / "pairs.npz"), (2, 4), 8, 0)), *evaluation_batches(pairs, (4,), 12)]
+    assert all(batch["target"].shape == (len(batch["source"]), 1) for batch in batches)
+    np.testing.assert_array_equal(batches[-1]["target"], [[5], [4], [PAD]])
+    assert [labels.name(int(number)) for number in batches[-1]["target"][:2, 0]] == ["b", "a"]
+    assert labels.size == 6

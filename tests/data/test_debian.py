@@ -1,6 +1,7 @@
 """Debian's package descriptions, parsed from small files; one test lets apt fetch the real ones."""
 
 import gzip
+import itertools
 import json
 import shutil
 
@@ -203,3 +204,55 @@ def test_real_descriptions(tmp_path):
     for side in ("source", "target"):
         train, *held_out = (set(map(corpus.duplicate_key, getattr(part, side))) for part in (loaded.train, loaded.validation, loaded.test))
         assert not train & set().union(*held_out)
+
+
+LETTERS = list(itertools.product("abcdefghijklmnop", repeat=2))
+PACKAGES = """Package: chess
+Source: chess-suite (1.2)
+Description-md5: 11
+Section: games
+
+Package: libchess
+Source: chess-suite
+Description-md5: 99
+Section: libs
+
+Package: paint
+Description-md5: 22
+Section: contrib/graphics
+Tag: role::program,
+ use::drawing
+"""
+
+
+def test_packages_get_their_descriptions_and_sections():
+    assert list(debian.parse_sections(PACKAGES.split("\n"))) == [
+        ("11", "games", "chess-suite"),
+        ("99", "libs", "chess-suite"),
+        ("22", "graphics", "paint"),
+    ]
+    descriptions = {description.md5: description for description in debian.parse(ENGLISH.split("\n"), "en")}
+    found = debian.label({"11": descriptions["11"]}, debian.parse_sections(PACKAGES.split("\n")))
+    assert found.packages == ("chess-suite",)
+    assert found.pairs.target == ("games",)
+    assert found.pairs.source[0].startswith(
+        "game of chess: This is a game for two players. It was invented long ago. It comes with: a board"
+    )
+    assert found.counts == {"packages described": 1}
+
+
+def test_sections_are_split_by_source_package_and_rare_ones_left_out(tmp_path):
+    rows = [
+        (f"s{i // 2}", f"{'plays' if i % 2 else 'draws'} the thing {a}{b}", ("games", "graphics")[i % 2])
+        for i, (a, b) in enumerate(LETTERS)
+    ]
+    rows += [("rare", "of its own kind", "kernel")]
+    saved = {"packages": [r[0] for r in rows], "english": [r[1] for r in rows], "foreign": [r[2] for r in rows], "counts": {}}
+    (tmp_path / "debian-sections.json.gz").write_bytes(gzip.compress(json.dumps(saved).encode()))
+    loaded = corpus.load_corpus(DataConfig(source="debian", validation_pairs=20, test_pairs=30), tmp_path, "classify")
+    assert len(loaded.test) == 30
+    assert {name for part in (loaded.train, loaded.validation, loaded.test) for name in part.target} == {"games", "graphics"}
+    group = {text: source for source, text, _ in rows}
+    groups = [{group[text] for text in part.source} for part in (loaded.train, loaded.validation, loaded.test)]
+    assert not groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2]
+    assert loaded.statistics["preparation"]["removed: of sections of fewer than 100 packages"] == 1

@@ -2,6 +2,7 @@
 
 import sys
 
+import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
@@ -94,3 +95,64 @@ def test_not_prepared_says_what_to_install(tmp_path):
         pytest.skip("TensorFlow is installed here, so the data set would be prepared")
     with pytest.raises(UserError, match=r'wmt_local/de-en\' is not prepared in .* needs TensorFlow; pip install "automoe_jax\[data\]"'):
         tfds_source.load(config(tmp_path), tmp_path)
+
+
+def prepare_labelled(root, splits, names=("no", "yes")):
+    """A data set of pairs of texts with the features of TFDS's GLUE builders; `splits`: name -> classes, -1 for unknown."""
+    folder = root / "glue_local" / "rte" / "1.0.0"
+    folder.mkdir(parents=True)
+    identity = tfds.core.dataset_info.DatasetIdentity(
+        name="glue_local", version=tfds.core.Version("1.0.0"), data_dir=str(folder), module_name="local", config_name="rte"
+    )
+    features = tfds.features.FeaturesDict(
+        {
+            "sentence1": tfds.features.Text(),
+            "sentence2": tfds.features.Text(),
+            "label": tfds.features.ClassLabel(names=list(names)),
+            "idx": np.int32,
+        }
+    )
+    info = tfds.core.DatasetInfo(builder=identity, features=features)
+    writer = tfds.core.SequentialWriter(info, max_examples_per_shard=10, file_format="array_record")
+    writer.initialize_splits(list(splits))
+    for split, classes in splits.items():
+        rows = [
+            {"sentence1": f"{split} first {chr(97 + i)}", "sentence2": "second", "label": label, "idx": i}
+            for i, label in enumerate(classes)
+        ]
+        writer.add_examples({split: rows})
+    writer.close_all()
+
+
+def labelled(root, **changes):
+    return DataConfig(source="tfds", name="glue_local/rte", path=str(root), **changes)
+
+
+def test_texts_side_by_side_and_classes_by_name(tmp_path):
+    prepare_labelled(tmp_path, {"train": [0, 1] * 8, "validation": [1, 1, 0], "test": [-1, -1]})
+    loaded = corpus.load_corpus(labelled(tmp_path, validation_pairs=4), tmp_path, "classify")
+    assert list(loaded.test) == [
+        (f"validation first {letter} | second", name) for letter, name in zip("abc", ("yes", "yes", "no"), strict=True)
+    ]
+    assert isinstance(loaded.test, corpus.Labelled)
+    assert (len(loaded.train), len(loaded.validation)) == (12, 4)
+    assert not set(loaded.train.source) & set(loaded.validation.source)
+    assert loaded.statistics["preparation"]["texts in test without a class removed"] == 2
+    assert loaded.statistics["splits"]["train"] == {"pairs": 12, "source_words": 60, "classes": 2}
+    assert corpus.load_corpus(labelled(tmp_path, validation_pairs=4), tmp_path, "classify") == loaded
+
+
+def test_a_test_split_with_classes_is_used(tmp_path):
+    prepare_labelled(tmp_path, {"train": [0, 1] * 8, "validation": [1], "test": [0, 1]})
+    assert len(tfds_source.load_labelled(labelled(tmp_path, validation_pairs=4), tmp_path).test) == 2
+
+
+def test_what_cannot_be_classified_is_said(tmp_path):
+    prepare(tmp_path)
+    with pytest.raises(
+        UserError, match=r"is no data set to classify: it needs a text and a class called 'label'; its features are \['de', 'en'\]"
+    ):
+        tfds_source.load_labelled(config(tmp_path), tmp_path)
+    prepare_labelled(tmp_path, {"train": [0, 1], "test": [-1]})
+    with pytest.raises(UserError, match=r"needs a train split and another one with labels, and has \['test'\]"):
+        tfds_source.load_labelled(labelled(tmp_path), tmp_path)

@@ -148,7 +148,7 @@ def test_numbers_that_are_none(contents: ReportContents, tmp_path: pathlib.Path)
         data_statistics={"share": nan, "none": None},
     )
     page, _ = written(broken, tmp_path)
-    assert "has no BLEU score yet" in page
+    assert "has no score yet" in page
     assert "No candidate with a finite loss" in page
     assert "NaN" not in page
 

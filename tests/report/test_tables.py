@@ -59,9 +59,9 @@ def test_markdown_text_is_inert() -> None:
 @pytest.mark.parametrize(
     ("rows", "sentence"),
     [
-        ([], "The found translator has no BLEU score yet."),
-        ([dense(79.0, 2e6)], "The found translator has no BLEU score yet."),
-        ([found(None, 1e6)], "The found translator has no BLEU score yet."),
+        ([], "The found translator has no score yet."),
+        ([dense(79.0, 2e6)], "The found translator has no score yet."),
+        ([found(None, 1e6)], "The found translator has no score yet."),
         ([found(78.3, None)], "The found translator reaches 78.3 BLEU."),
         ([found(78.3, 3.1e7)], "The found translator reaches 78.3 BLEU at 31.0 MFLOPs."),
         ([found(78.3, 3.1e9), dense(None, 1e10)], "The found translator reaches 78.3 BLEU at 3.10 GFLOPs."),

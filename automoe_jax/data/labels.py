@@ -1,0 +1,34 @@
+"""The classes of labelled text, numbered like the pieces of a vocabulary: after the special ids, so that PAD is no class."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from automoe_jax.data.tokenizer import SPECIAL_IDS
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """The names of the classes, sorted."""
+
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, names: Iterable[str]) -> "Labels":
+        """Every name once."""
+        return cls(tuple(sorted(set(names))))
+
+    @property
+    def size(self) -> int:
+        """Of a vocabulary that holds them: the special ids and the classes."""
+        return len(SPECIAL_IDS) + len(self.names)
+
+    def encode(self, names: Sequence[str]) -> list[np.ndarray]:
+        """int32 [1] for each: its number, a target of one token; raises KeyError for a name that is none."""
+        numbers = {name: number for number, name in enumerate(self.names, start=len(SPECIAL_IDS))}
+        return [np.array([numbers[name]], np.int32) for name in names]
+
+    def name(self, number: int) -> str:
+        """The class of this number."""
+        return self.names[number - len(SPECIAL_IDS)]
