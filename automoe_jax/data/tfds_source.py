@@ -43,7 +43,7 @@ def load_labelled(config: DataConfig, cache_dir: pathlib.Path) -> corpus.Corpus:
     builder = _open(_prepared_folder(config))
     _check_labels(builder)
     counts: dict[str, int] = {}
-    held_out = [name for name in ("test", *sorted(builder.info.splits)) if name in builder.info.splits and name != "train"]
+    held_out = sorted(builder.info.splits.keys() - {"train"}, key=lambda name: (name != "test", name))
     found = ((name, _read_labelled(builder, name, counts)) for name in held_out)
     name, test = next(((name, rows) for name, rows in found if len(rows)), ("", None))
     if test is None or "train" not in builder.info.splits:
