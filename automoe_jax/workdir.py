@@ -157,6 +157,8 @@ def keep_compilations(workdir: Workdir) -> None:
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", str(workdir.compilation_cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+        # XLA's own caches put their path into the programs' keys: a workdir that is moved or copied would compile again.
+        jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
 
 
 def absolute(root: epath.PathLike) -> epath.Path:
