@@ -1,5 +1,7 @@
 """The table of sharding rules, the mesh, and what is said when they do not fit; no device but one is needed."""
 
+import dataclasses
+
 import jax
 import optax
 import pytest
@@ -25,7 +27,8 @@ def settings(**mesh: int) -> ConfigDict:
 
 
 def test_every_axis_of_a_network_has_a_rule_and_no_rule_is_idle() -> None:
-    used = {name for names in jax.tree.leaves(AXES, is_leaf=lambda x: isinstance(x, tuple)) for name in names}
+    both = [AXES, logical_axes(dataclasses.replace(SPEC, classes=5))]
+    used = {name for names in jax.tree.leaves(both, is_leaf=lambda x: isinstance(x, tuple)) for name in names}
     assert used == set(RULES)
 
 
