@@ -140,7 +140,8 @@ def _features(builder: tfds.core.DatasetBuilder) -> dict[str, tfds.features.Feat
 
 
 def _text_features(builder: tfds.core.DatasetBuilder) -> list[str]:
-    return [name for name, feature in _features(builder).items() if isinstance(feature, tfds.features.Text)]
+    """By name: the description of a prepared data set keeps no order."""
+    return sorted(name for name, feature in _features(builder).items() if isinstance(feature, tfds.features.Text))
 
 
 def _read_labelled(builder: tfds.core.DatasetBuilder, name: str, counts: dict[str, int]) -> corpus.Labelled:
