@@ -185,6 +185,8 @@ def make_job(config: Config, mesh: MeshConfig, arch: str = "", bucket: int = 0, 
     `UserError` for what the mesh or the architecture does not fit.
     """
     space = config.space
+    if config.task != "translate":
+        raise UserError(f"config.task={config.task!r} cannot be planned: how many classes there are is known only after the prepare stage")
     if widest:
         if arch:
             raise UserError("--widest is for the SuperNet, and --arch for an architecture alone; give one of them")

@@ -12,7 +12,7 @@ FILLED = 0.75  # share of cells that must not be empty for groups to stand in on
 
 CAPTIONS = {
     "loss": (
-        "Thin: training text. Thick with markers: validation text; the number is the last value. Training runs with dropout "
+        "Thin: training text. Thick with markers: validation text; the number is the last value. Training runs with dropout, if any, "
         "and, in the SuperNet, on sampled sub-networks, so its loss can lie above the validation loss."
     ),
     "routing_entropy": (
