@@ -71,7 +71,7 @@ def test_what_does_not_fit_the_configuration_is_refused() -> None:
         make_job(CONFIG, ONE, arch="nowhere.json")
     with pytest.raises(UserError, match=r"give one of them"):
         make_job(CONFIG, ONE, arch="largest", widest=True)
-    with pytest.raises(UserError, match="config.task='classify' cannot be planned: how many classes there are is known only after"):
+    with pytest.raises(UserError, match=r"config.task='classify' cannot be planned: how many classes there are is known only after"):
         make_job(dataclasses.replace(CONFIG, task="classify"), ONE)
     with pytest.raises(UserError, match=r"tokens_per_batch=512 must hold a sentence of the longest bucket"):
         make_job(CONFIG, MeshConfig(64, 1, 1))
