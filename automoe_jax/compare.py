@@ -4,7 +4,8 @@
     python -m automoe_jax.compare --configs=configs/systems --seeds=1,2 --workdir=runs/systems
 
 Run it again after a crash, or with more configurations or seeds: what is finished is skipped. Files of other machines
-that lie in the same results folder join the table.
+that lie in the same results folder join the table. At the end the latencies of all runs in the workdir are measured in turns,
+as the same machine may be slower an hour later.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from typing import Any, NoReturn
 
 from etils import epath
 
+from automoe_jax import latency
 from automoe_jax.arch import Arch
 from automoe_jax.config import Config, flatten, from_config_dict
 from automoe_jax.costs import sparsity
@@ -32,6 +34,7 @@ from automoe_jax.errors import UserError, run_for_people
 from automoe_jax.report import RETRAINED, comparison
 from automoe_jax.report.comparison import System
 from automoe_jax.scores import Difference, paired_accuracy, paired_bootstrap
+from automoe_jax.stages.evaluate import retrained_networks
 from automoe_jax.stages.report import device, versions
 from automoe_jax.workdir import Workdir, read_json, write_json
 
@@ -40,7 +43,10 @@ _SHARED = {
     "prepare": ("data", ("task", "data.")),
     "supernet": ("supernet", ("task", "data.", "seed", "space.", "model.", "router.", "supernet.")),
 }
-_SETTINGS = ("task", "data.", "retrain.steps", "retrain.tokens_per_batch")  # what a fair comparison has in common
+_LATENCY = "latency.json"
+# What a fair comparison has in common.
+_SETTINGS = ("task", "data.", "retrain.steps", "retrain.tokens_per_batch", "search.source_length", "search.target_length")
+_SETTINGS += ("evaluate.beam_size", "evaluate.length_penalty", "evaluate.max_pairs", "evaluate.latency_runs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +73,7 @@ def load_experiments(paths: Sequence[str]) -> list[Experiment]:
             if _common(other.config)[field] != value:
                 raise UserError(
                     f"config.{field} is {value!r} in {first.path} and {_common(other.config)[field]!r} in {other.path}; "
-                    "systems that are compared must train on the same text for the same number of tokens"
+                    "systems that are compared must train on the same text for the same number of tokens and be measured alike"
                 )
     return experiments
 
@@ -118,9 +124,36 @@ def keep(workdir: Workdir, name: str, seed: int, results: Path) -> None:
     write_json(epath.Path(results / f"{name}-{seed}.json"), record)
 
 
+def measure_latencies(root: Path, results: Path) -> None:
+    """Times the networks of all finished runs in turns, and keeps it in latency.json; nothing where that has been done for them all.
+
+    Runs without `evaluate.latency_runs` are left out, and so are those whose workdir is on another machine.
+    """
+    workdirs = {path.stem: Workdir(epath.Path(root / path.stem).resolve()) for path in _records(results)}
+    configs = {run: workdir.config() for run, workdir in workdirs.items() if workdir.is_done("evaluate")}
+    configs = {run: config for run, config in configs.items() if config.evaluate.latency_runs}
+    if not configs or configs.keys() <= _latencies(results).keys():
+        return
+    networks = {(run, row): network for run in configs for row, network in retrained_networks(configs[run], workdirs[run]).items()}
+    print(f"compare: measures the latency of {len(networks)} networks in turns", flush=True)
+    first = next(iter(configs.values()))
+    took = latency.measure(
+        list(networks.values()),
+        source_length=first.search.source_length,
+        target_length=first.search.target_length,
+        beam_size=first.evaluate.beam_size,
+        runs=first.evaluate.latency_runs,
+    )
+    milliseconds: dict[str, dict[str, float]] = {run: {} for run in configs}
+    for (run, row), each in zip(networks, took, strict=True):
+        milliseconds[run][row] = round(each.total, 3)
+    measured = {"date": datetime.date.today().isoformat(), "device": device(), "versions": versions(), "milliseconds": milliseconds}
+    write_json(epath.Path(results / _LATENCY), measured)
+
+
 def gather(results: Path, baseline: str) -> list[System]:
     """The systems of all JSON files in the folder, the baseline first, then by BLEU or accuracy; raises `UserError` for another test text."""
-    records = [read_json(epath.Path(path)) for path in sorted(results.glob("*.json")) if not path.name.startswith("test-")]
+    records = [read_json(epath.Path(path)) for path in _records(results)]
     if not records:
         raise UserError(f"{results} holds no finished run; let python -m automoe_jax.compare --configs=… train some")
     for record in records:
@@ -130,11 +163,14 @@ def gather(results: Path, baseline: str) -> list[System]:
                 f"keep their files in folders of their own, not both in {results}"
             )
     references = read_json(epath.Path(results / f"test-{records[0]['test']}.json"))["target"]
+    latencies = _latencies(results)
     runs: dict[str, dict[int, Any]] = {}
     for record in records:
         for row in record["rows"]:
             name = record["name"] + row["name"].removeprefix(RETRAINED)
-            runs.setdefault(name, {})[record["seed"]] = {**record, **row, "name": name}
+            # Latencies of another hour are not compared with those measured in turns.
+            in_turns = {"latency_ms": latencies.get(f"{record['name']}-{record['seed']}", {}).get(row["name"])} if latencies else {}
+            runs.setdefault(name, {})[record["seed"]] = {**record, **row, **in_turns, "name": name}
     systems = [_system(name, by_seed) for name, by_seed in runs.items()]
     if baseline in runs:
         differences = {name: _difference(runs[baseline], by_seed, references) for name, by_seed in runs.items() if name != baseline}
@@ -149,6 +185,17 @@ def write_table(systems: Sequence[System], results: Path, baseline: str) -> str:
         with atomic_writer(results / name) as file:
             file.write(content.encode())
     return text
+
+
+def _records(results: Path) -> list[Path]:
+    """The files of the finished runs."""
+    return [path for path in sorted(results.glob("*.json")) if path.name != _LATENCY and not path.name.startswith("test-")]
+
+
+def _latencies(results: Path) -> dict[str, dict[str, float]]:
+    """Milliseconds of one sentence measured in turns: of each run, of each of its rows."""
+    path = epath.Path(results / _LATENCY)
+    return read_json(path)["milliseconds"] if path.exists() else {}
 
 
 def _load(path: str) -> list[Experiment]:
@@ -265,6 +312,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except ValueError:
             raise UserError(f"--seeds={flags.seeds} must be whole numbers, separated by commas") from None
         failed = run_all(load_experiments([path for path in flags.configs.split(",") if path]), seeds, root, results)
+    measure_latencies(root, results)
     systems = gather(results, flags.baseline)
     print(write_table(systems, results, flags.baseline))
     print(f"compare: {results / 'comparison.md'} and {results / 'comparison.svg'}", flush=True)

@@ -7,6 +7,7 @@ Axes: B sentences · k beams · T positions · V vocabulary.
 """
 
 import functools
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -23,7 +24,7 @@ from automoe_jax.quantise import widened
 
 IMPOSSIBLE = -1e9
 NEVER = (BOS, PAD)  # are not generated
-GROUP = 64  # logits whose maximum stands for them in the search for the best
+GROUPS = (16, 64)  # the least and the most logits whose maximum stands for them in the search for the best
 
 
 class Beams(NamedTuple):
@@ -143,17 +144,18 @@ def _best_extensions(scores: jax.Array, logits: jax.Array, must_end: jax.Array, 
 
 def _top_k(x: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
     """`lax.top_k` over the last axis: the best of few groups, which are found by their maxima, many times faster on CPU."""
-    size = x.shape[-1]
-    groups = -(-size // GROUP)
+    size, (least, most) = x.shape[-1], GROUPS
+    members = max(math.gcd(size, most), least)  # no filling where that can be had
+    groups = -(-size // members)
     if groups <= count:
         return jax.lax.top_k(x, count)
-    grouped = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, groups * GROUP - size)], constant_values=-jnp.inf).reshape(
-        *x.shape[:-1], groups, GROUP
-    )
+    if groups * members > size:
+        x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, groups * members - size)], constant_values=-jnp.inf)
+    grouped = x.reshape(*x.shape[:-1], groups, members)
     # In rising order, so that among equals the first comes first, as in `lax.top_k`.
     holding = jnp.sort(jax.lax.top_k(grouped.max(-1), count)[1], axis=-1)
     best, place = jax.lax.top_k(jnp.take_along_axis(grouped, holding[..., None], axis=-2).reshape(*x.shape[:-1], -1), count)
-    return best, jnp.take_along_axis(holding, place // GROUP, axis=-1) * GROUP + place % GROUP
+    return best, jnp.take_along_axis(holding, place // members, axis=-1) * members + place % members
 
 
 def translate_lines(

@@ -4,13 +4,15 @@ Axes: B sentences · S source tokens · k beams · T positions.
 """
 
 import functools
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tqdm import tqdm
 
 from automoe_jax.classify import most_probable
 from automoe_jax.decode import search_from
@@ -32,19 +34,24 @@ class Latency(NamedTuple):
         return self.encoder + self.decoder
 
 
-def measure(network: Network, *, source_length: int = 30, target_length: int = 30, beam_size: int = 5, runs: int = 100) -> Latency:
-    """Mean of the middle 80 % of `runs` translations of one sentence of a sub-Transformer, in milliseconds.
+def measure(
+    networks: Sequence[Network], *, source_length: int = 30, target_length: int = 30, beam_size: int = 5, runs: int = 100
+) -> list[Latency]:
+    """For each sub-Transformer the mean of the middle 80 % of `runs` translations of one sentence, in milliseconds.
 
-    The decoder makes all of `target_length` incremental steps, whatever it says; a classifier has none, and all its time is the
-    encoder's. Without dropout, compiled, after 5 warm-ups.
+    The networks take turns, so that a host that is slower for a while is so for all of them. The decoder makes all of
+    `target_length` incremental steps, whatever it says; a classifier has none, and all its time is the encoder's. Without
+    dropout, compiled, after 5 warm-ups.
     """
-    rng = np.random.default_rng(0)
-    source = jnp.asarray(rng.integers(4, network.spec.vocab_size, (1, source_length)), jnp.int32)
-    if network.spec.classes:
-        return Latency(_milliseconds(lambda: most_probable(network, source), runs), 0.0)
-    search = functools.partial(_search, beam_size=beam_size, length=target_length)
-    memory = _encode(network, source)
-    return Latency(_milliseconds(lambda: _encode(network, source), runs), _milliseconds(lambda: search(network, memory), runs))
+    tasks = [task for network in networks for task in _tasks(network, source_length, target_length, beam_size)]
+    seconds = np.zeros((WARM_UPS + runs, len(tasks)))
+    for i in tqdm(range(len(seconds)), desc="latency", unit="round", file=sys.stderr, dynamic_ncols=True, disable=len(networks) == 1):
+        for j, task in enumerate(tasks):
+            started = time.perf_counter()
+            jax.block_until_ready(task())
+            seconds[i, j] = time.perf_counter() - started
+    means = iter(1000 * middle_mean(column) for column in seconds[WARM_UPS:].T)
+    return [Latency(next(means), 0.0 if network.spec.classes else next(means)) for network in networks]
 
 
 def middle_mean(values: np.ndarray, share: float = KEPT) -> float:
@@ -63,12 +70,11 @@ def _search(network: Network, memory: Memory, *, beam_size: int, length: int) ->
     return search_from(network, memory, beam_size=beam_size, max_length=length, length_penalty=0.6, stop_early=False)
 
 
-def _milliseconds(run: Callable[[], Any], runs: int) -> float:
-    for _ in range(WARM_UPS):
-        jax.block_until_ready(run())
-    seconds = np.zeros(runs)
-    for i in range(runs):
-        started = time.perf_counter()
-        jax.block_until_ready(run())
-        seconds[i] = time.perf_counter() - started
-    return 1000 * middle_mean(seconds)
+def _tasks(network: Network, source_length: int, target_length: int, beam_size: int) -> list[Callable[[], Any]]:
+    """What is timed of a network: its encoder, and its decoder where it has one."""
+    rng = np.random.default_rng(0)
+    source = jnp.asarray(rng.integers(4, network.spec.vocab_size, (1, source_length)), jnp.int32)
+    if network.spec.classes:
+        return [lambda: most_probable(network, source)]
+    memory = _encode(network, source)
+    return [lambda: _encode(network, source), lambda: _search(network, memory, beam_size=beam_size, length=target_length)]

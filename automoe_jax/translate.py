@@ -11,12 +11,11 @@ from typing import Any
 
 from etils import epath
 
-from automoe_jax.config import Config, from_config_dict
 from automoe_jax.decode import translate_lines
 from automoe_jax.errors import UserError, run_for_people
 from automoe_jax.quantise import quantised
 from automoe_jax.train import runs
-from automoe_jax.workdir import Workdir, absolute, keep_compilations, read_json
+from automoe_jax.workdir import Workdir, absolute, keep_compilations
 
 _CHUNK_BYTES = 1 << 16
 # Few shapes to compile, and a lone line need not wait for a full batch's arithmetic.
@@ -33,7 +32,7 @@ def load_translator(root: epath.PathLike, beam_size: int | None = None, int8: bo
         raise UserError(f"--workdir={root} holds no run; train one with python -m automoe_jax.main --workdir={root} first")
     if not runs.is_complete(workdir.retrained):
         raise UserError(f"--workdir={root} holds no retrained sub-Transformer yet; let python -m automoe_jax.main finish its retrain stage")
-    config, tokenizer = _recorded_config(workdir), workdir.tokenizer()
+    config, tokenizer = workdir.config(), workdir.tokenizer()
     keep_compilations(workdir)
     if config.task != "translate":
         raise UserError(f"--workdir={root} was trained with config.task={config.task!r}; it classifies and cannot translate")
@@ -68,17 +67,6 @@ def _decoded(lines: list[bytes], done: int) -> Iterator[list[str]]:
             raise UserError(f"line {number} of the input is not UTF-8; convert the text, with iconv for example") from None
     if good:
         yield good
-
-
-def _recorded_config(workdir: Workdir) -> Config:
-    nested: dict[str, Any] = {}
-    for name, value in read_json(workdir.root / "config.json").items():
-        *groups, field = name.split(".")
-        place = nested
-        for group in groups:
-            place = place.setdefault(group, {})
-        place[field] = value
-    return from_config_dict(nested)
 
 
 def main() -> None:

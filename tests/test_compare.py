@@ -82,10 +82,17 @@ def test_from_configurations_to_the_table(configs: pathlib.Path, tmp_path: pathl
     assert out.count("prepare: starts") == 1  # the second run takes over the first one's text
     assert "prepare: finished before, skipped" in out
 
-    before = {path: path.stat().st_mtime_ns for path in (root / "results").glob("*-1.json")}
+    assert "compare: measures the latency of 2 networks in turns" in out
+    latencies = json.loads((root / "results" / "latency.json").read_text())["milliseconds"]
+    assert latencies.keys() == {"dense-1", "moe-1"}
+    assert all(list(rows) == ["retrained sub-Transformer"] and rows["retrained sub-Transformer"] > 0 for rows in latencies.values())
+
+    written = {path: path.stat().st_mtime_ns for path in (root / "results").glob("*.json")}
     assert compare.main(arguments) == 0
-    assert "compare: moe-1 is finished, skipped" in capfd.readouterr().out
-    assert before == {path: path.stat().st_mtime_ns for path in (root / "results").glob("*-1.json")}
+    out = capfd.readouterr().out
+    assert "compare: moe-1 is finished, skipped" in out
+    assert "latency" not in out
+    assert written == {path: path.stat().st_mtime_ns for path in (root / "results").glob("*.json")}
 
     # What another machine left, here under another seed, joins the table.
     shutil.copy(root / "results" / "moe-1.json", root / "results" / "moe-7.json")
@@ -93,6 +100,7 @@ def test_from_configurations_to_the_table(configs: pathlib.Path, tmp_path: pathl
     (root / "results" / "moe-7.json").write_text(json.dumps(other))
     (moe,) = (system for system in compare.gather(root / "results", "dense") if system.name == "moe")
     assert len(moe.quality) == 2
+    assert moe.latency_ms == (latencies["moe-1"]["retrained sub-Transformer"],)  # its own, of another hour, is left out
     assert moe.difference is not None
 
 

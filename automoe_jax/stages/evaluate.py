@@ -58,6 +58,12 @@ def run(config: Config, workdir: Workdir) -> None:
     print(results_table(table), flush=True)
 
 
+def retrained_networks(config: Config, workdir: Workdir) -> dict[str, Network]:
+    """The retrained sub-Transformer by the name of its row, and again for every other way to choose experts at random."""
+    ways = [(RETRAINED, config), *_other_inferences(config)]
+    return {name: _network(way, workdir, workdir.retrained, workdir.arch()) for name, way in ways}
+
+
 def _row(
     config: Config, workdir: Workdir, name: str, folder: epath.Path, arch: Arch, sources: list[str], references: list[str]
 ) -> dict[str, Any]:
@@ -77,7 +83,7 @@ def _row(
         found = costs(arch, **lengths, vocab_size=vocab_size, **options | {"choices": chosen.layers})
         measured = {"flops_measured": found.flops, "active_params_measured": found.active_params, **_choices(workdir, chosen)}
     if config.evaluate.latency_runs:
-        took = latency.measure(network, **lengths, beam_size=config.evaluate.beam_size, runs=config.evaluate.latency_runs)
+        (took,) = latency.measure([network], **lengths, beam_size=config.evaluate.beam_size, runs=config.evaluate.latency_runs)
         measured |= {"encoder_ms": round(took.encoder, 3), "decoder_ms": round(took.decoder, 3), "latency_ms": round(took.total, 3)}
     trained = runs.summary(folder)
     row = {

@@ -35,10 +35,10 @@ def base() -> ConfigDict:
     config.space.expert_ffn_dims = (512,)
 
     for train in (config.supernet, config.retrain):
-        train.steps = 1300
+        train.steps = 870
         train.tokens_per_batch = 2624
         train.learning_rate = 3e-3
-        train.warmup_steps = 400
+        train.warmup_steps = 300
         train.evaluate_every = 100
         train.checkpoint_every = 100
     config.retrain.learning_rate = 4e-3

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from automoe_jax.ops.grouped import Experts, Owned, block_rows, dense_ffn, experts_ffn, layout, width_choices
+from automoe_jax.ops.grouped.few_rows import few_rows_ffn
 from tests.oracles import experts_loop, quick_jit
 
 D = 24
@@ -36,6 +37,12 @@ def values_and_gradients(x, gates, experts, chosen, starts, widths, cotangent, f
     return y, pullback(cotangent)
 
 
+@quick_jit
+def few_rows_values_and_gradients(x, gates, experts, chosen, starts, widths, cotangent):
+    y, pullback = jax.vjp(lambda x, gates, experts: few_rows_ffn(x, chosen, gates, experts, Owned(starts, widths)), x, gates, experts)
+    return y, pullback(cotangent)
+
+
 def check(chosen, starts, widths, ffn_dims):
     chosen, starts, widths = (np.asarray(array, np.int32) for array in (chosen, starts, widths))
     x, gates, cotangent = tokens_and_gates(*chosen.shape)
@@ -44,6 +51,8 @@ def check(chosen, starts, widths, ffn_dims):
     expected, expected_gradients = experts_loop(x, gates, experts, chosen, starts, widths, cotangent)
     np.testing.assert_allclose(y, expected, atol=2e-5)
     jax.tree.map(functools.partial(np.testing.assert_allclose, atol=5e-5), gradients, expected_gradients)
+    inputs = (x, gates, experts, chosen, starts, widths, cotangent)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=5e-5), few_rows_values_and_gradients(*inputs), (y, gradients))
     return y
 
 
@@ -98,6 +107,15 @@ def test_equals_loop_in_tight_tables(tokens, choices, widths, ffn_dims):
     rng = np.random.default_rng(3)
     chosen = np.argsort(rng.random((tokens, len(widths))), axis=1)[:, :choices]
     check(chosen, np.cumsum((0, *widths[:-1])), widths, ffn_dims)
+
+
+@pytest.mark.parametrize(("tokens", "loops"), [(1, True), (2, False), (16, False), (17, True)])
+def test_few_rows_are_not_sorted(tokens, loops):
+    """Four experts and two choices: from two tokens on, up to 8 rows an expert."""
+    (x, gates, _), experts = tokens_and_gates(tokens, K), weights(E * F, E)
+    run = lambda *inputs: experts_ffn(*inputs, Owned(STARTS, np.array([5, 8, 20, 13])), (5, 8, 13, 20))  # noqa: E731
+    program = str(jax.make_jaxpr(run)(x, drawn(range(E), shape=(tokens, K)), gates, experts))
+    assert ("while[" in program) is loops
 
 
 def test_bfloat16_stays_near_float32():

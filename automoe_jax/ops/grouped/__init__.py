@@ -6,7 +6,7 @@ its expert's width. The widths are traced, so one compilation serves every archi
 
 `experts_ffn` sorts, gathers and applies gates, identity experts and the dropout of outputs for all platforms; what
 happens to the sorted rows is a backend's: loops with traced trip counts on CPU, kernels elsewhere, each with a gradient
-of its own.
+of its own. A few rows are not worth sorting (`few_rows`).
 
 Axes: N tokens · K choices · D embedding width · U hidden units of all experts · E experts · P padded rows of the
 sorted tokens · R rows of a block.
@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from automoe_jax.ops.dropout import dropout, split
 from automoe_jax.ops.grouped.backends import choose, named, use_backend
+from automoe_jax.ops.grouped.few_rows import few_rows_ffn, is_few
 from automoe_jax.ops.grouped.sorting import Layout, block_rows, by_width, gather_rows, layout, no_gradient
 from automoe_jax.ops.grouped.table import Experts, HiddenDropout, Owned, width_choices
 
@@ -57,9 +58,11 @@ def experts_ffn(
     the gate, with `output_dropout` (SPEC 1.2.6). `ffn_dims` are the widths an expert can have (`width_choices`), of which
     each that computes has one. `part` is the number of these hidden units' part where they are not all
     (`parallel`): parts drop different hidden units, and the same outputs. `backend` is one of `backends.BACKENDS`, by
-    default the platform's.
+    default the platform's, or none of them for few rows (`few_rows`).
     """
     tokens, choices = chosen.shape
+    if rng is None and not (backend or use_backend.value) and is_few(chosen.size, len(owned.widths)):
+        return few_rows_ffn(x, chosen, gates, experts, owned)
     widths = jnp.asarray(owned.widths)
     owned = Owned(jnp.asarray(owned.starts), widths)
     backend = choose(backend)

@@ -1,0 +1,30 @@
+"""For a few rows, as in a step of decoding: every expert is applied to every token, and what was not chosen counts 0.
+
+So few rows wait for the weights rather than for arithmetic, and most experts are chosen by one token or another: two
+products over the whole table then cost less than sorting and a loop. Plain JAX, for all platforms.
+
+Axes: N tokens · K choices · D embedding width · U hidden units of all experts · E experts.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from automoe_jax.ops.grouped.sorting import MIN_BLOCK_ROWS
+from automoe_jax.ops.grouped.table import Experts, Owned
+
+
+def is_few(pairs: int, experts: int) -> bool:
+    """Whether `pairs` of tokens and choices are so few that no expert would fill its first block, and yet use most experts."""
+    return experts <= pairs <= MIN_BLOCK_ROWS * experts
+
+
+def few_rows_ffn(x: jax.Array, chosen: jax.Array, gates: jax.Array, experts: Experts, owned: Owned) -> jax.Array:
+    """`experts_ffn` without dropout; x [N, D], chosen and gates [N, K] → [N, D]."""
+    starts, widths = jnp.asarray(owned.starts), jnp.asarray(owned.widths)
+    count = widths.shape[0]
+    share = jnp.einsum("nk,nke->ne", gates.astype(x.dtype), jax.nn.one_hot(chosen, count, dtype=x.dtype))
+    unit = jnp.arange(len(experts.w_in))[:, None]
+    owner = (unit >= starts) & (unit < starts + jnp.maximum(widths, 0))
+    hidden = jax.nn.relu(x @ experts.w_in.T + experts.b_in) * (share @ owner.T.astype(x.dtype))
+    computed = hidden @ experts.w_out + jnp.where(widths > 0, share, 0) @ experts.b_out
+    return computed + jnp.where(widths == 0, share, 0).sum(axis=1, keepdims=True) * x
