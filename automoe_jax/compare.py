@@ -33,9 +33,11 @@ from automoe_jax.data.files import atomic_writer
 from automoe_jax.errors import UserError, run_for_people
 from automoe_jax.report import RETRAINED, comparison
 from automoe_jax.report.comparison import System
+from automoe_jax.report.plots import series
 from automoe_jax.scores import Difference, paired_accuracy, paired_bootstrap
 from automoe_jax.stages.evaluate import retrained_networks
 from automoe_jax.stages.report import device, versions
+from automoe_jax.train.metrics import read_metrics
 from automoe_jax.workdir import Workdir, read_json, write_json
 
 # For each stage whose result other runs can take over: what it leaves, and the settings it depends on.
@@ -119,6 +121,7 @@ def keep(workdir: Workdir, name: str, seed: int, results: Path) -> None:
         "sparsity_published": published,
         "stage_seconds": {stage: workdir.seconds(stage) for stage in ("supernet", "search", "retrain", "evaluate")},
         "rows": rows,
+        "disagreement": [part.tolist() for part in series(read_metrics(workdir.retrained), "disagreement")],
         "config": read_json(workdir.root / "config.json"),
     }
     write_json(epath.Path(results / f"{name}-{seed}.json"), record)
@@ -170,7 +173,7 @@ def gather(results: Path, baseline: str) -> list[System]:
             name = record["name"] + row["name"].removeprefix(RETRAINED)
             # Latencies of another hour are not compared with those measured in turns.
             in_turns = {"latency_ms": latencies.get(f"{record['name']}-{record['seed']}", {}).get(row["name"])} if latencies else {}
-            runs.setdefault(name, {})[record["seed"]] = {**record, **row, **in_turns, "name": name}
+            runs.setdefault(name, {})[record["seed"]] = {**record, **row, **in_turns, "system": record["name"], "name": name}
     systems = [_system(name, by_seed) for name, by_seed in runs.items()]
     if baseline in runs:
         differences = {name: _difference(runs[baseline], by_seed, references) for name, by_seed in runs.items() if name != baseline}
@@ -179,9 +182,15 @@ def gather(results: Path, baseline: str) -> list[System]:
 
 
 def write_table(systems: Sequence[System], results: Path, baseline: str) -> str:
-    """Leaves comparison.md and comparison.svg in the folder; returns the table."""
-    text = comparison.table(systems, baseline)
-    for name, content in {"comparison.md": text, "comparison.svg": comparison.plot(systems, baseline)}.items():
+    """Leaves comparison.md and its plots in the folder; returns the text."""
+    text = comparison.table(systems, baseline) + "\n"
+    for system in systems:
+        if system.pieces:
+            text += f"\nExperts of a token of the source, {system.name}:\n\n{comparison.pieces_table(system)}\n"
+    files = {"comparison.md": text, "comparison.svg": comparison.plot(systems, baseline)}
+    if any(system.disagreement for system in systems):
+        files["disagreement.svg"] = comparison.disagreement_plot(systems)
+    for name, content in files.items():
         with atomic_writer(results / name) as file:
             file.write(content.encode())
     return text
@@ -266,6 +275,9 @@ def _system(name: str, by_seed: Mapping[int, Mapping[str, Any]]) -> System:
         train_seconds=of("train_seconds"),
         search_seconds=tuple(sum(run["stage_seconds"][stage] or 0 for stage in ("supernet", "search")) for run in runs),
         latency_ms=of("latency_ms"),
+        # The other rows of a run are the same training.
+        disagreement=tuple(run["disagreement"] for run in runs if run["disagreement"][0]) if name == runs[0]["system"] else (),
+        pieces=tuple(runs[0].get("experts_of_pieces", ())),
     )
 
 

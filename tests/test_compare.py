@@ -28,7 +28,7 @@ def get_config():
     {more}
     return config
 """
-DENSE, MOE = "", "config.space.encoder_experts = (2,); config.router.kind = 'importance'"
+DENSE, MOE = "", "config.space.encoder_experts = (2,); config.router.kind = 'importance'; config.retrain.passes = 2"
 
 
 @pytest.fixture
@@ -77,7 +77,14 @@ def test_from_configurations_to_the_table(configs: pathlib.Path, tmp_path: pathl
     table = (root / "results" / "comparison.md").read_text()
     assert "| **dense** |" in table
     assert "| moe |" in table
+    assert "Experts of a token of the source, moe:" in table
+    assert sum(piece["piece"] in table for piece in row["experts_of_pieces"]) > 10
     assert (root / "results" / "comparison.svg").read_text().count("moe") == 1
+    steps, values = record["disagreement"]
+    assert len(steps) == len(values) > 0
+    assert all(value > 0 for value in values)
+    assert (root / "results" / "disagreement.svg").read_text().count(">moe<") == 1
+    assert "dense" not in (root / "results" / "disagreement.svg").read_text()
     out = capfd.readouterr().out
     assert out.count("prepare: starts") == 1  # the second run takes over the first one's text
     assert "prepare: finished before, skipped" in out

@@ -197,6 +197,8 @@ class ExpertLayer(_Layer):
         if not shape.units:  # a lone identity expert
             return x, no_metrics()
         experts = self._experts(x)
+        if self.is_initializing():  # nobody looks at what an untrained layer gives
+            return x, no_metrics()
         if isinstance(genes.widths, np.ndarray) and len(shape.fan) == 1:
             hidden_rate = rates.residual * shape.fan[0] / shape.super_ffn_dim
             return dense_ffn(x, experts, hidden_dropout=hidden_rate, output_dropout=rates.scaled, rng=rng), no_metrics()

@@ -1,14 +1,21 @@
-"""Systems side by side: a Markdown table and a plot of BLEU, or accuracy, against FLOPs, from plain data."""
+"""Systems side by side: Markdown tables and plots, from plain data.
+
+BLEU, or accuracy, against FLOPs; how far two draws of experts are apart while training; experts of frequent and of rare pieces.
+"""
 
 import dataclasses
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 
 from automoe_jax.report import numbers
 from automoe_jax.report.palette import light
 from automoe_jax.report.plots import WIDE, axis_titles, svg_of
+from automoe_jax.report.tables import markdown_rows, markdown_text
+
+Curve = tuple[Sequence[float], Sequence[float]]  # steps, values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +35,8 @@ class System:
     search_seconds: tuple[float, ...]  # of the SuperNet and the search
     latency_ms: tuple[float, ...] = ()
     experts: tuple[float, ...] = ()  # per token, the mean over the layers that have several
+    disagreement: tuple[Curve, ...] = ()  # of each seed, while training, between two draws of experts, nats per token
+    pieces: tuple[Mapping[str, Any], ...] = ()  # of the first seed: pieces of the source, how often they come and their mean experts
     difference: tuple[float, float, float, float] | None = None  # quality minus the baseline's: mean, 95 % interval, p
     measures: tuple[str, str] = ("BLEU", "chrF")  # what quality and second are
 
@@ -53,9 +62,7 @@ def table(systems: Sequence[System], baseline: str) -> str:
         ("training", lambda s: numbers.duration(_mean(s.train_seconds))),
         ("SuperNet, search", lambda s: numbers.duration(_mean(s.search_seconds)) if any(s.search_seconds) else numbers.MISSING),
     ]
-    rows = [[title for title, _ in columns], ["---"] + ["---:"] * (len(columns) - 1)]
-    rows += [[show(system) for _, show in columns] for system in systems]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+    return markdown_rows([title for title, _ in columns], [[show(system) for _, show in columns] for system in systems])
 
 
 def plot(systems: Sequence[System], baseline: str) -> str:
@@ -64,7 +71,7 @@ def plot(systems: Sequence[System], baseline: str) -> str:
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
         for i, system in enumerate(systems):
-            colour = light(("dense", "found", "supernet", "gold", "purple", "teal", "muted")[0 if system.name == baseline else 1 + i % 6])
+            colour = _colour(0 if system.name == baseline else 1 + i % 6)
             x = [flops / 1e6 for flops in system.flops]
             axes.scatter(x, system.quality, color=colour, marker=("o", "s", "^", "D", "v", "P")[i % 6], s=36, zorder=3)
             axes.annotate(
@@ -80,6 +87,36 @@ def plot(systems: Sequence[System], baseline: str) -> str:
         axis_titles(axes, "MFLOPs of one sentence", systems[0].measures[0])
 
     return svg_of(draw, WIDE, "comparison")
+
+
+def pieces_table(system: System) -> str:
+    """The mean number of experts of frequent and of rare pieces side by side, as Markdown; `system.pieces` the frequent first."""
+    ordered = sorted(system.pieces, key=lambda piece: -piece["count"])
+    half = (len(ordered) + 1) // 2
+    cells = [[markdown_text(piece["piece"]), str(piece["count"]), f"{piece['experts']:.2f}"] for piece in ordered]
+    cells += [[""] * 3] * (2 * half - len(cells))
+    head = ["frequent piece", "times", "experts", "rare piece", "times", "experts"]
+    return markdown_rows(head, [left + right for left, right in zip(cells[:half], cells[half:], strict=True)])
+
+
+def disagreement_plot(systems: Sequence[System]) -> str:
+    """How far two draws of experts are apart while training, as an SVG document: a line for each seed of each system that has it."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        for i, system in enumerate(system for system in systems if system.disagreement):
+            for number, (steps, values) in enumerate(system.disagreement):
+                label = system.name if number == 0 else None
+                axes.plot(steps, values, color=_colour(i), linestyle=("-", "--", ":", "-.")[number % 4], label=label)
+        axes.set_yscale("log")
+        axes.legend(frameon=False)
+        axis_titles(axes, "update", "nats per token, log scale")
+
+    return svg_of(draw, WIDE, "disagreement")
+
+
+def _colour(number: int) -> str:
+    return light(("dense", "found", "supernet", "gold", "purple", "teal", "muted")[number])
 
 
 def _mean(values: Sequence[float]) -> float:

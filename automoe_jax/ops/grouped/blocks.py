@@ -1,13 +1,13 @@
-"""The CPU's backend: loops over the row blocks that exist, with traced trip counts.
+"""The CPU's backend: loops over the row blocks that exist, expert by expert, with traced trip counts.
 
-Neighbouring blocks of an expert are taken together where there are enough, for wider products and fewer additions to
-the weights' gradients; what is left over is taken one by one, so that little is computed in vain.
+An expert's weights are cut out of the table once, and its gradients are put there once, however many blocks it has.
+Neighbouring blocks are taken together where there are enough, for wider products and fewer additions to the
+gradients; what is left over is taken one by one, so that little is computed in vain.
 
 Axes: P padded rows of the sorted tokens · R rows of a block · D embedding width · F units of the expert at hand.
 """
 
 import functools
-import itertools
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ from automoe_jax.ops.dropout import keep_scale, kept_scale
 from automoe_jax.ops.grouped.sorting import Layout
 from automoe_jax.ops.grouped.table import Experts, HiddenDropout, Owned
 
-TOGETHER = 4  # blocks
+TOGETHER = (4, 1)  # blocks
 
 T = TypeVar("T")
 
@@ -28,18 +28,22 @@ def forward(
 ) -> tuple[jax.Array, jax.Array]:
     """The experts on sorted rows x [P, D] → [P, D] and hidden units [P, widest]; what lies beyond an expert is not defined."""
 
-    def piece(units: int, expert: jax.Array, row: jax.Array, rows: int, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        hidden, y = carry
-        first = owned.starts[expert]
-        part = jax.nn.relu(_block(x, row, rows) @ _block(experts.w_in, first, units).T + _block(experts.b_in, first, units))
-        if dropout is not None:
-            keep = keep_scale(dropout.rng, dropout.rates[expert], part.shape, first=row * ffn_dims[-1])
-            part = part * keep.astype(part.dtype)
-        total = _matmul(part, _block(experts.w_out, first, units)) + experts.b_out[expert]
-        hidden = jax.lax.dynamic_update_slice(hidden, part, (row, 0))
-        return hidden, jax.lax.dynamic_update_slice_in_dim(y, total.astype(y.dtype), row, 0)
+    def one(units: int, expert: jax.Array, over_rows: Callable, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        own = _own(experts, owned, expert, units)
 
-    hidden, y = _over_blocks(ffn_dims, x, owned, plan, piece, (jnp.zeros((x.shape[0], ffn_dims[-1]), x.dtype), jnp.zeros_like(x)))
+        def piece(row: jax.Array, rows: int, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            hidden, y = carry
+            part = jax.nn.relu(_block(x, row, rows) @ own.w_in.T + own.b_in)
+            if dropout is not None:
+                keep = keep_scale(dropout.rng, dropout.rates[expert], part.shape, first=row * ffn_dims[-1])
+                part = part * keep.astype(part.dtype)
+            total = (_matmul(part, own.w_out) + own.b_out).astype(y.dtype)
+            hidden = jax.lax.dynamic_update_slice(hidden, part, (row, 0))
+            return hidden, jax.lax.dynamic_update_slice_in_dim(y, total, row, 0)
+
+        return over_rows(piece, carry)
+
+    hidden, y = _over_experts(ffn_dims, len(x), owned, plan, one, (jnp.zeros((len(x), ffn_dims[-1]), x.dtype), jnp.zeros_like(x)))
     return y, hidden
 
 
@@ -55,54 +59,80 @@ def backward(
 ) -> tuple[jax.Array, Experts]:
     """The gradients by x [P, D] and, in float32, by the weights, for dy [P, D] and what `forward` returned."""
 
-    def piece(units: int, expert: jax.Array, row: jax.Array, rows: int, carry: tuple[jax.Array, Experts]) -> tuple[jax.Array, Experts]:
-        dx, d_experts = carry
-        first = owned.starts[expert]
-        x_block, dy_block = (_block(array, row, rows) for array in (x, dy))
-        part = jax.lax.dynamic_slice(hidden, (row, 0), (rows, units))
+    def one(units: int, expert: jax.Array, over_rows: Callable, carry: tuple[jax.Array, Experts]) -> tuple[jax.Array, Experts]:
+        own = _own(experts, owned, expert, units)
         scale = 1.0 if dropout is None else kept_scale(dropout.rates[expert])
-        # A unit that passed is positive after dropout too, so the mask need not be drawn again.
-        d_pre = jnp.where(part > 0, dy_block @ _block(experts.w_out, first, units).T * scale, 0).astype(x.dtype)
-        dx_block = d_pre @ _block(experts.w_in, first, units)
-        d_experts = Experts(
-            _add_block(d_experts.w_in, first, _matmul(d_pre.T, x_block)),
-            _add_block(d_experts.b_in, first, d_pre.sum(0, dtype=jnp.float32)),
-            _add_block(d_experts.w_out, first, _matmul(part.T, dy_block)),
-            _add_block(d_experts.b_out, expert, dy_block.sum(0, keepdims=True, dtype=jnp.float32)),
-        )
-        return jax.lax.dynamic_update_slice_in_dim(dx, dx_block, row, 0), d_experts
 
-    zeros = jax.tree.map(lambda weight: jnp.zeros(weight.shape, jnp.float32), experts)
-    return _over_blocks(ffn_dims, x, owned, plan, piece, (jnp.zeros_like(x), zeros))
+        def piece(row: jax.Array, rows: int, carry: tuple[jax.Array, Experts]) -> tuple[jax.Array, Experts]:
+            dx, d_own = carry
+            x_block, dy_block = (_block(array, row, rows) for array in (x, dy))
+            part = jax.lax.dynamic_slice(hidden, (row, 0), (rows, units))
+            # A unit that passed is positive after dropout too, so the mask need not be drawn again.
+            d_pre = jnp.where(part > 0, dy_block @ own.w_out.T * scale, 0).astype(x.dtype)
+            dx = jax.lax.dynamic_update_slice_in_dim(dx, d_pre @ own.w_in, row, 0)
+            more = Experts(
+                _matmul(d_pre.T, x_block),
+                d_pre.sum(0, dtype=jnp.float32),
+                _matmul(part.T, dy_block),
+                dy_block.sum(0, keepdims=True, dtype=jnp.float32),
+            )
+            return dx, jax.tree.map(jnp.add, d_own, more)
+
+        dx, d_experts = carry
+        dx, d_own = over_rows(piece, (dx, _zeros(own)))
+        first = owned.starts[expert]
+        places = Experts(first, first, first, expert)
+        return dx, jax.tree.map(lambda x, part, place: jax.lax.dynamic_update_slice_in_dim(x, part, place, 0), d_experts, d_own, places)
+
+    return _over_experts(ffn_dims, len(x), owned, plan, one, (jnp.zeros_like(x), _zeros(experts)))
 
 
-def _over_blocks(ffn_dims: tuple[int, ...], x: jax.Array, owned: Owned, plan: Layout, piece: Callable[..., T], carry: T) -> T:
-    """Folds `piece(units, expert, first row, rows, carry)` over the rows of all experts; `units` and `rows` are static.
+def _over_experts(ffn_dims: tuple[int, ...], rows: int, owned: Owned, plan: Layout, one: Callable[..., T], carry: T) -> T:
+    """Folds `one(units, expert, over_rows, carry)` over the experts that have rows; `units` is static.
 
-    A loop for each static size, some of them with nothing to do: a conditional would copy what it hands on.
+    A loop for each width, some of them with nothing to do: a conditional would copy what it hands on.
     """
-    rows = x.shape[0] // plan.block_expert.shape[0]
+    count = owned.widths.shape[0]
+    size = rows // plan.block_expert.shape[0]
     exists = jnp.arange(plan.block_expert.shape[0]) < plan.blocks
-    own = jnp.sum(exists[:, None] & (plan.block_expert[:, None] == jnp.arange(owned.widths.shape[0])), axis=0)
-    first = jnp.cumsum(own) - own
-    together = own // TOGETHER
-    sizes = ((TOGETHER, first, together), (1, first + together * TOGETHER, own - together * TOGETHER))
-    for units, (count, starts, parts) in itertools.product(ffn_dims, sizes):
-        if count * rows > len(x):
-            continue
-        carry = _fold(functools.partial(piece, units), count, rows, starts, jnp.where(owned.widths == units, parts, 0), carry)
+    blocks = jnp.sum(exists[:, None] & (plan.block_expert[:, None] == jnp.arange(count)), axis=0)
+    first = jnp.cumsum(blocks) - blocks
+
+    def over_rows(expert: jax.Array, piece: Callable[..., T], carry: T) -> T:
+        """Folds `piece(first row, rows, carry)` over the rows of an expert; `rows` is static."""
+        block, left = first[expert], blocks[expert]
+        for together in TOGETHER:
+            if together * size > rows:
+                continue
+            take = functools.partial(_take, piece, together * size, block * size)
+            carry = jax.lax.fori_loop(0, left // together, take, carry)
+            block, left = block + left // together * together, left % together
+        return carry
+
+    for units in ffn_dims:
+        wanted = (owned.widths == units) & (blocks > 0)
+        members = jnp.argsort(~wanted, stable=True)
+
+        def step(i: jax.Array, carry: T, units: int = units, members: jax.Array = members) -> T:
+            return one(units, members[i], functools.partial(over_rows, members[i]), carry)
+
+        carry = jax.lax.fori_loop(0, wanted.sum(), step, carry)
     return carry
 
 
-def _fold(piece: Callable[..., T], count: int, rows: int, starts: jax.Array, parts: jax.Array, carry: T) -> T:
-    """Folds `piece` over `parts` [E] pieces of `count` blocks each, from block `starts` [E] on."""
-    ends = jnp.cumsum(parts)
+def _take(piece: Callable[..., T], rows: int, first: jax.Array, i: jax.Array, carry: T) -> T:
+    return piece(first + i * rows, rows, carry)
 
-    def step(i: jax.Array, carry: T) -> T:
-        expert = jnp.sum(i >= ends)
-        return piece(expert, (starts[expert] + (i - ends[expert] + parts[expert]) * count) * rows, count * rows, carry)
 
-    return jax.lax.fori_loop(0, ends[-1], step, carry)
+def _own(experts: Experts, owned: Owned, expert: jax.Array, units: int) -> Experts:
+    """An expert's weights: w_in and w_out [F, D], b_in [F], b_out [1, D]."""
+    first = owned.starts[expert]
+    w_in, b_in, w_out = (_block(weight, first, units) for weight in experts[:3])
+    return Experts(w_in, b_in, w_out, _block(experts.b_out, expert, 1))
+
+
+def _zeros(experts: Experts) -> Experts:
+    return jax.tree.map(lambda weight: jnp.zeros(weight.shape, jnp.float32), experts)
 
 
 def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -113,7 +143,3 @@ def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
 def _block(x: jax.Array, start: jax.Array, size: int) -> jax.Array:
     """x[start : start + size] for a traced start."""
     return jax.lax.dynamic_slice_in_dim(x, start, size)
-
-
-def _add_block(x: jax.Array, start: jax.Array, part: jax.Array) -> jax.Array:
-    return jax.lax.dynamic_update_slice_in_dim(x, _block(x, start, part.shape[0]) + part, start, 0)
