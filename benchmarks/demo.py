@@ -98,12 +98,12 @@ def _search_outside(done: Path) -> tuple[float, float]:
         _copy(done, (*_COPIED, "supernet", "stages/supernet.json"), workdir)
         script = (
             "import cProfile, runpy, sys; sys.argv = sys.argv[1:]\n"
-            "from automoe_jax import stages\n"
-            "profile, run = cProfile.Profile(), stages._RUN['search']\n"
+            "from automoe_jax.stages import search\n"
+            "profile, run = cProfile.Profile(), search.run\n"
             "def profiled(*args):\n"
             "    profile.runcall(run, *args)\n"
             f"    profile.dump_stats({str(workdir / 'profile')!r})\n"
-            "stages._RUN['search'] = profiled\n"
+            "search.run = profiled\n"
             "runpy.run_module('automoe_jax.main', run_name='__main__')\n"
         )
         command = [sys.executable, "-c", script, "main", f"--config={_CONFIG}", f"--workdir={workdir}", "--config.stages=search"]

@@ -1,22 +1,18 @@
-"""The stages of an experiment, each of which reads and leaves files in the workdir."""
+"""The stages of an experiment, each of which reads and leaves files in the workdir.
+
+A stage is a module of this package with run(config, workdir), imported when its turn comes: training need not wait for
+what draws the report.
+"""
 
 import functools
+import importlib
 import time
 
 from automoe_jax.config import STAGES, Config, stage_names
 from automoe_jax.errors import UserError
 from automoe_jax.processes import first_alone, is_first, wait_for_all
-from automoe_jax.stages import evaluate, prepare, report, retrain, search, supernet
 from automoe_jax.workdir import Workdir
 
-_RUN = {
-    "prepare": prepare.run,
-    "supernet": supernet.run,
-    "search": search.run,
-    "retrain": retrain.run,
-    "evaluate": evaluate.run,
-    "report": report.run,
-}
 _SHARED = {"supernet", "search", "retrain"}  # by all processes; the first runs the others alone
 
 
@@ -34,11 +30,11 @@ def run_stages(config: Config, workdir: Workdir) -> None:
             raise UserError(f"the stage {stage!r} needs {missing[0]!r}, which is not finished in {workdir.root}; run it first")
         print(f"{stage}: starts", flush=True)
         started = time.perf_counter()
-        run = functools.partial(_RUN[stage], config, workdir)
+        run = importlib.import_module(f"{__name__}.{stage}").run
         if stage in _SHARED:
-            run()
+            run(config, workdir)
         else:
-            first_alone(run)
+            first_alone(functools.partial(run, config, workdir))
         seconds = time.perf_counter() - started
         if is_first():
             workdir.mark_done(stage, seconds)

@@ -48,7 +48,8 @@ class StepMetrics(NamedTuple):
 
 def init_state(network: Network, train: TrainConfig) -> TrainState:
     """The state before the first update."""
-    return TrainState(jnp.zeros((), jnp.int32), network.params, optimizer(train).init(network.params))
+    # One program, not one for each shape among the parameters.
+    return TrainState(jnp.zeros((), jnp.int32), network.params, jax.jit(optimizer(train).init)(network.params))
 
 
 def state_shardings(spec: Spec, train: TrainConfig, placement: Placement) -> TrainState | None:

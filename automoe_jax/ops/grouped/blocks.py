@@ -18,7 +18,7 @@ from automoe_jax.ops.dropout import keep_scale, kept_scale
 from automoe_jax.ops.grouped.sorting import Layout
 from automoe_jax.ops.grouped.table import Experts, HiddenDropout, Owned
 
-TOGETHER = (4, 1)  # blocks
+TOGETHER = (8, 2, 1)  # blocks
 
 T = TypeVar("T")
 
