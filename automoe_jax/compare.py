@@ -31,14 +31,16 @@ from automoe_jax.config import Config, flatten, from_config_dict
 from automoe_jax.costs import sparsity
 from automoe_jax.data.files import atomic_writer
 from automoe_jax.errors import UserError, run_for_people
+from automoe_jax.machine import device, versions
+from automoe_jax.model.network import Network
 from automoe_jax.report import RETRAINED, comparison
 from automoe_jax.report.comparison import System
 from automoe_jax.report.plots import series
 from automoe_jax.scores import Difference, paired_accuracy, paired_bootstrap
 from automoe_jax.stages.evaluate import retrained_networks
-from automoe_jax.stages.report import device, versions
 from automoe_jax.train.metrics import read_metrics
-from automoe_jax.workdir import Workdir, read_json, write_json
+from automoe_jax.train.runs import is_complete
+from automoe_jax.workdir import Workdir, keep_compilations, read_json, write_json
 
 # For each stage whose result other runs can take over: what it leaves, and the settings it depends on.
 _SHARED = {
@@ -46,9 +48,16 @@ _SHARED = {
     "supernet": ("supernet", ("task", "data.", "seed", "space.", "model.", "router.", "supernet.")),
 }
 _LATENCY = "latency.json"
+# What `latency.measure` is told, and by which setting.
+_TIMED = {
+    "source_length": "search.source_length",
+    "target_length": "search.target_length",
+    "beam_size": "evaluate.beam_size",
+    "runs": "evaluate.latency_runs",
+}
 # What a fair comparison has in common.
-_SETTINGS = ("task", "data.", "retrain.steps", "retrain.tokens_per_batch", "search.source_length", "search.target_length")
-_SETTINGS += ("evaluate.beam_size", "evaluate.length_penalty", "evaluate.max_pairs", "evaluate.latency_runs")
+_SETTINGS = ("task", "data.", "retrain.steps", "retrain.tokens_per_batch", "evaluate.length_penalty", "evaluate.max_pairs")
+_SETTINGS += tuple(_TIMED.values())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +102,7 @@ def run_all(experiments: Sequence[Experiment], seeds: Sequence[int], root: Path,
             folder = root / run
             for stage in _SHARED:
                 _share(stage, experiment, seed, root, folder)
-            if _train(experiment, seed, folder, root / "compilation_cache"):
+            if _train(experiment, seed, folder, Workdir(epath.Path(root)).compilation_cache):
                 keep(Workdir(epath.Path(folder)), experiment.name, seed, results)
             else:
                 failed.append(run)
@@ -113,8 +122,8 @@ def keep(workdir: Workdir, name: str, seed: int, results: Path) -> None:
         "name": name,
         "seed": seed,
         "date": datetime.date.today().isoformat(),
-        "device": device(),
-        "versions": versions(),
+        "device": found["device"],
+        "versions": found["versions"],
         "test": digest,
         "arch": arch.to_dict(),
         "sparsity": own,
@@ -125,29 +134,40 @@ def keep(workdir: Workdir, name: str, seed: int, results: Path) -> None:
         "config": read_json(workdir.root / "config.json"),
     }
     write_json(epath.Path(results / f"{name}-{seed}.json"), record)
+    (results / _LATENCY).unlink(missing_ok=True)  # does not hold this run
 
 
 def measure_latencies(root: Path, results: Path) -> None:
     """Times the networks of all finished runs in turns, and keeps it in latency.json; nothing where that has been done for them all.
 
-    Runs without `evaluate.latency_runs` are left out, and so are those whose workdir is on another machine.
+    One machine measures: what another one left in latency.json is replaced. Runs without `evaluate.latency_runs` are left
+    out, those whose weights are not in `root` too, and, with a line that says so, those that would time something else
+    than the first or that this version cannot load.
     """
     workdirs = {path.stem: Workdir(epath.Path(root / path.stem).resolve()) for path in _records(results)}
-    configs = {run: workdir.config() for run, workdir in workdirs.items() if workdir.is_done("evaluate")}
-    configs = {run: config for run, config in configs.items() if config.evaluate.latency_runs}
-    if not configs or configs.keys() <= _latencies(results).keys():
+    workdirs = {run: workdir for run, workdir in workdirs.items() if is_complete(workdir.retrained)}
+    if workdirs.keys() <= _latencies(results).keys():
         return
-    networks = {(run, row): network for run in configs for row, network in retrained_networks(configs[run], workdirs[run]).items()}
+    keep_compilations(Workdir(epath.Path(root).resolve()))
+    networks: dict[tuple[str, str], Network] = {}
+    wanted: dict[str, Any] = {}
+    for run, workdir in workdirs.items():
+        try:
+            config = workdir.config()
+            timed = {name: flatten(dataclasses.asdict(config))[field] for name, field in _TIMED.items()}
+            if not timed["runs"]:
+                continue
+            wanted = wanted or timed
+            if timed != wanted:
+                raise UserError(f"it times {timed}, others {wanted}")
+            networks |= {(run, row): network for row, network in retrained_networks(config, workdir).items()}
+        except UserError as error:
+            print(f"compare: the latency of {run} is not measured: {error}", flush=True)
+    if not networks:
+        return
     print(f"compare: measures the latency of {len(networks)} networks in turns", flush=True)
-    first = next(iter(configs.values()))
-    took = latency.measure(
-        list(networks.values()),
-        source_length=first.search.source_length,
-        target_length=first.search.target_length,
-        beam_size=first.evaluate.beam_size,
-        runs=first.evaluate.latency_runs,
-    )
-    milliseconds: dict[str, dict[str, float]] = {run: {} for run in configs}
+    took = latency.measure(list(networks.values()), **wanted)
+    milliseconds: dict[str, dict[str, float]] = {run: {} for run in workdirs}
     for (run, row), each in zip(networks, took, strict=True):
         milliseconds[run][row] = round(each.total, 3)
     measured = {"date": datetime.date.today().isoformat(), "device": device(), "versions": versions(), "milliseconds": milliseconds}
@@ -242,12 +262,13 @@ def _share(stage: str, experiment: Experiment, seed: int, root: Path, folder: Pa
             return
 
 
-def _train(experiment: Experiment, seed: int, folder: Path, cache: Path) -> bool:
+def _train(experiment: Experiment, seed: int, folder: Path, cache: epath.Path) -> bool:
     """Runs the whole pipeline of one experiment in a process of its own; whether it got to its end."""
     command = [sys.executable, "-m", "automoe_jax.main", f"--config={experiment.path}", f"--workdir={folder}", f"--config.seed={seed}"]
     # The dense Transformer is a configuration of its own here.
     command.append("--config.retrain.dense_baseline=false")
     environment = {"JAX_COMPILATION_CACHE_DIR": str(cache.resolve()), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5"}
+    environment["JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES"] = "none"  # as in `workdir.keep_compilations`
     return subprocess.run(command, env=environment | os.environ, check=False).returncode == 0
 
 
@@ -276,7 +297,7 @@ def _system(name: str, by_seed: Mapping[int, Mapping[str, Any]]) -> System:
         search_seconds=tuple(sum(run["stage_seconds"][stage] or 0 for stage in ("supernet", "search")) for run in runs),
         latency_ms=of("latency_ms"),
         # The other rows of a run are the same training.
-        disagreement=tuple(run["disagreement"] for run in runs if run["disagreement"][0]) if name == runs[0]["system"] else (),
+        disagreement=tuple(curve for run in runs if (curve := run.get("disagreement", ((), ())))[0]) if name == runs[0]["system"] else (),
         pieces=tuple(runs[0].get("experts_of_pieces", ())),
     )
 
@@ -327,7 +348,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     measure_latencies(root, results)
     systems = gather(results, flags.baseline)
     print(write_table(systems, results, flags.baseline))
-    print(f"compare: {results / 'comparison.md'} and {results / 'comparison.svg'}", flush=True)
+    print(f"compare: {results / 'comparison.md'}, with its plots beside it", flush=True)
     if failed:
         print(f"error: {', '.join(failed)} did not get to the end; run the same command again to go on", file=sys.stderr)
     return 1 if failed else 0

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
 from etils import epath
 
 from automoe_jax.decode import translate_lines
@@ -36,7 +37,7 @@ def load_translator(root: epath.PathLike, beam_size: int | None = None, int8: bo
     keep_compilations(workdir)
     if config.task != "translate":
         raise UserError(f"--workdir={root} was trained with config.task={config.task!r}; it classifies and cannot translate")
-    network = runs.load(workdir.retrained, workdir.spec(config, workdir.arch()))
+    network = jax.device_put(runs.load(workdir.retrained, workdir.spec(config, workdir.arch())))
     network = quantised(network) if int8 else network
     options: dict[str, Any] = {"beam_size": beam_size or config.evaluate.beam_size, "length_penalty": config.evaluate.length_penalty}
     return lambda lines: translate_lines(network, tokenizer, lines, buckets=config.data.buckets, batch_sizes=BATCH_SIZES, **options)

@@ -20,7 +20,7 @@ CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 LEVELS = (
     {"errors"},
     {"arch", "space", "costs", "config", "chips", "hlo"},
-    {"ops", "masks", "sharding", "processes"},
+    {"ops", "masks", "sharding", "processes", "machine"},
     {"model"},
     {
         "train",

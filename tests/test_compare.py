@@ -110,6 +110,18 @@ def test_from_configurations_to_the_table(configs: pathlib.Path, tmp_path: pathl
     assert moe.latency_ms == (latencies["moe-1"]["retrained sub-Transformer"],)  # its own, of another hour, is left out
     assert moe.difference is not None
 
+    # Only gathering, where a run would time something else than the others: the table is written all the same.
+    (root / "results" / "latency.json").unlink()
+    config = root / "moe-1" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"evaluate.beam_size": 3}))
+    assert compare.main([f"--workdir={root}"]) == 0
+    out = capfd.readouterr().out
+    assert "compare: the latency of moe-1 is not measured: it times" in out
+    assert "measures the latency of 1 networks" in out
+    assert json.loads((root / "results" / "latency.json").read_text())["milliseconds"]["moe-1"] == {}
+    assert compare.main([f"--workdir={root}"]) == 0
+    assert "measure" not in capfd.readouterr().out
+
 
 @pytest.mark.slow
 def test_a_failing_run_does_not_stop_the_others(configs: pathlib.Path, tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str]) -> None:

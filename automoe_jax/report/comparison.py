@@ -4,6 +4,7 @@ BLEU, or accuracy, against FLOPs; how far two draws of experts are apart while t
 """
 
 import dataclasses
+import itertools
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -90,13 +91,18 @@ def plot(systems: Sequence[System], baseline: str) -> str:
 
 
 def pieces_table(system: System) -> str:
-    """The mean number of experts of frequent and of rare pieces side by side, as Markdown; `system.pieces` the frequent first."""
-    ordered = sorted(system.pieces, key=lambda piece: -piece["count"])
-    half = (len(ordered) + 1) // 2
-    cells = [[markdown_text(piece["piece"]), str(piece["count"]), f"{piece['experts']:.2f}"] for piece in ordered]
-    cells += [[""] * 3] * (2 * half - len(cells))
+    """The mean number of experts of frequent and of rare pieces side by side, as Markdown."""
+    frequent, rare = (
+        [
+            [markdown_text(piece["piece"]), str(piece["count"]), f"{piece['experts']:.2f}"]
+            for piece in system.pieces
+            if piece["group"] == group
+        ]
+        for group in ("frequent", "rare")
+    )
+    pairs = itertools.zip_longest(frequent, rare, fillvalue=[""] * 3)
     head = ["frequent piece", "times", "experts", "rare piece", "times", "experts"]
-    return markdown_rows(head, [left + right for left, right in zip(cells[:half], cells[half:], strict=True)])
+    return markdown_rows(head, [left + right for left, right in pairs])
 
 
 def disagreement_plot(systems: Sequence[System]) -> str:
@@ -116,7 +122,8 @@ def disagreement_plot(systems: Sequence[System]) -> str:
 
 
 def _colour(number: int) -> str:
-    return light(("dense", "found", "supernet", "gold", "purple", "teal", "muted")[number])
+    names = ("dense", "found", "supernet", "gold", "purple", "teal", "muted")
+    return light(names[number % len(names)])
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -5,6 +5,7 @@ import sys
 import time
 from typing import Any
 
+import jax
 import numpy as np
 from etils import epath
 from tqdm import tqdm
@@ -18,6 +19,7 @@ from automoe_jax.data import toy
 from automoe_jax.data.batching import Batch, evaluation_batches
 from automoe_jax.decode import translate_lines
 from automoe_jax.extract import extract
+from automoe_jax.machine import device, versions
 from automoe_jax.model.network import Network
 from automoe_jax.quantise import quantised, size
 from automoe_jax.report import DENSE, INHERITED, RETRAINED, results_table
@@ -53,15 +55,24 @@ def run(config: Config, workdir: Workdir) -> None:
     table = [{name: value for name, value in row.items() if name != "outputs"} for row in rows]
     write_json(
         workdir.evaluate / "results.json",
-        {"rows": table, "samples": samples, "sentences": count, "output_size": workdir.spec(config).output_size},
+        {
+            "rows": table,
+            "samples": samples,
+            "sentences": count,
+            "output_size": workdir.spec(config).output_size,
+            "device": device(),
+            "versions": versions(),
+        },
     )
     print(results_table(table), flush=True)
 
 
 def retrained_networks(config: Config, workdir: Workdir) -> dict[str, Network]:
     """The retrained sub-Transformer by the name of its row, and again for every other way to choose experts at random."""
+    arch = workdir.arch()
+    network = _network(config, workdir, workdir.retrained, arch)
     ways = [(RETRAINED, config), *_other_inferences(config)]
-    return {name: _network(way, workdir, workdir.retrained, workdir.arch()) for name, way in ways}
+    return {name: dataclasses.replace(network, spec=workdir.spec(way, arch)) for name, way in ways}
 
 
 def _row(
@@ -148,9 +159,10 @@ def _int8_row(
 
 
 def _network(config: Config, workdir: Workdir, folder: epath.Path, arch: Arch) -> Network:
+    """On the device, so that its weights do not travel with every call."""
     if folder == workdir.supernet:
-        return extract(runs.load(folder, workdir.spec(config)), arch)
-    return runs.load(folder, workdir.spec(config, arch))
+        return jax.device_put(extract(runs.load(folder, workdir.spec(config)), arch))
+    return jax.device_put(runs.load(folder, workdir.spec(config, arch)))
 
 
 def _other_inferences(config: Config) -> list[tuple[str, Config]]:
@@ -172,11 +184,12 @@ def _choices(workdir: Workdir, chosen: choices.Choices) -> dict[str, Any]:
     """Experts per token for the row: of each layer, and of the most frequent and some rare pieces of the source text."""
     known = np.flatnonzero(chosen.counts)
     frequent = known[np.argsort(-chosen.counts[known], kind="stable")][:PIECES]
-    rare = known[chosen.counts[known] <= RARE][:PIECES]
+    rare = np.setdiff1d(known[chosen.counts[known] <= RARE], frequent)[:PIECES]
+    tokenizer = workdir.tokenizer()
     table = [
-        {"piece": piece, "count": int(chosen.counts[i]), "experts": round(float(chosen.source_tokens[i]), 3)}
-        for i in (*frequent.tolist(), *rare.tolist())
-        for piece in [workdir.tokenizer().piece(i)]
+        {"piece": tokenizer.piece(i), "count": int(chosen.counts[i]), "experts": round(float(chosen.source_tokens[i]), 3), "group": group}
+        for group, members in (("frequent", frequent), ("rare", rare))
+        for i in members.tolist()
     ]
     layers = [round(mean, 4) for mean in chosen.layers]
     shares = [[round(share, 4) for share in layer] for layer in chosen.shares]

@@ -1,22 +1,17 @@
 """report: everything in the workdir → `report.html` and `report.md`."""
 
 import datetime
-import importlib.metadata
 import pathlib
-import platform
 import shlex
 import sys
-
-import jax
 
 from automoe_jax import report
 from automoe_jax.config import STAGES, Config
 from automoe_jax.costs import costs
+from automoe_jax.machine import device, versions
 from automoe_jax.search import history
 from automoe_jax.train.metrics import read_metrics
 from automoe_jax.workdir import Workdir, read_json
-
-_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "sentencepiece", "sacrebleu", "numpy")
 
 
 def run(config: Config, workdir: Workdir) -> None:
@@ -56,25 +51,6 @@ def _what(config: Config) -> str:
     data = config.data
     named = data.name or data.source
     return f"{named}, classified" if config.task == "classify" else f"{named} {data.source_language}-{data.target_language}"
-
-
-def device() -> str:
-    """The accelerators, or the processor's name and its cores."""
-    kind, count = jax.devices()[0].device_kind, jax.device_count()
-    if jax.default_backend() != "cpu":
-        return f"{count} × {kind}"
-    cpuinfo = pathlib.Path("/proc/cpuinfo")
-    names = (
-        [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        if cpuinfo.exists()
-        else []
-    )
-    return f"{names[0]}, {len(names)} cores" if names else f"{platform.processor() or platform.machine()} CPU"
-
-
-def versions() -> dict[str, str]:
-    """Of Python and the libraries that decide what comes out."""
-    return {name: importlib.metadata.version(name) for name in _LIBRARIES} | {"python": platform.python_version()}
 
 
 def _command() -> str:

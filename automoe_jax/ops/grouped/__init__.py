@@ -61,7 +61,7 @@ def experts_ffn(
     default the platform's, or none of them for few rows (`few_rows`).
     """
     tokens, choices = chosen.shape
-    if rng is None and not (backend or use_backend.value) and is_few(chosen.size, len(owned.widths)):
+    if rng is None and not (backend or use_backend.value) and is_few(tokens, choices, len(owned.widths)):
         return few_rows_ffn(x, chosen, gates, experts, owned)
     widths = jnp.asarray(owned.widths)
     owned = Owned(jnp.asarray(owned.starts), widths)

@@ -1,4 +1,4 @@
-"""For a few rows, as in a step of decoding: every expert is applied to every token, and what was not chosen counts 0.
+"""For a few rows, as in a step of decoding or in a lone sentence: every expert is applied to every token, and what was not chosen counts 0.
 
 So few rows wait for the weights rather than for arithmetic, and most experts are chosen by one token or another: two
 products over the whole table then cost less than sorting and a loop. Plain JAX, for all platforms.
@@ -12,10 +12,12 @@ import jax.numpy as jnp
 from automoe_jax.ops.grouped.sorting import MIN_BLOCK_ROWS
 from automoe_jax.ops.grouped.table import Experts, Owned
 
+FEW = 32  # rows that wait for the weights
 
-def is_few(pairs: int, experts: int) -> bool:
-    """Whether `pairs` of tokens and choices are so few that no expert would fill its first block, and yet use most experts."""
-    return experts <= pairs <= MIN_BLOCK_ROWS * experts
+
+def is_few(tokens: int, choices: int, experts: int) -> bool:
+    """Whether the tokens are so few that on average no expert fills more than its first block, and yet enough to use most experts."""
+    return tokens <= FEW and experts <= tokens * choices <= MIN_BLOCK_ROWS * experts
 
 
 def few_rows_ffn(x: jax.Array, chosen: jax.Array, gates: jax.Array, experts: Experts, owned: Owned) -> jax.Array:
