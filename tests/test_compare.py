@@ -98,7 +98,7 @@ def test_from_configurations_to_the_table(configs: pathlib.Path, tmp_path: pathl
     assert compare.main(arguments) == 0
     out = capfd.readouterr().out
     assert "compare: moe-1 is finished, skipped" in out
-    assert "latency" not in out
+    assert "measures the latency" not in out
     assert written == {path: path.stat().st_mtime_ns for path in (root / "results").glob("*.json")}
 
     # What another machine left, here under another seed, joins the table.
@@ -120,7 +120,7 @@ def test_from_configurations_to_the_table(configs: pathlib.Path, tmp_path: pathl
     assert "measures the latency of 1 networks" in out
     assert json.loads((root / "results" / "latency.json").read_text())["milliseconds"]["moe-1"] == {}
     assert compare.main([f"--workdir={root}"]) == 0
-    assert "measure" not in capfd.readouterr().out
+    assert "measures the latency" not in capfd.readouterr().out
 
 
 @pytest.mark.slow

@@ -88,11 +88,11 @@ def _row(
     lengths: dict[str, Any] = {"source_length": config.search.source_length, "target_length": config.search.target_length}
     options = config.router.cost_options(arch)
     cost = costs(arch, **lengths, vocab_size=vocab_size, **options)
-    measured: dict[str, Any] = {}
+    measured: dict[str, Any] = {"experts_per_token": options["choices"]} if options["choices"] else {}
     if config.router.kind == "importance" and arch.routed:
         chosen = choices.measure(network, _test_batches(config, workdir))
         found = costs(arch, **lengths, vocab_size=vocab_size, **options | {"choices": chosen.layers})
-        measured = {"flops_measured": found.flops, "active_params_measured": found.active_params, **_choices(workdir, chosen)}
+        measured |= {"flops_measured": found.flops, "active_params_measured": found.active_params, **_choices(workdir, chosen)}
     if config.evaluate.latency_runs:
         (took,) = latency.measure([network], **lengths, beam_size=config.evaluate.beam_size, runs=config.evaluate.latency_runs)
         measured |= {"encoder_ms": round(took.encoder, 3), "decoder_ms": round(took.decoder, 3), "latency_ms": round(took.total, 3)}
