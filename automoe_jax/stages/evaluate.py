@@ -184,7 +184,8 @@ def _choices(workdir: Workdir, chosen: choices.Choices) -> dict[str, Any]:
     """Experts per token for the row: of each layer, and of the most frequent and some rare pieces of the source text."""
     known = np.flatnonzero(chosen.counts)
     frequent = known[np.argsort(-chosen.counts[known], kind="stable")][:PIECES]
-    rare = np.setdiff1d(known[chosen.counts[known] <= RARE], frequent)[:PIECES]
+    rare = np.setdiff1d(known[chosen.counts[known] <= RARE], frequent)
+    rare = rare[_spread(len(rare), PIECES)]  # the first are single bytes
     tokenizer = workdir.tokenizer()
     table = [
         {"piece": tokenizer.piece(i), "count": int(chosen.counts[i]), "experts": round(float(chosen.source_tokens[i]), 3), "group": group}
@@ -238,6 +239,6 @@ def _translated(config: Config, workdir: Workdir, name: str, network: Network, s
 
 
 def _spread(count: int, samples: int) -> list[int]:
-    """At most `samples` sentence numbers at even distances."""
+    """At most `samples` numbers below `count` at even distances."""
     samples = min(samples, count)
     return [i * count // samples for i in range(samples)]
