@@ -59,7 +59,7 @@ def search_from(
 ) -> tuple[jax.Array, jax.Array]:
     """`beam_search` from what the encoder gave; without `stop_early` it makes all max_length steps."""
     spec = network.spec
-    looked_up, caches = start_decoding(network, memory, beam_size, max_length)
+    steady, caches = start_decoding(network, memory, beam_size, max_length)
     batch = len(memory.source_real)
     empty = jnp.full((batch, beam_size, max_length), spec.pad_id, jnp.int32)
     only_first = jnp.where(jnp.arange(beam_size) == 0, 0.0, IMPOSSIBLE)
@@ -86,7 +86,7 @@ def search_from(
     def advance(beams: Beams) -> Beams:
         last = jax.lax.dynamic_index_in_dim(beams.tokens, jnp.maximum(beams.position - 1, 0), axis=2, keepdims=False)
         last = jnp.where(beams.position == 0, EOS, last)
-        logits, caches = decode_step(network, looked_up, beams.caches, last, beams.slots, beams.position, memory.sentences)
+        logits, caches = decode_step(network, steady, beams.caches, last, beams.slots, beams.position, memory.sentences)
         return _extend(beams._replace(caches=caches), logits, length_penalty)
 
     beams = jax.lax.while_loop(going, advance, start)

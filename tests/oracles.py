@@ -53,11 +53,11 @@ def random_network(
 def step_by_step(network: Network, source: jax.Array, tokens: jax.Array) -> jax.Array:
     """Logits [B,k,T,V] of k hypotheses a sentence, tokens [B,k,T], through the cache."""
     memory, _ = encode(network, network.spec.widths, network.spec.arch, source)
-    looked_up, caches = start_decoding(network, memory, tokens.shape[1], tokens.shape[2])
+    steady, caches = start_decoding(network, memory, tokens.shape[1], tokens.shape[2])
     slots = jnp.broadcast_to(jnp.arange(tokens.shape[1])[:, None], tokens.shape)
 
     def step(caches: Any, inputs: tuple[jax.Array, jax.Array]) -> tuple[Any, jax.Array]:
-        logits, caches = decode_step(network, looked_up, caches, inputs[0], slots, inputs[1], memory.sentences)
+        logits, caches = decode_step(network, steady, caches, inputs[0], slots, inputs[1], memory.sentences)
         return caches, logits
 
     _, logits = jax.lax.scan(step, caches, (jnp.moveaxis(tokens, 2, 0), jnp.arange(tokens.shape[2])))

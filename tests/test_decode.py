@@ -58,6 +58,18 @@ def test_cached_steps_equal_teacher_forcing(name: str) -> None:
     np.testing.assert_allclose(cached.reshape(forced.shape), forced, atol=2e-5)
 
 
+@pytest.mark.parametrize(("sentences", "moved"), [(1, True), (8, False)], ids=["alone", "many"])
+def test_steps_of_a_lone_sentence_read_weights_by_columns(sentences: int, moved: bool) -> None:
+    """What the compiled loop of the search takes: the projection as [D, V], and the experts' first matrix as [D, U]."""
+    network = network_of("two layers, experts, two encoder layers seen", VOCAB)
+    source = jnp.full((sentences, S), 5)
+    text = beam_search.lower(network, source, beam_size=3, max_length=T).compile().as_text()
+    loops = " ".join(line.split(" while(")[0] for line in text.splitlines() if " while(" in line)
+    width, units = network.spec.widths.decoder, network.params["decoder"]["layer_0"]["experts"]["w_in"].shape[0]
+    assert (f"f32[{width},{VOCAB}]{{1,0}}" in loops) == moved
+    assert (f"f32[{width},{units}]{{1,0}}" in loops) == moved
+
+
 def test_super_network_does_not_decode() -> None:
     with pytest.raises(ValueError, match="extract"):
         start_decoding(random_network(SPACE, VOCAB), None, 1, 1)
@@ -184,9 +196,7 @@ def searched_with(monkeypatch: pytest.MonkeyPatch, log_p: list[float], sources: 
     """(result, steps taken) where every next token has these log probabilities."""
     steps: list[int] = []
 
-    def given(
-        network: Any, looked_up: Any, caches: Any, tokens: jax.Array, slots: Any, position: jax.Array, _: Any
-    ) -> tuple[jax.Array, Any]:
+    def given(network: Any, steady: Any, caches: Any, tokens: jax.Array, slots: Any, position: jax.Array, _: Any) -> tuple[jax.Array, Any]:
         jax.debug.callback(lambda position: steps.append(int(position)), position)
         return jnp.broadcast_to(jnp.asarray(log_p, jnp.float32), (*tokens.shape, len(log_p))), caches
 

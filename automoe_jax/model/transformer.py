@@ -21,8 +21,9 @@ import numpy as np
 
 from automoe_jax import masks
 from automoe_jax.arch import Arch
-from automoe_jax.model.layers import INFERENCE, DecoderLayer, KeysValues, LayerGenes, Rates, split
+from automoe_jax.model.layers import INFERENCE, DecoderLayer, KeysValues, LayerGenes, LayerShape, Rates, split
 from automoe_jax.model.network import Network, Spec, Widths, logical_axes, narrow
+from automoe_jax.ops.columns import by_columns
 from automoe_jax.ops.dropout import dropout
 from automoe_jax.ops.hashing import hashed_positions, hashed_sentences
 from automoe_jax.ops.routing import RouterMetrics, Tokens, no_metrics
@@ -214,25 +215,47 @@ def cross_allowed(spec: Spec, arch: Arch, layer: int, memory: Memory) -> jax.Arr
     return masks.memory_allowed(memory.source_real, jnp.asarray(arch.cross_layers)[layer], spec.most_cross_layers())
 
 
-def start_decoding(
-    network: Network, memory: Memory, beams: int, length: int
-) -> tuple[list[tuple[KeysValues, jax.Array]], list[KeysValues]]:
-    """For each decoder layer of a sub-Transformer: (cross keys and values, their mask), and an empty cache [B,P,T·k,W]."""
+class DecodingLayer(NamedTuple):
+    """What stays the same in all steps of a decoder layer."""
+
+    params: dict[str, Any]
+    memory: KeysValues  # what the layer looks at, [B, P, n·S, W] each
+    allowed: jax.Array  # bool [B, 1, 1, n·S]
+
+
+class Steady(NamedTuple):
+    """What stays the same in all steps of decoding."""
+
+    layers: list[DecodingLayer]
+    table: jax.Array  # [V, D] the projection to the vocabulary
+
+
+def start_decoding(network: Network, memory: Memory, beams: int, length: int) -> tuple[Steady, list[KeysValues]]:
+    """What all steps of a sub-Transformer's decoding share, and for each layer an empty cache [B,P,T·k,W]."""
     spec, arch = network.spec, network.spec.exact_arch
-    looked_up, caches = [], []
+    rows = len(memory.source_real) * beams
+    layers, caches = [], []
     for i in range(spec.layers("decoder")):
         allowed = cross_allowed(spec, arch, i, memory)
-        module, variables = spec.layer("decoder", i, spec.widths), {"params": network.params["decoder"][f"layer_{i}"]}
-        looked_up.append((module.apply(variables, memory.layers[:, : allowed.shape[-1]], method="look_up"), allowed))
+        module, params = spec.layer("decoder", i, spec.widths), network.params["decoder"][f"layer_{i}"]
+        known = module.apply({"params": params}, memory.layers[:, : allowed.shape[-1]], method="look_up")
+        layers.append(DecodingLayer(_laid_out(params, module.shape, rows), known, allowed))
         heads = module.shape.max_self_heads
         empty = jnp.zeros((len(memory.source_real), heads, length * beams, spec.space.qkv_dim // heads), memory.layers.dtype)
         caches.append(KeysValues(empty, empty))
-    return looked_up, caches
+    return Steady(layers, by_columns(output_table(network, spec.widths), rows)), caches
+
+
+def _laid_out(params: dict[str, Any], shape: LayerShape, rows: int) -> dict[str, Any]:
+    """A layer's parameters for products of few rows, where none of its experts' weights are cut out (`few_rows`)."""
+    if not shape.units or len(shape.fan) > rows:
+        return params
+    return params | {"experts": params["experts"] | {"w_in": by_columns(params["experts"]["w_in"], rows)}}
 
 
 def decode_step(
     network: Network,
-    looked_up: list[tuple[KeysValues, jax.Array]],
+    steady: Steady,
     caches: list[KeysValues],
     tokens: jax.Array,
     slots: jax.Array,
@@ -253,14 +276,13 @@ def decode_step(
     y = _embed_at(network, "decoder", spec.widths, tokens, positions, spec.pad_id + 1 + length, Regime())
     known = Tokens(jnp.ones(tokens.shape, bool), _identity(spec, tokens, sentences, Regime(), None, position))
     written = []
-    for i, ((memory, allowed), cache) in enumerate(zip(looked_up, caches, strict=True)):
-        variables = {"params": network.params["decoder"][f"layer_{i}"]}
+    for i, (layer, cache) in enumerate(zip(steady.layers, caches, strict=True)):
         genes = spec.layer_genes("decoder", i, arch)
         y, cache = spec.layer("decoder", i, spec.widths).apply(
-            variables, y, cache, position, past, memory, allowed, known, genes, method="step"
+            {"params": layer.params}, y, cache, position, past, layer.memory, layer.allowed, known, genes, method="step"
         )
         written.append(cache)
-    return project(y, output_table(network, spec.widths)), written
+    return project(y, steady.table), written
 
 
 def is_concrete(arch: Arch) -> bool:
