@@ -5,15 +5,21 @@ import pathlib
 import runpy
 from typing import Any
 
+import jax
+import numpy as np
 import pytest
 from absl import flags
 from ml_collections import config_flags
 
 from automoe_jax.config import Config, from_config_dict
 from automoe_jax.errors import UserError
+from automoe_jax.model import Network, Regime, Spec
+from automoe_jax.model.network import abstract
+from automoe_jax.train.step import init_state, make_train_step
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
+COMPARED = sorted(f"{path.parent.name}/{path.stem}" for path in CONFIGS.glob("*/*.py") if path.stem != "common")
 TEXTS = {
     "wmt_supernet": ("wmt14_translate/de-en", "de"),
     "wmt14_en_fr": ("wmt14_translate/fr-en", "fr"),
@@ -55,3 +61,20 @@ def test_a_number_that_is_none_is_refused(wrong: str) -> None:
     get_config: Any = runpy.run_path(str(CONFIGS / "wmt14_en_fr.py"))["get_config"]
     with pytest.raises(UserError, match=f"'{wrong}' behind the configuration's colon must be the most experts of a layer"):
         get_config(wrong)
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_what_is_compared_can_make_an_update(name: str) -> None:
+    """The update of the largest architecture, traced: no option that an experiment sets is without code that takes it."""
+    config = load(name)
+    arch, train = config.space.largest(), config.retrain
+    spec = Spec(config.space, config.data.vocab_size, arch=arch, router=config.router, classes=5 if config.task == "classify" else 0)
+    regime = Regime(config.model.dropout, config.model.attention_dropout, config.model.dtype, remat=config.remat)
+    state = jax.eval_shape(lambda params: init_state(Network(params, spec), train), abstract(spec).params)
+    source = jax.ShapeDtypeStruct((train.accumulate, 2, 32), np.int32)
+    target = source if config.task == "translate" else jax.ShapeDtypeStruct((train.accumulate, 2, 1), np.int32)
+    archs = jax.tree.map(lambda genes: np.asarray(genes)[None], arch)
+    step = make_train_step(spec, train, regime)
+    after, metrics = jax.eval_shape(step, state, {"source": source, "target": target}, archs, jax.eval_shape(lambda: jax.random.key(0)))
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert metrics.loss.shape == ()

@@ -17,7 +17,7 @@ from flax import linen as nn
 
 from automoe_jax.config import RouterConfig
 from automoe_jax.ops.attention import GIVEN, attention, split_heads
-from automoe_jax.ops.dropout import dropout, random_bits
+from automoe_jax.ops.dropout import dropout
 from automoe_jax.ops.dropout import split as split_key
 from automoe_jax.ops.grouped import Experts, Owned, dense_ffn
 from automoe_jax.ops.grouped.capacity import capacity_ffn
@@ -28,6 +28,7 @@ from automoe_jax.ops.routing import (
     RouterMetrics,
     Routing,
     Tokens,
+    jittered,
     no_metrics,
     route_at_random,
     route_by_importance,
@@ -236,13 +237,12 @@ class ExpertLayer(_Layer):
         return y, metrics
 
     def _jittered(self, x: jax.Array, rng: jax.Array | None) -> jax.Array:
-        """What the router sees of x [N, D]: in training each number times one of [1 − ε, 1 + ε] (Switch)."""
-        jitter = self.shape.router.jitter
-        if rng is None or not jitter:
+        """What the router sees of x [N, D]: itself, jittered in training where the router says so (Switch)."""
+        amount = self.shape.router.jitter
+        if rng is None or not amount:
             return x
         _, _, jitter_rng = split_key(rng, 3)  # the first two are the experts' own
-        even = random_bits(jitter_rng, x.shape).astype(jnp.float32) / 2**32
-        return x * (1 + jitter * (2 * even - 1))
+        return jittered(x, amount, jitter_rng)
 
     def _route(self, logits: jax.Array | None, tokens: Tokens, active: jax.Array, top_k: Any, rng: jax.Array | None) -> Routing:
         """The experts [E] that each of the tokens [N] goes to, of the active ones."""

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from automoe_jax.arch import MAX_EXPERTS
+from automoe_jax.ops.dropout import random_bits
 from automoe_jax.ops.hashing import Word, hashed
 
 _ROUNDING = 1e-5  # importances that differ only by rounding, as with and without a cache, give the same number of experts
@@ -51,6 +52,12 @@ def no_metrics() -> RouterMetrics:
     """The metrics of a layer that does not route."""
     sizes = {"choices": (MAX_EXPERTS,)}
     return RouterMetrics(**{name: jnp.zeros(sizes.get(name, ()), jnp.float32) for name in RouterMetrics._fields})
+
+
+def jittered(x: jax.Array, amount: float, key: jax.Array) -> jax.Array:
+    """x [N, D] float32, each number times one drawn evenly from [1 − amount, 1 + amount], before a router (Switch, section 2.4)."""
+    even = random_bits(key, x.shape).astype(jnp.float32) * 2.0**-32
+    return x * (1 + amount * (2 * even - 1))
 
 
 def route_top_k(logits: jax.Array, active: jax.Array, top_k: int | jax.Array, max_top_k: int) -> Routing:

@@ -7,6 +7,7 @@ import pytest
 
 from automoe_jax.ops.routing import (
     Routing,
+    jittered,
     no_metrics,
     route_at_random,
     route_by_importance,
@@ -20,6 +21,16 @@ PROBABILITIES = np.array([[0.5, 0.3, 0.2], [0.1, 0.3, 0.6], [0.3, 0.4, 0.3]], np
 LOGITS = jnp.log(PROBABILITIES)
 ALL = jnp.ones(3, bool)
 FIRST_TWO = jnp.array([True, True, False])
+
+
+def test_jitter_is_even_around_one() -> None:
+    x = jnp.array([[2.0] * 5000, [-1.0] * 5000])
+    factors = np.asarray(jittered(x, 0.1, jax.random.key(0)) / x)
+    assert 0.9 <= factors.min() < 0.901
+    assert 1.099 < factors.max() <= 1.1
+    np.testing.assert_allclose(np.quantile(factors, [0.25, 0.5, 0.75], axis=1), [[0.95] * 2, [1.0] * 2, [1.05] * 2], atol=0.005)
+    assert np.abs(np.corrcoef(factors)[0, 1]) < 0.05
+    assert np.abs(factors - jittered(x, 0.1, jax.random.key(1)) / x).max() > 0.1
 
 
 def test_one_choice():
