@@ -207,7 +207,7 @@ def write_table(systems: Sequence[System], results: Path, baseline: str) -> str:
     for system in systems:
         if system.pieces:
             text += f"\nExperts of a token of the source, {system.name}:\n\n{comparison.pieces_table(system)}\n"
-    files = {"comparison.md": text, "comparison.svg": comparison.plot(systems, baseline)}
+    files = {"comparison.md": text, "comparison.svg": comparison.plot(systems)}
     if any(system.disagreement for system in systems):
         files["disagreement.svg"] = comparison.disagreement_plot(systems)
     for name, content in files.items():

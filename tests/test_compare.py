@@ -83,7 +83,7 @@ def test_from_configurations_to_the_table(configs: pathlib.Path, tmp_path: pathl
     steps, values = record["disagreement"]
     assert len(steps) == len(values) > 0
     assert all(value > 0 for value in values)
-    assert (root / "results" / "disagreement.svg").read_text().count(">moe<") == 1
+    assert (root / "results" / "disagreement.svg").read_text().count(">moe ") == 1
     assert "dense" not in (root / "results" / "disagreement.svg").read_text()
     out = capfd.readouterr().out
     assert out.count("prepare: starts") == 1  # the second run takes over the first one's text

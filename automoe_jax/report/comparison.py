@@ -9,11 +9,12 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from automoe_jax.report import numbers
 from automoe_jax.report.palette import light
-from automoe_jax.report.plots import WIDE, axis_titles, svg_of
+from automoe_jax.report.plots import MARKERS, WIDE, axis_titles, end_labels, log_if_wide, svg_of
 from automoe_jax.report.tables import markdown_rows, markdown_text
 
 Curve = tuple[Sequence[float], Sequence[float]]  # steps, values
@@ -66,26 +67,17 @@ def table(systems: Sequence[System], baseline: str) -> str:
     return markdown_rows([title for title, _ in columns], [[show(system) for _, show in columns] for system in systems])
 
 
-def plot(systems: Sequence[System], baseline: str) -> str:
-    """Quality against FLOPs as an SVG document: a point for each seed, a name for each system."""
+def plot(systems: Sequence[System]) -> str:
+    """Quality against FLOPs as an SVG document: a point for each seed, a line through those of a system; named in the order given."""
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
         for i, system in enumerate(systems):
-            colour = _colour(0 if system.name == baseline else 1 + i % 6)
             x = [flops / 1e6 for flops in system.flops]
-            axes.scatter(x, system.quality, color=colour, marker=("o", "s", "^", "D", "v", "P")[i % 6], s=36, zorder=3)
-            axes.annotate(
-                system.name,
-                (_mean(tuple(x)), max(system.quality)),
-                xytext=(0, 7),
-                textcoords="offset points",
-                ha="center",
-                color=light("ink"),
-                fontsize=WIDE.font - 2,
-            )
-        axes.margins(x=0.12, y=0.18)
+            axes.plot(x, system.quality, color=_colour(i), marker=MARKERS[i % len(MARKERS)], linewidth=1, label=system.name)
+        axes.set_xlim(left=0)
         axis_titles(axes, "MFLOPs of one sentence", systems[0].measures[0])
+        figure.legend(loc="outside right upper", frameon=False, fontsize=WIDE.font - 2)
 
     return svg_of(draw, WIDE, "comparison")
 
@@ -110,13 +102,16 @@ def disagreement_plot(systems: Sequence[System]) -> str:
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        for i, system in enumerate(system for system in systems if system.disagreement):
+        ends = []
+        shown = [system for system in systems if system.disagreement]
+        for i, system in enumerate(shown):
             for number, (steps, values) in enumerate(system.disagreement):
-                label = system.name if number == 0 else None
-                axes.plot(steps, values, color=_colour(i), linestyle=("-", "--", ":", "-.")[number % 4], label=label)
-        axes.set_yscale("log")
-        axes.legend(frameon=False)
-        axis_titles(axes, "update", "nats per token, log scale")
+                axes.plot(steps, values, color=_colour(i), linestyle=("-", "--", ":", "-.")[number % 4])
+            steps, values = system.disagreement[0]
+            ends.append((f"{system.name}  {numbers.significant(values[-1])}", _colour(i), MARKERS[0], (steps[-1], values[-1])))
+        log_if_wide(axes, [np.asarray(values) for system in shown for _, values in system.disagreement])
+        axis_titles(axes, "update", "nats per token")
+        end_labels(axes, ends, WIDE)
 
     return svg_of(draw, WIDE, "disagreement")
 

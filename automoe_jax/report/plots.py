@@ -124,10 +124,10 @@ def loss_plot(curves: Mapping[str, list[dict[str, Any]]], size: Size) -> str:
                 axes.plot(*validation, color=colour, linewidth=2, marker=marker, markersize=5, markevery=few)
             best = validation if len(validation[0]) else training
             ends.append((f"{clean(title)}  {numbers.significant(best[1][-1])}", colour, marker, (best[0][-1], best[1][-1])))
-        _log_if_wide(axes, [y for pair in runs.values() for _, y in pair])
+        log_if_wide(axes, [y for pair in runs.values() for _, y in pair])
         axis_titles(axes, "update", "negative log likelihood, nats per token")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
-        _end_labels(axes, ends, size)
+        end_labels(axes, ends, size)
 
     return svg_of(draw, size, "loss")
 
@@ -391,7 +391,7 @@ def _legend(axes: Axes, size: Size) -> None:
     )
 
 
-def _log_if_wide(axes: Axes, values: Sequence[np.ndarray]) -> None:
+def log_if_wide(axes: Axes, values: Sequence[np.ndarray]) -> None:
     """A logarithmic axis with plain numbers where the values span more than a factor of four."""
     every = np.concatenate(values)
     low, high = float(every.min()), float(every.max())
@@ -404,7 +404,7 @@ def _log_if_wide(axes: Axes, values: Sequence[np.ndarray]) -> None:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
 
 
-def _end_labels(axes: Axes, ends: Sequence[tuple[str, str, str, tuple[float, float]]], size: Size) -> None:
+def end_labels(axes: Axes, ends: Sequence[tuple[str, str, str, tuple[float, float]]], size: Size) -> None:
     """Names where the curves end; on a phone, in a legend above."""
     if size.narrow:
         handles = [axes.plot([], [], color=colour, marker=marker, markersize=5, linewidth=2)[0] for _, colour, marker, _ in ends]

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from automoe_jax.report.comparison import System, disagreement_plot, pieces_table, table
+from automoe_jax.report.comparison import System, disagreement_plot, pieces_table, plot, table
 
 ONE = System(
     name="one",
@@ -40,5 +40,13 @@ def test_disagreement_has_a_line_for_each_seed_of_many_systems() -> None:
     curve = ([20.0, 40.0], [0.5, 0.1])
     systems = [dataclasses.replace(ONE, name=f"system {i}", disagreement=(curve, curve)) for i in range(9)]
     drawn = disagreement_plot([ONE, *systems])
-    assert all(f">system {i}<" in drawn for i in range(9))
+    assert all(drawn.count(f">system {i}  0.100<") == 1 for i in range(9))
     assert ">one<" not in drawn
+    assert ">0.5<" in drawn  # a plain number, not a power of ten in TeX
+
+
+def test_every_system_of_the_plot_has_a_name() -> None:
+    systems = [dataclasses.replace(ONE, name=f"system {i}", flops=(8e6, 9e6)) for i in range(18)]
+    drawn = plot(systems)
+    assert all(drawn.count(f">system {i}<") == 1 for i in range(18))
+    assert ">BLEU<" in drawn
