@@ -112,11 +112,16 @@ def _updates(
     step_fn = make_train_step(network.spec, train, run.regime, run.placement)
     key = jax.random.key(run.seed, impl=DROPOUT_RNG)
     pending: list[StepMetrics] = []
+    compiled: set[int] = set()
     clock = time.perf_counter()
     with _bar(run, start) as bar:
         for step in range(start + 1, train.steps + 1):
             archs = jax.tree.map(lambda *fields: np.stack(fields), *run.archs(step))
             batch = micro_batches(run.placement, train.accumulate, next(data))
+            length = batch["source"].shape[-1]
+            if length not in compiled:
+                compiled.add(length)
+                bar.set_postfix_str(f"compiling for {length} tokens a sentence")
             state, metrics = step_fn(state, batch, archs, key)
             pending.append(metrics)
             stopping, last = terminated(step), step == train.steps
