@@ -130,8 +130,8 @@ def _updates(
                 record = _collect(run, step, pending)
                 seconds = time.perf_counter() - clock
                 writer.write(step, {**record, "learning_rate": float(schedule(train)(step - 1)), **_speed(record["tokens"], seconds)})
-                bar.update(len(pending))
                 bar.set_postfix_str(f"loss {record['loss']:.3f}, {record['tokens'] / seconds:,.0f} tokens/s", refresh=False)
+                bar.update(len(pending))
                 pending, clock = [], time.perf_counter()
             if save or step % train.evaluate_every == 0:
                 losses = {name: evaluate(state.params, arch) for name, arch in run.probes.items()}
