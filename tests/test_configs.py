@@ -65,7 +65,7 @@ def test_a_number_that_is_none_is_refused(wrong: str) -> None:
 
 @pytest.mark.parametrize("name", COMPARED)
 def test_what_is_compared_can_make_an_update(name: str) -> None:
-    """The update of the largest architecture, traced: no option that an experiment sets is without code that takes it."""
+    """The update of `retrain` for the largest architecture, traced."""
     config = load(name)
     arch, train = config.space.largest(), config.retrain
     spec = Spec(config.space, config.data.vocab_size, arch=arch, router=config.router, classes=5 if config.task == "classify" else 0)

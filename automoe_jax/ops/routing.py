@@ -55,7 +55,7 @@ def no_metrics() -> RouterMetrics:
 
 
 def jittered(x: jax.Array, amount: float, key: jax.Array) -> jax.Array:
-    """x [N, D] float32, each number times one drawn evenly from [1 − amount, 1 + amount], before a router (Switch, section 2.4)."""
+    """x [N, D] float32, each number times one drawn evenly from [1 − amount, 1 + amount], before a router (Switch, on exploration)."""
     even = random_bits(key, x.shape).astype(jnp.float32) * 2.0**-32
     return x * (1 + amount * (2 * even - 1))
 
