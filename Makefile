@@ -32,7 +32,7 @@ format: $(INSTALLED)  ## fix and format the code
 bench: $(INSTALLED)  ## every benchmark, then docs/BENCHMARKS.md; half an hour on a machine that does nothing else (needs a finished demo)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[bench]"
 	mkdir -p runs/bench
-	for name in experts step evaluate decode; do $(BIN)/python -m benchmarks.$$name --json=runs/bench/$$name.json || exit 1; done
+	for name in experts step evaluate decode latency; do $(BIN)/python -m benchmarks.$$name --json=runs/bench/$$name.json || exit 1; done
 	$(BIN)/python -m benchmarks.demo --workdir=$(WORKDIR) --json=runs/bench/demo.json
 	$(BIN)/python -m benchmarks.render runs/bench/*.json > docs/BENCHMARKS.md
 
