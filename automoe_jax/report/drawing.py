@@ -73,7 +73,7 @@ def architecture_svg(arch: Arch, space: SearchSpace, layout: Layout) -> str:
         + _rect(0, 0, layout.width, height, "paper", "paper")
         + _links(decoder, len(encoder), top, rows, layout)
         + stack("Encoder", encoder, 1, int(arch.encoder_embed_dim), max(space.encoder_layers))
-        + stack("Decoder", decoder, layout.decoder_x, int(arch.decoder_embed_dim), max(space.decoder_layers))
+        + (stack("Decoder", decoder, layout.decoder_x, int(arch.decoder_embed_dim), max(space.decoder_layers)) if decoder else "")
         + "</svg>"
     )
 
@@ -83,7 +83,7 @@ def describe(arch: Arch) -> str:
     encoder, decoder = _encoder(arch), _decoder(arch)
     sentences = [f"Attention width {arch.qkv_dim}. Encoder of width {arch.encoder_embed_dim}:"]
     sentences += [f"layer {i}: {layer.heads[0]} heads, {_experts_text(layer)}." for i, layer in enumerate(encoder, 1)]
-    sentences += [f"Decoder of width {arch.decoder_embed_dim}:"]
+    sentences += [f"Decoder of width {arch.decoder_embed_dim}:" if decoder else "No decoder."]
     for i, layer in enumerate(decoder, 1):
         reach = f"the last {layer.cross_layers} encoder layers" if layer.cross_layers > 1 else "the last encoder layer"
         sentences += [f"layer {i}: {layer.heads[0]} self heads, {layer.heads[1]} cross heads over {reach}, {_experts_text(layer)}."]

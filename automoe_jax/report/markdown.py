@@ -105,7 +105,7 @@ _SECTIONS: tuple[tuple[str, Callable[[ReportContents, Figures], list[str]]], ...
     ("The search", _search),
     ("Training", _training),
     ("Routing", _routing),
-    ("Sample translations", _samples),
+    ("Samples", _samples),
     ("The text", _data),
     ("Settings and how to reproduce", _reproduce),
 )

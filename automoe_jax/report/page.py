@@ -290,7 +290,7 @@ _SECTIONS: tuple[tuple[str, str, Callable[[ReportContents, Figures], str]], ...]
     ("search", "The search", _search),
     ("training", "Training", _training),
     ("routing", "Routing", _routing),
-    ("samples", "Sample translations", _samples),
+    ("samples", "Samples", _samples),
     ("data", "The text", _data),
     ("reproduce", "Settings and how to reproduce", _reproduce),
 )

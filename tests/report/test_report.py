@@ -176,6 +176,18 @@ def test_largest_architecture_and_long_sentences(contents: ReportContents, tmp_p
     assert "Wort" * 9000 in document
 
 
+def test_a_classifier_is_drawn_without_a_decoder(contents: ReportContents, tmp_path: pathlib.Path) -> None:
+    encoder = [{"self_heads": 4, "expert_ffn_dims": [128, 64], "top_k": 1}]
+    arch = make(qkv_dim=64, encoder_embed_dim=64, decoder_embed_dim=48, encoder=encoder, decoder=[])
+    space = dataclasses.replace(contents.space, decoder_layers=(0,), decoder_embed_dims=(48,))
+    _, document = written(dataclasses.replace(contents, arch=arch, space=space, curves={}), tmp_path)
+    drawing = (tmp_path / "figures/architecture.svg").read_text()
+    assert "No decoder." in drawing
+    assert "No decoder." in document
+    assert ">Encoder<" in drawing
+    assert ">Decoder<" not in drawing
+
+
 def test_ten_thousand_candidates_make_no_heavy_page(contents: ReportContents, tmp_path: pathlib.Path) -> None:
     many = [{"loss": 2 + math.sin(i) + i % 97 / 50, "flops": 1e9 + 1e5 * i, "origin": ("random", "mutation")[i % 2]} for i in range(10_000)]
     page, _ = written(dataclasses.replace(contents, candidates=many, pareto=many[:200], curves={}), tmp_path)
