@@ -60,7 +60,7 @@ def table(systems: Sequence[System], baseline: str) -> str:
         ("active M", lambda s: _scaled(s.active_params, 1e6)),
         ("experts per token", lambda s: f"{_mean(s.experts):.2f}" if s.experts else numbers.MISSING),
         ("sparsity % own / as published", lambda s: f"{100 * _mean(s.sparsity):.0f} / {100 * _mean(s.sparsity_published):.0f}"),
-        ("train tokens", lambda s: numbers.count(_mean(s.train_tokens))),
+        ("trained on", lambda s: numbers.count(_mean(s.train_tokens))),
         ("training", lambda s: numbers.duration(_mean(s.train_seconds))),
         ("SuperNet, search", lambda s: numbers.duration(_mean(s.search_seconds)) if any(s.search_seconds) else numbers.MISSING),
     ]

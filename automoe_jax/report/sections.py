@@ -48,7 +48,7 @@ def architecture_caption(contents: ReportContents) -> str:
     ]
     parts += ["The boxes are experts, as wide as their hidden layer; the number at the right of a card says how many of them a token uses."]
     parts += ["A dashed “id” box is an identity expert, which costs nothing."] if has_identity(contents.arch) else []
-    parts += ["Curves run from a decoder layer to the encoder layers its cross attention sees."]
+    parts += ["Curves run from a decoder layer to the encoder layers its cross attention sees."] if contents.arch.decoder_layers else []
     parts += ["Dashed outlines are what the space offers and the search left out."] if has_ghosts(contents.arch, contents.space) else []
     return " ".join(parts)
 

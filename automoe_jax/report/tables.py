@@ -55,7 +55,7 @@ def _all_columns(results: Sequence[Row]) -> list[Column]:
         Column(f"+ vocab {flops.prefix}", "FLOPs with the vocabulary projection", _value("flops_with_vocabulary"), flops.show, None, 8),
         Column(f"params {params.prefix}", "without embeddings", _value("params"), params.show, None, 3),
         Column(f"active {params.prefix}", "parameters a token meets, on average", _value("active_params"), params.show, None, 4),
-        Column("train tokens", "target tokens seen in training", _value("train_tokens"), numbers.count, None, 7),
+        Column("trained on", "target tokens, or texts that are classified", _value("train_tokens"), numbers.count, None, 7),
         Column("train time", "wall clock", _value("train_seconds"), numbers.duration, None, 6),
         Column("sent./s", "sentences decoded per second", _value("decode_sentences_per_second"), _rate, max, 5),
     ]

@@ -113,6 +113,7 @@ def _updates(
     key = jax.random.key(run.seed, impl=DROPOUT_RNG)
     pending: list[StepMetrics] = []
     compiled: set[int] = set()
+    unit = "texts" if network.spec.classes else "tokens"
     clock = time.perf_counter()
     with _bar(run, start) as bar:
         for step in range(start + 1, train.steps + 1):
@@ -130,7 +131,7 @@ def _updates(
                 record = _collect(run, step, pending)
                 seconds = time.perf_counter() - clock
                 writer.write(step, {**record, "learning_rate": float(schedule(train)(step - 1)), **_speed(record["tokens"], seconds)})
-                bar.set_postfix_str(f"loss {record['loss']:.3f}, {record['tokens'] / seconds:,.0f} tokens/s", refresh=False)
+                bar.set_postfix_str(f"loss {record['loss']:.3f}, {record['tokens'] / seconds:,.0f} {unit}/s", refresh=False)
                 bar.update(len(pending))
                 pending, clock = [], time.perf_counter()
             if save or step % train.evaluate_every == 0:
