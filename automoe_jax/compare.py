@@ -38,6 +38,7 @@ from automoe_jax.report.comparison import System
 from automoe_jax.report.plots import series
 from automoe_jax.scores import Difference, paired_accuracy, paired_bootstrap
 from automoe_jax.stages.evaluate import retrained_networks
+from automoe_jax.train.checkpoint import VALIDATION
 from automoe_jax.train.metrics import read_metrics
 from automoe_jax.train.runs import is_complete
 from automoe_jax.workdir import Workdir, keep_compilations, read_json, write_json
@@ -116,6 +117,7 @@ def keep(workdir: Workdir, name: str, seed: int, results: Path) -> None:
     digest = hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()[:12]
     own, published = sparsity(arch)
     rows = [row | {"outputs": _outputs(workdir, row["name"])} for row in found["rows"] if row["name"].startswith(RETRAINED)]
+    metrics = read_metrics(workdir.retrained)
     results.mkdir(parents=True, exist_ok=True)
     write_json(epath.Path(results / f"test-{digest}.json"), text)
     record = {
@@ -130,7 +132,8 @@ def keep(workdir: Workdir, name: str, seed: int, results: Path) -> None:
         "sparsity_published": published,
         "stage_seconds": {stage: workdir.seconds(stage) for stage in ("supernet", "search", "retrain", "evaluate")},
         "rows": rows,
-        "disagreement": [part.tolist() for part in series(read_metrics(workdir.retrained), "disagreement")],
+        "disagreement": [part.tolist() for part in series(metrics, "disagreement")],
+        "validation_nll": [part.tolist() for part in series(metrics, VALIDATION)],
         "config": read_json(workdir.root / "config.json"),
     }
     write_json(epath.Path(results / f"{name}-{seed}.json"), record)

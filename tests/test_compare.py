@@ -83,6 +83,9 @@ def test_from_configurations_to_the_table(configs: pathlib.Path, tmp_path: pathl
     steps, values = record["disagreement"]
     assert len(steps) == len(values) > 0
     assert all(value > 0 for value in values)
+    validated, losses = record["validation_nll"]
+    assert validated[-1] == steps[-1]
+    assert all(0 < loss < 20 for loss in losses)
     assert (root / "results" / "disagreement.svg").read_text().count(">moe ") == 1
     assert "dense" not in (root / "results" / "disagreement.svg").read_text()
     out = capfd.readouterr().out
