@@ -55,6 +55,7 @@ class _Layer(NamedTuple):
     top_k: int
     cross_layers: int  # encoder layers that the cross attention sees; 0 in the encoder
     choices: float | None = None  # mean experts per token where that is not `top_k`
+    loads: tuple[float, ...] | None = None  # share of the tokens that each expert gets, where that was measured
 
 
 class _Plan(NamedTuple):
@@ -78,18 +79,21 @@ def costs(
     *,
     gated: bool = True,
     choices: Sequence[float] | None = None,
+    loads: Sequence[Sequence[float]] | None = None,
 ) -> Costs:
     """FLOPs and parameters of `arch` for one sentence pair; lengths in tokens.
 
     `gated`: routers have parameters (not where routes are random). `choices`: where the number of a token's experts is not
     the gene K but depends on the text, its mean in each layer, the encoder's first; least and most are then over any K.
+    `loads`: the share of the tokens that each expert of each layer gets, as measured on a text (`choices.measure`); without
+    them the mean is of even routing.
 
     Raises `UserError` for a length or vocabulary that is not positive.
     """
     for name, value in {"source_length": source_length, "target_length": target_length, "vocab_size": vocab_size}.items():
         if value < 1:
             raise UserError(f"{name}={value} must be a whole number of at least 1")
-    plan = _plan(arch, gated, choices)
+    plan = _plan(arch, gated, choices, loads)
     macs = _macs(plan, source_length, target_length)
     vocabulary = (target_length * plan.d_decoder if arch.decoder_layers else plan.d_encoder) * vocab_size
     shared = sum(_shared_params(plan, layer) for layer in plan.layers)
@@ -112,19 +116,21 @@ def sparsity(arch: Arch) -> tuple[float, float]:
 
     The published figures count as many experts in every layer as the layer with the most has, here of its mean width.
     """
-    found, plan = costs(arch), _plan(arch, True, None)
+    found, plan = costs(arch), _plan(arch)
     most = max(len(layer.widths) for layer in plan.layers)
     each = [Fraction(sum(_expert_params(plan.d(layer), layer.widths)), len(layer.widths)) for layer in plan.layers]
     missing = sum((most - len(layer.widths)) * one for layer, one in zip(plan.layers, each, strict=True))
     return 1 - found.active_params / found.params, float(1 - found.active_params / (found.params + missing))
 
 
-def _plan(arch: Arch, gated: bool, choices: Sequence[float] | None) -> _Plan:
+def _plan(arch: Arch, gated: bool = True, choices: Sequence[float] | None = None, loads: Sequence[Sequence[float]] | None = None) -> _Plan:
     encoder = zip(arch.encoder_experts, arch.encoder_top_k.tolist(), strict=False)
     decoder = zip(arch.decoder_experts, arch.decoder_top_k.tolist(), arch.cross_layers.tolist(), strict=False)
     layers = tuple(_Layer(False, widths, top_k, 0) for widths, top_k in encoder) + tuple(_Layer(True, *one) for one in decoder)
     if choices is not None:
         layers = tuple(layer._replace(choices=mean) for layer, mean in zip(layers, choices, strict=True))
+    if loads is not None:
+        layers = tuple(layer._replace(loads=tuple(shares)) for layer, shares in zip(layers, loads, strict=True))
     gated = gated and any(len(layer.widths) > 1 for layer in layers)
     return _Plan(int(arch.encoder_embed_dim), int(arch.decoder_embed_dim), int(arch.qkv_dim), layers, gated)
 
@@ -150,7 +156,7 @@ def _shared_macs(plan: _Plan, layer: _Layer, tokens: int, source_length: int) ->
         attended = layer.cross_layers * source_length
         macs += 2 * tokens * d * q + 2 * attended * plan.d_encoder * q + 2 * tokens * attended * q + tokens * q
     if plan.gated:
-        macs += tokens * d * (len(layer.widths) + (layer.top_k if layer.choices is None else Fraction(layer.choices)))
+        macs += tokens * d * (len(layer.widths) + _gates(layer))
     return macs + _layer_norms(layer) * tokens * d
 
 
@@ -179,13 +185,23 @@ def _expert_params(d: int, widths: Sequence[int]) -> list[int]:
     return [2 * d * width + width + d if width else 0 for width in widths]
 
 
+def _gates(layer: _Layer) -> Fraction | int:
+    """Experts that one token gets, the mean."""
+    if layer.loads is not None:
+        return sum(map(Fraction, layer.loads))
+    return layer.top_k if layer.choices is None else Fraction(layer.choices)
+
+
 def _over_routings(values: Sequence[int], layer: _Layer) -> _Amount:
     """The sum over one token's experts, when expert e costs `values[e]`."""
     ordered = sorted(values)
+    least, most = sum(ordered[: layer.top_k]), sum(ordered[-layer.top_k :])
     if layer.choices is not None:
-        return _Amount(Fraction(layer.choices) * sum(values) / len(values), ordered[0], sum(values))
-    mean = Fraction(layer.top_k * sum(values), len(values)) if len(values) > 1 else values[0]
-    return _Amount(mean, sum(ordered[: layer.top_k]), sum(ordered[-layer.top_k :]))
+        least, most = ordered[0], sum(values)
+    if layer.loads is not None:
+        return _Amount(sum(Fraction(load) * value for load, value in zip(layer.loads, values, strict=True)), least, most)
+    mean = Fraction(_gates(layer) * sum(values), len(values)) if len(values) > 1 else values[0]
+    return _Amount(mean, least, most)
 
 
 def _total(amounts: Iterable[_Amount]) -> _Amount:

@@ -73,6 +73,7 @@ def test_from_configurations_to_the_table(configs: pathlib.Path, tmp_path: pathl
     assert row["latency_ms"] == pytest.approx(row["encoder_ms"] + row["decoder_ms"], abs=0.01)
     assert 1 <= row["experts_per_token"][0] <= 2
     assert row["experts_per_token"][1] == 1
+    assert [sum(loads) for loads in row["expert_loads"]] == pytest.approx(row["experts_per_token"], abs=1e-3)
     assert len(row["outputs"]) == 30
     table = (root / "results" / "comparison.md").read_text()
     assert "| **dense** |" in table

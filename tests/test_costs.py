@@ -147,6 +147,23 @@ def test_smallest_mean_and_largest_are_in_order(seed):
     assert found.active_params_min <= found.active_params <= found.active_params_max <= found.params
 
 
+@given(seeds)
+@settings(max_examples=40, deadline=None)
+def test_measured_loads_weigh_the_experts(seed):
+    """Even loads cost the mean over routings, and all tokens on the widest or the narrowest experts the most or the least."""
+    arch = draw(seed)
+    layers = [*zip(arch.encoder_experts, arch.encoder_top_k, strict=False), *zip(arch.decoder_experts, arch.decoder_top_k, strict=False)]
+    even = [[k / len(widths)] * len(widths) for widths, k in layers]
+    assert costs(arch, loads=even).flops == pytest.approx(costs(arch).flops)
+    assert costs(arch, loads=even).active_params == pytest.approx(costs(arch).active_params)
+    for sign, name in ((1, "min"), (-1, "max")):
+        chosen = [np.argsort(sign * np.array(widths))[:k].tolist() for widths, k in layers]
+        loads = [[float(e in taken) for e in range(len(widths))] for taken, (widths, _) in zip(chosen, layers, strict=True)]
+        found = costs(arch, loads=loads)
+        assert found.flops == getattr(found, f"flops_{name}") == getattr(costs(arch), f"flops_{name}")
+        assert found.active_params == getattr(found, f"active_params_{name}")
+
+
 def raised(record, data):
     """`record` with one drawn gene at its next larger choice, or None where it has none."""
     layers = [(side, i) for side in ("encoder", "decoder") for i in range(len(record[side]["layers"]))]

@@ -51,6 +51,9 @@ def _all_columns(results: Sequence[Row]) -> list[Column]:
         Column("accuracy %", "higher is better", _value("accuracy"), numbers.score, max),
         Column("macro F1", "the mean F1 of the classes; higher is better", _value("macro_f1"), numbers.score, max),
         Column(f"{flops.prefix}FLOPs", "of one sentence, vocabulary projection left out", _value("flops"), flops.show, min, 1),
+        Column(
+            f"as routed {flops.prefix}", "FLOPs with the experts that the text's tokens got", _value("flops_measured"), flops.show, None, 9
+        ),
         Column("vs dense", "FLOPs relative to the largest dense Transformer", _relative(dense), _times, None, 2),
         Column(f"+ vocab {flops.prefix}", "FLOPs with the vocabulary projection", _value("flops_with_vocabulary"), flops.show, None, 8),
         Column(f"params {params.prefix}", "without embeddings", _value("params"), params.show, None, 3),

@@ -89,10 +89,12 @@ def _row(
     options = config.router.cost_options(arch)
     cost = costs(arch, **lengths, vocab_size=vocab_size, **options)
     measured: dict[str, Any] = {"experts_per_token": options["choices"]} if options["choices"] else {}
-    if config.router.kind == "importance" and arch.routed:
+    if config.router.kind != "random" and arch.routed:
         chosen = choices.measure(network, _test_batches(config, workdir))
-        found = costs(arch, **lengths, vocab_size=vocab_size, **options | {"choices": chosen.layers})
-        measured |= {"flops_measured": found.flops, "active_params_measured": found.active_params, **_choices(workdir, chosen)}
+        found = costs(arch, **lengths, vocab_size=vocab_size, **options, loads=chosen.loads)
+        measured |= {"flops_measured": round(found.flops), "active_params_measured": round(found.active_params)}
+        measured |= {"expert_loads": [[round(share, 4) for share in layer] for layer in chosen.loads]}
+        measured |= _choices(workdir, chosen) if config.router.kind == "importance" else {}
     if config.evaluate.latency_runs:
         (took,) = latency.measure([network], **lengths, beam_size=config.evaluate.beam_size, runs=config.evaluate.latency_runs)
         measured |= {"encoder_ms": round(took.encoder, 3), "decoder_ms": round(took.decoder, 3), "latency_ms": round(took.total, 3)}
@@ -192,7 +194,7 @@ def _choices(workdir: Workdir, chosen: choices.Choices) -> dict[str, Any]:
         for group, members in (("frequent", frequent), ("rare", rare))
         for i in members.tolist()
     ]
-    layers = [round(mean, 4) for mean in chosen.layers]
+    layers = [round(sum(loads), 4) for loads in chosen.loads]
     shares = [[round(share, 4) for share in layer] for layer in chosen.shares]
     means = {
         name: round(float(np.average(chosen.source_tokens[group], weights=chosen.counts[group])), 4)
