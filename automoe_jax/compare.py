@@ -4,8 +4,8 @@
     python -m automoe_jax.compare --configs=configs/systems --seeds=1,2 --workdir=runs/systems
 
 Run it again after a crash, or with more configurations or seeds: what is finished is skipped. Files of other machines
-that lie in the same results folder join the table. At the end the latencies of all runs in the workdir are measured in turns,
-as the same machine may be slower an hour later.
+that lie in the same results folder join the table. At the end the latencies of all of them are measured here in turns, as
+the same machine may be slower an hour later.
 """
 
 import argparse
@@ -23,24 +23,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import jax
 from etils import epath
 
 from automoe_jax import latency
 from automoe_jax.arch import Arch
-from automoe_jax.config import Config, flatten, from_config_dict
+from automoe_jax.config import Config, flatten, from_config_dict, from_flat
 from automoe_jax.costs import sparsity
 from automoe_jax.data.files import atomic_writer
 from automoe_jax.errors import UserError, run_for_people
 from automoe_jax.machine import device, versions
-from automoe_jax.model.network import Network
+from automoe_jax.model.network import Network, Spec, initialised
 from automoe_jax.report import RETRAINED, comparison
 from automoe_jax.report.comparison import System
 from automoe_jax.report.plots import series
 from automoe_jax.scores import Difference, paired_accuracy, paired_bootstrap
-from automoe_jax.stages.evaluate import retrained_networks
+from automoe_jax.stages.evaluate import inferences
 from automoe_jax.train.checkpoint import VALIDATION
 from automoe_jax.train.metrics import read_metrics
-from automoe_jax.train.runs import is_complete
 from automoe_jax.workdir import Workdir, keep_compilations, read_json, write_json
 
 # For each stage whose result other runs can take over: what it leaves, and the settings it depends on.
@@ -116,6 +116,7 @@ def keep(workdir: Workdir, name: str, seed: int, results: Path) -> None:
     text = {side: lines[: found["sentences"]] for side, lines in read_json(workdir.text_path("test")).items()}
     digest = hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()[:12]
     own, published = sparsity(arch)
+    spec = workdir.spec(workdir.config(), arch)
     rows = [row | {"outputs": _outputs(workdir, row["name"])} for row in found["rows"] if row["name"].startswith(RETRAINED)]
     metrics = read_metrics(workdir.retrained)
     results.mkdir(parents=True, exist_ok=True)
@@ -128,6 +129,8 @@ def keep(workdir: Workdir, name: str, seed: int, results: Path) -> None:
         "versions": found["versions"],
         "test": digest,
         "arch": arch.to_dict(),
+        "vocab_size": spec.vocab_size,
+        "classes": spec.classes,
         "sparsity": own,
         "sparsity_published": published,
         "stage_seconds": {stage: workdir.seconds(stage) for stage in ("supernet", "search", "retrain", "evaluate")},
@@ -141,40 +144,50 @@ def keep(workdir: Workdir, name: str, seed: int, results: Path) -> None:
 
 
 def measure_latencies(root: Path, results: Path) -> None:
-    """Times the networks of all finished runs in turns, and keeps it in latency.json; nothing where that has been done for them all.
+    """Times the networks of all runs in turns on this device, and keeps it in latency.json; nothing where that has been done for them all.
 
-    One machine measures: what another one left in latency.json is replaced. Runs without `evaluate.latency_runs` are left
-    out, those whose weights are not in `root` too, and, with a line that says so, those that would time something else
-    than the first or that this version cannot load.
+    A run's file says its shapes, which decide the time; its weights are not needed, so that runs of other machines are
+    timed too. Those without `evaluate.latency_runs` are left out, and, with a line that says so, those that would time
+    something else than the first or that this version does not know.
     """
-    workdirs = {path.stem: Workdir(epath.Path(root / path.stem).resolve()) for path in _records(results)}
-    workdirs = {run: workdir for run, workdir in workdirs.items() if is_complete(workdir.retrained)}
-    if workdirs.keys() <= _latencies(results).keys():
+    records = {path.stem: read_json(epath.Path(path)) for path in _records(results)}
+    if records.keys() <= _latencies(results).keys():
         return
     keep_compilations(Workdir(epath.Path(root).resolve()))
     networks: dict[tuple[str, str], Network] = {}
     wanted: dict[str, Any] = {}
-    for run, workdir in workdirs.items():
+    for run, record in records.items():
         try:
-            config = workdir.config()
-            timed = {name: flatten(dataclasses.asdict(config))[field] for name, field in _TIMED.items()}
+            timed = {name: record["config"][field] for name, field in _TIMED.items()}
             if not timed["runs"]:
                 continue
             wanted = wanted or timed
             if timed != wanted:
                 raise UserError(f"it times {timed}, others {wanted}")
-            networks |= {(run, row): network for row, network in retrained_networks(config, workdir).items()}
+            networks |= {(run, row): initialised(spec, jax.random.key(0)) for row, spec in specs(record).items()}
         except UserError as error:
             print(f"compare: the latency of {run} is not measured: {error}", flush=True)
     if not networks:
         return
     print(f"compare: measures the latency of {len(networks)} networks in turns", flush=True)
     took = latency.measure(list(networks.values()), **wanted)
-    milliseconds: dict[str, dict[str, float]] = {run: {} for run in workdirs}
+    milliseconds: dict[str, dict[str, float]] = {run: {} for run in records}
     for (run, row), each in zip(networks, took, strict=True):
         milliseconds[run][row] = round(each.total, 3)
     measured = {"date": datetime.date.today().isoformat(), "device": device(), "versions": versions(), "milliseconds": milliseconds}
     write_json(epath.Path(results / _LATENCY), measured)
+
+
+def specs(record: Mapping[str, Any]) -> dict[str, Spec]:
+    """The network of a run's file, by the name of its row, and again for every other way to choose experts at random.
+
+    Raises `UserError` where this version does not know its settings.
+    """
+    arch = Arch.from_dict(record["arch"])
+    return {
+        row: Spec(way.space, record["vocab_size"], arch=arch, router=way.router, classes=record["classes"])
+        for row, way in inferences(from_flat(record["config"])).items()
+    }
 
 
 def gather(results: Path, baseline: str) -> list[System]:

@@ -204,6 +204,18 @@ def from_config_dict(settings: Mapping[str, Any]) -> Config:
     return config
 
 
+def from_flat(settings: Mapping[str, Any]) -> Config:
+    """What `flatten` made flat, frozen and checked; raises `UserError` as `from_config_dict` does."""
+    nested: dict[str, Any] = {}
+    for name, value in settings.items():
+        *groups, field = name.split(".")
+        place = nested
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[field] = value
+    return from_config_dict(nested)
+
+
 def check(config: Config) -> None:
     """Raises `UserError` for the first setting outside its range."""
     for field, value, holds, rule in _rules(config):

@@ -13,7 +13,7 @@ import jax
 from etils import epath
 
 from automoe_jax.arch import Arch
-from automoe_jax.config import Config, flatten, from_config_dict
+from automoe_jax.config import Config, flatten, from_flat
 from automoe_jax.data.batching import TokenPairs
 from automoe_jax.data.files import atomic_writer, is_local
 from automoe_jax.data.labels import Labels
@@ -99,14 +99,7 @@ class Workdir:
 
     def config(self) -> Config:
         """The configuration that the run was made with."""
-        nested: dict[str, Any] = {}
-        for name, value in read_json(self.root / "config.json").items():
-            *groups, field = name.split(".")
-            place = nested
-            for group in groups:
-                place = place.setdefault(group, {})
-            place[field] = value
-        return from_config_dict(nested)
+        return from_flat(read_json(self.root / "config.json"))
 
     def spec(self, config: Config, arch: Arch | None = None) -> Spec:
         """Which network the configuration makes of the prepared text: the SuperNet, or its sub-Transformer `arch`."""

@@ -4,11 +4,17 @@ import json
 import pathlib
 import shutil
 
+import jax
+import jax.numpy as jnp
 import pytest
+from etils import epath
 
 from automoe_jax import compare
 from automoe_jax.compare import load_experiments
 from automoe_jax.errors import UserError
+from automoe_jax.model.network import abstract
+from automoe_jax.train.runs import load
+from automoe_jax.workdir import Workdir
 
 TINY = """
 from automoe_jax.config import default_config
@@ -98,6 +104,12 @@ def test_from_configurations_to_the_table(configs: pathlib.Path, tmp_path: pathl
     assert latencies.keys() == {"dense-1", "moe-1"}
     assert all(list(rows) == ["retrained sub-Transformer"] and rows["retrained sub-Transformer"] > 0 for rows in latencies.values())
 
+    # What is timed is the network that was trained: the same settings, the same shapes.
+    workdir = Workdir(epath.Path(root / "moe-1"))
+    trained = load(workdir.retrained, workdir.spec(workdir.config(), workdir.arch()))
+    assert compare.specs(record) == {"retrained sub-Transformer": trained.spec}
+    assert jax.tree.map(jnp.shape, trained.params) == jax.tree.map(jnp.shape, abstract(trained.spec).params)
+
     written = {path: path.stat().st_mtime_ns for path in (root / "results").glob("*.json")}
     assert compare.main(arguments) == 0
     out = capfd.readouterr().out
@@ -114,15 +126,17 @@ def test_from_configurations_to_the_table(configs: pathlib.Path, tmp_path: pathl
     assert moe.latency_ms == (latencies["moe-1"]["retrained sub-Transformer"],)  # its own, of another hour, is left out
     assert moe.difference is not None
 
-    # Only gathering, where a run would time something else than the others: the table is written all the same.
+    # Latencies need no weights: those of other machines' runs are measured too, but for what would time something else.
     (root / "results" / "latency.json").unlink()
-    config = root / "moe-1" / "config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"evaluate.beam_size": 3}))
-    assert compare.main([f"--workdir={root}"]) == 0
+    other["config"]["evaluate.beam_size"] = 3
+    (root / "results" / "moe-8.json").write_text(json.dumps(other | {"seed": 8}))
+    assert compare.main([f"--workdir={tmp_path / 'elsewhere'}", f"--results={root / 'results'}"]) == 0
     out = capfd.readouterr().out
-    assert "compare: the latency of moe-1 is not measured: it times" in out
-    assert "measures the latency of 1 networks" in out
-    assert json.loads((root / "results" / "latency.json").read_text())["milliseconds"]["moe-1"] == {}
+    assert "compare: the latency of moe-8 is not measured: it times" in out
+    assert "measures the latency of 3 networks" in out
+    latencies = json.loads((root / "results" / "latency.json").read_text())["milliseconds"]
+    assert latencies["moe-7"]["retrained sub-Transformer"] > 0
+    assert latencies["moe-8"] == {}
     assert compare.main([f"--workdir={root}"]) == 0
     assert "measures the latency" not in capfd.readouterr().out
 

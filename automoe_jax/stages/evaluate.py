@@ -36,11 +36,9 @@ def run(config: Config, workdir: Workdir) -> None:
     count = config.evaluate.max_pairs or len(text["source"])
     sources, references = text["source"][:count], text["target"][:count]
     arch = workdir.arch()
-    rows = [_row(config, workdir, RETRAINED, workdir.retrained, arch, sources, references)]
+    rows = [_row(way, workdir, name, workdir.retrained, arch, sources, references) for name, way in inferences(config).items()]
     if config.evaluate.int8:
-        rows.append(_int8_row(config, workdir, rows[0], arch, sources, references))
-    for name, other in _other_inferences(config):
-        rows.append(_row(other, workdir, name, workdir.retrained, arch, sources, references))
+        rows.insert(1, _int8_row(config, workdir, rows[0], arch, sources, references))
     if runs.is_complete(workdir.supernet):
         rows.append(_row(config, workdir, INHERITED, workdir.supernet, arch, sources, references))
     if config.retrain.dense_baseline:
@@ -67,12 +65,16 @@ def run(config: Config, workdir: Workdir) -> None:
     print(results_table(table), flush=True)
 
 
-def retrained_networks(config: Config, workdir: Workdir) -> dict[str, Network]:
-    """The retrained sub-Transformer by the name of its row, and again for every other way to choose experts at random."""
-    arch = workdir.arch()
-    network = _network(config, workdir, workdir.retrained, arch)
-    ways = [(RETRAINED, config), *_other_inferences(config)]
-    return {name: dataclasses.replace(network, spec=workdir.spec(way, arch)) for name, way in ways}
+def inferences(config: Config) -> dict[str, Config]:
+    """How the retrained sub-Transformer is evaluated, by the name of the row: as configured, and where its experts are drawn in
+    every batch or token, by the other ways to choose them too.
+    """
+    ways = {RETRAINED: config}
+    if config.router.kind == "random" and config.router.draw != "fixed":
+        for mode in INFERENCES:
+            if mode != config.router.inference:
+                ways[f"{RETRAINED} ({mode})"] = dataclasses.replace(config, router=dataclasses.replace(config.router, inference=mode))
+    return ways
 
 
 def _row(
@@ -165,16 +167,6 @@ def _network(config: Config, workdir: Workdir, folder: epath.Path, arch: Arch) -
     if folder == workdir.supernet:
         return jax.device_put(extract(runs.load(folder, workdir.spec(config)), arch))
     return jax.device_put(runs.load(folder, workdir.spec(config, arch)))
-
-
-def _other_inferences(config: Config) -> list[tuple[str, Config]]:
-    """Where experts are chosen at random, the other ways to choose them in inference: (name of the row, configuration)."""
-    if config.router.kind != "random" or config.router.draw == "fixed":
-        return []
-    others = [mode for mode in INFERENCES if mode != config.router.inference]
-    return [
-        (f"{RETRAINED} ({mode})", dataclasses.replace(config, router=dataclasses.replace(config.router, inference=mode))) for mode in others
-    ]
 
 
 def _test_batches(config: Config, workdir: Workdir) -> list[Batch]:
