@@ -44,9 +44,12 @@ from automoe_jax.train.metrics import read_metrics
 from automoe_jax.workdir import Workdir, keep_compilations, read_json, write_json
 
 # For each stage whose result other runs can take over: what it leaves, and the settings it depends on.
+_DATA = ("task", "data.")
+_SUPERNET = (*_DATA, "seed", "space.", "model.", "router.", "supernet.")
 _SHARED = {
-    "prepare": ("data", ("task", "data.")),
-    "supernet": ("supernet", ("task", "data.", "seed", "space.", "model.", "router.", "supernet.")),
+    "prepare": (("data",), _DATA),
+    "supernet": (("supernet",), _SUPERNET),
+    "search": (("search", "arch.json"), (*_SUPERNET, "search.")),
 }
 _LATENCY = "latency.json"
 # What `latency.measure` is told, and by which setting.
@@ -269,12 +272,17 @@ def _share(stage: str, experiment: Experiment, seed: int, root: Path, folder: Pa
         return
     settings = flatten(dataclasses.asdict(experiment.config)) | {"seed": seed}
     wanted = json.loads(json.dumps({name: value for name, value in settings.items() if name.startswith(fields)}))
-    for other in sorted(root.glob(f"*/{done}")):
-        there = read_json(epath.Path(other.parents[1] / "config.json"))
-        if wanted == {name: there.get(name) for name in wanted} and (other.parents[1] / kept).exists():
-            shutil.copytree(other.parents[1] / kept, folder / kept, dirs_exist_ok=True)
+    for marker in sorted(root.glob(f"*/{done}")):
+        other = marker.parents[1]
+        there = read_json(epath.Path(other / "config.json"))
+        if wanted == {name: there.get(name) for name in wanted} and all((other / name).exists() for name in kept):
+            for name in kept:
+                if (other / name).is_dir():
+                    shutil.copytree(other / name, folder / name, dirs_exist_ok=True)
+                else:
+                    shutil.copy(other / name, folder / name)
             (folder / done).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(other, folder / done)
+            shutil.copy(marker, folder / done)
             return
 
 

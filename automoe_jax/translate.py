@@ -12,11 +12,12 @@ from typing import Any
 import jax
 from etils import epath
 
+from automoe_jax.data.files import absolute
 from automoe_jax.decode import translate_lines
 from automoe_jax.errors import UserError, run_for_people
 from automoe_jax.quantise import quantised
 from automoe_jax.train import runs
-from automoe_jax.workdir import Workdir, absolute, keep_compilations
+from automoe_jax.workdir import Workdir, keep_compilations
 
 _CHUNK_BYTES = 1 << 16
 # Few shapes to compile, and a lone line need not wait for a full batch's arithmetic.

@@ -15,7 +15,7 @@ from etils import epath
 from automoe_jax.arch import Arch
 from automoe_jax.config import Config, flatten, from_flat
 from automoe_jax.data.batching import TokenPairs
-from automoe_jax.data.files import atomic_writer, is_local
+from automoe_jax.data.files import absolute, atomic_writer
 from automoe_jax.data.labels import Labels
 from automoe_jax.data.tokenizer import Tokenizer
 from automoe_jax.errors import UserError
@@ -163,12 +163,6 @@ def keep_compilations(workdir: Workdir) -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
         # XLA's own caches put their path into the programs' keys: a workdir that is moved or copied would compile again.
         jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
-
-
-def absolute(root: epath.PathLike) -> epath.Path:
-    """The path from the file system's root, which Orbax insists on; a bucket's URL stays as it is."""
-    path = epath.Path(root)
-    return path.expanduser().resolve() if is_local(path) else path
 
 
 def _settings(config: Config) -> dict[str, Any]:

@@ -42,6 +42,8 @@ def run(measure: Callable[[], list[Row]]) -> None:
     """Runs a benchmark as a command: prints its rows and writes them to --json."""
 
     def main(_: list[str]) -> None:
+        if _JSON.value:
+            Path(_JSON.value).parent.mkdir(parents=True, exist_ok=True)  # before the measuring, which would be lost without it
         started = time.perf_counter()
         rows = measure()
         for row in rows:

@@ -1,5 +1,6 @@
 """The comparison of systems, on the toy corpus: real runs, resumed, gathered and drawn."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -11,10 +12,11 @@ from etils import epath
 
 from automoe_jax import compare
 from automoe_jax.compare import load_experiments
+from automoe_jax.config import flatten
 from automoe_jax.errors import UserError
 from automoe_jax.model.network import abstract
 from automoe_jax.train.runs import load
-from automoe_jax.workdir import Workdir
+from automoe_jax.workdir import Workdir, read_json, write_json
 
 TINY = """
 from automoe_jax.config import default_config
@@ -66,6 +68,32 @@ def test_mistakes(configs: pathlib.Path, tmp_path: pathlib.Path) -> None:
         compare.main([f"--configs={configs}", "--seeds=1,x", f"--workdir={tmp_path}"])
     with pytest.raises(UserError, match="holds no finished run"):
         compare.main([f"--workdir={tmp_path}"])
+
+
+def test_a_search_is_taken_over_where_only_the_retraining_differs(tmp_path: pathlib.Path) -> None:
+    for name, more in {"searched": "", "balanced": "config.retrain.balance_loss = 0.01", "longer": "config.search.iterations = 9"}.items():
+        (tmp_path / f"{name}.py").write_text(TINY.format(more=more))
+    root = tmp_path / "runs"
+    searched, balanced, longer = load_experiments([str(tmp_path / f"{name}.py") for name in ("searched", "balanced", "longer")])
+    other = Workdir(epath.Path(root / "searched-2"))
+    write_json(other.root / "config.json", flatten(dataclasses.asdict(searched.config)) | {"seed": 2})
+    other.candidates_path.parent.mkdir()
+    other.candidates_path.write_text("{}\n")
+    write_json(other.arch_path, {"the winner": 1})
+    other.mark_done("search", 7.0)
+
+    def taken_over(experiment: compare.Experiment, seed: int) -> bool:
+        folder = root / f"{experiment.name}-{seed}"
+        compare._share("search", experiment, seed, root, folder)
+        return Workdir(epath.Path(folder)).is_done("search")
+
+    assert not taken_over(longer, 2)
+    assert not taken_over(balanced, 1)
+    assert taken_over(balanced, 2)
+    mine = Workdir(epath.Path(root / "balanced-2"))
+    assert read_json(mine.arch_path) == {"the winner": 1}
+    assert mine.candidates_path.read_text() == "{}\n"
+    assert mine.seconds("search") == 7.0
 
 
 @pytest.mark.slow

@@ -26,3 +26,8 @@ def atomic_writer(path: os.PathLike[str] | str) -> Iterator[IO[bytes]]:
 def is_local(path: os.PathLike[str] | str) -> bool:
     """Whether the path is on a file system, and not in an object store such as gs://."""
     return "://" not in os.fspath(path)
+
+
+def absolute(path: epath.PathLike) -> epath.Path:
+    """The path from the file system's root, which Orbax insists on; a bucket's URL stays as it is."""
+    return epath.Path(path).expanduser().resolve() if is_local(path) else epath.Path(path)

@@ -16,6 +16,7 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from automoe_jax.config import TrainConfig
+from automoe_jax.data.files import absolute
 from automoe_jax.errors import UserError
 from automoe_jax.processes import any_process
 from automoe_jax.train.step import TrainState
@@ -37,7 +38,7 @@ class Checkpoints:
             checkpoint_managers.BestN(get_metric_fn=lambda metrics: metrics[VALIDATION], reverse=True, n=train.keep_best),
         ]
         self._manager = ocp.CheckpointManager(
-            epath.Path(folder),
+            absolute(folder),
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep),
                 best_fn=lambda metrics: metrics[VALIDATION],
@@ -115,7 +116,7 @@ class Checkpoints:
 def save_params(folder: epath.PathLike, params: dict[str, Any]) -> None:
     """Writes parameters to a new folder, complete or not at all; all processes that hold parts of them call it."""
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(epath.Path(folder), params, force=True)
+        checkpointer.save(absolute(folder), params, force=True)
 
 
 def load_params(folder: epath.PathLike, like: dict[str, Any]) -> dict[str, Any]:
@@ -125,7 +126,7 @@ def load_params(folder: epath.PathLike, like: dict[str, Any]) -> dict[str, Any]:
     """
     try:
         with ocp.StandardCheckpointer(**_by_itself()) as checkpointer:
-            return checkpointer.restore(epath.Path(folder), jax.tree.map(_on_the_host, like))
+            return checkpointer.restore(absolute(folder), jax.tree.map(_on_the_host, like))
     except Exception as error:  # as above
         raise UserError(
             f"the weights in {folder} cannot be read ({_in_short(error)}); remove that folder and run the stage that writes it again"

@@ -41,9 +41,11 @@ def test_the_mean_is_of_the_last_regular_checkpoints_and_the_position_comes_back
     np.testing.assert_array_equal(next(again)["source"], next(data)["source"])
 
 
-def test_weights_load_as_numpy_arrays(tmp_path: pathlib.Path) -> None:
+def test_weights_load_as_numpy_arrays_from_a_path_of_any_kind(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     params = state(1).params
-    save_params(tmp_path / "final", params)
+    save_params(pathlib.Path("final"), params)
+    np.testing.assert_array_equal(load_params(pathlib.Path("final"), params)["a"], params["a"])
     loaded = load_params(tmp_path / "final", params)
     assert isinstance(loaded["a"], np.ndarray)
     np.testing.assert_array_equal(loaded["a"], params["a"])
