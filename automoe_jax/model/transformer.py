@@ -23,7 +23,7 @@ from automoe_jax import masks
 from automoe_jax.arch import Arch
 from automoe_jax.model.layers import INFERENCE, DecoderLayer, KeysValues, LayerGenes, LayerShape, Rates, split
 from automoe_jax.model.network import Network, Spec, Widths, logical_axes, narrow
-from automoe_jax.ops.columns import by_columns
+from automoe_jax.ops.columns import ROWS, by_columns
 from automoe_jax.ops.dropout import dropout
 from automoe_jax.ops.hashing import hashed_positions, hashed_sentences
 from automoe_jax.ops.routing import RouterMetrics, Tokens, no_metrics
@@ -303,8 +303,16 @@ def sinusoids(rows: int, width: int, pad_id: int) -> np.ndarray:
 def _embed_at(network: Network, side: str, widths: Widths, tokens: jax.Array, positions: jax.Array, rows: int, regime: Regime) -> jax.Array:
     width = getattr(widths, side)
     table = sinusoids(rows, getattr(network.spec.super_widths, side), network.spec.pad_id)
-    embedded = network.params["embedding"]["table"][:, :width][tokens]
+    embedded = _embeddings(network.params["embedding"]["table"][:, :width], tokens)
     return (width**0.5 * embedded + jnp.asarray(table[:, :width])[positions]).astype(regime.dtype)
+
+
+def _embeddings(table: jax.Array, tokens: jax.Array) -> jax.Array:
+    """table [V,D] at tokens of any shape. Few rows are cut out one by one: XLA's gather on CPU wakes all threads for a large table."""
+    if tokens.size > ROWS:
+        return table[tokens]
+    rows = [jax.lax.dynamic_index_in_dim(table, token, keepdims=False) for token in tokens.reshape(-1)]
+    return jnp.stack(rows).reshape(*tokens.shape, -1)
 
 
 def _identity(
