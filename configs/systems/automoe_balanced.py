@@ -2,7 +2,8 @@
 
     python -m automoe_jax.main --config=configs/systems/automoe_balanced.py --workdir=runs/automoe_balanced
 
-All else, the architecture too, is as in automoe.py.
+All else is as in automoe.py. `compare` takes over its SuperNet and its search too, so that the architecture is the same; a search made
+anew on another kind of processor may end elsewhere, because rounding differs.
 """
 
 import pathlib
