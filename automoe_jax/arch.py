@@ -1,9 +1,10 @@
 """An architecture is data: one fixed-size record of integers per sub-Transformer, and its JSON.
 
-`Arch` holds NumPy arrays padded to package-wide maxima, so every architecture of every search space has the
-same shapes: as a `NamedTuple` it is a pytree without registration and goes into `jax.jit` as an argument. This
-module imports no JAX. Absent layers and experts are `ABSENT`; an identity expert has width 0 (SPEC 1.1). An architecture
-without decoder layers is an encoder alone, for classification.
+`Arch` holds NumPy arrays padded to package-wide maxima, so every architecture of every search space
+has the same shapes: as a `NamedTuple` it is a pytree without registration and goes into `jax.jit`
+as an argument. This module imports no JAX. Absent layers and experts are `ABSENT`; an identity
+expert has width 0 (SPEC 1.1). An architecture without decoder layers is an encoder alone, for
+classification.
 
 Axes: L layers (MAX_LAYERS) · E experts (MAX_EXPERTS).
 """
@@ -22,10 +23,11 @@ ABSENT = -1
 
 
 class Arch(NamedTuple):
-    """One sub-Transformer, all fields int32. Build it with `make`, `from_dict` or `from_json`, which canonicalise.
+    """One sub-Transformer, all fields int32. Build it with `make`, `from_dict` or `from_json`,
+    which canonicalise.
 
-    Under `jax.jit` the fields are tracers; equality, hashing, JSON and the Python-number properties then have no
-    meaning and raise JAX's own concretisation error.
+    Under `jax.jit` the fields are tracers; equality, hashing, JSON and the Python-number properties
+    then have no meaning and raise JAX's own concretisation error.
     """
 
     qkv_dim: np.ndarray  # []
@@ -78,7 +80,11 @@ class Arch(NamedTuple):
     def to_dict(self) -> dict[str, Any]:
         """Nested plain Python, the format of `from_dict`."""
         encoder = [
-            {"self_heads": int(self.encoder_self_heads[i]), "expert_ffn_dims": list(widths), "top_k": int(self.encoder_top_k[i])}
+            {
+                "self_heads": int(self.encoder_self_heads[i]),
+                "expert_ffn_dims": list(widths),
+                "top_k": int(self.encoder_top_k[i]),
+            }
             for i, widths in enumerate(self.encoder_experts)
         ]
         decoder = [
@@ -103,7 +109,9 @@ class Arch(NamedTuple):
 
     @classmethod
     def from_json(cls, text: str) -> "Arch":
-        """The architecture written in `text`; raises `UserError` naming the first field that is wrong."""
+        """The architecture written in `text`; raises `UserError` naming the first field that is
+        wrong.
+        """
         try:
             value = json.loads(text)
         except json.JSONDecodeError as error:
@@ -112,7 +120,9 @@ class Arch(NamedTuple):
 
     @classmethod
     def from_dict(cls, value: Any) -> "Arch":
-        """The canonical architecture of nested plain Python; raises `UserError` naming the first wrong field."""
+        """The canonical architecture of nested plain Python; raises `UserError` naming the first
+        wrong field.
+        """
         top = _fields(value, "", {"qkv_dim", "encoder", "decoder"})
         encoder = _fields(top["encoder"], "encoder", {"embed_dim", "layers"})
         decoder = _fields(top["decoder"], "decoder", {"embed_dim", "layers"})
@@ -121,7 +131,9 @@ class Arch(NamedTuple):
             encoder_embed_dim=_integer(encoder["embed_dim"], "encoder.embed_dim"),
             decoder_embed_dim=_integer(decoder["embed_dim"], "decoder.embed_dim"),
             encoder=_layers(encoder["layers"], "encoder", ("self_heads", "top_k")),
-            decoder=_layers(decoder["layers"], "decoder", ("self_heads", "cross_heads", "cross_layers", "top_k")),
+            decoder=_layers(
+                decoder["layers"], "decoder", ("self_heads", "cross_heads", "cross_layers", "top_k")
+            ),
         )
         _check(arch, decoder["layers"])
         return arch
@@ -137,8 +149,8 @@ def make(
 ) -> Arch:
     """The canonical `Arch` of layers given as mappings in the JSON's names.
 
-    Canonical: `top_k` is at most the number of experts and `cross_layers` at most the number of encoder layers,
-    since more of either computes the same thing.
+    Canonical: `top_k` is at most the number of experts and `cross_layers` at most the number of
+    encoder layers, since more of either computes the same thing.
     """
     return Arch(
         qkv_dim=np.asarray(qkv_dim, np.int32),
@@ -146,12 +158,16 @@ def make(
         decoder_embed_dim=np.asarray(decoder_embed_dim, np.int32),
         encoder_self_heads=_padded([layer["self_heads"] for layer in encoder]),
         encoder_ffn_dims=_padded_widths(encoder),
-        encoder_top_k=_padded([min(layer["top_k"], len(layer["expert_ffn_dims"])) for layer in encoder]),
+        encoder_top_k=_padded(
+            [min(layer["top_k"], len(layer["expert_ffn_dims"])) for layer in encoder]
+        ),
         decoder_self_heads=_padded([layer["self_heads"] for layer in decoder]),
         decoder_cross_heads=_padded([layer["cross_heads"] for layer in decoder]),
         cross_layers=_padded([min(layer["cross_layers"], len(encoder)) for layer in decoder]),
         decoder_ffn_dims=_padded_widths(decoder),
-        decoder_top_k=_padded([min(layer["top_k"], len(layer["expert_ffn_dims"])) for layer in decoder]),
+        decoder_top_k=_padded(
+            [min(layer["top_k"], len(layer["expert_ffn_dims"])) for layer in decoder]
+        ),
     )
 
 
@@ -175,7 +191,9 @@ def _widths(table: np.ndarray, layers: int) -> tuple[tuple[int, ...], ...]:
 def _fields(value: Any, where: str, names: set[str]) -> Mapping[str, Any]:
     at = where or "the architecture"
     if not isinstance(value, Mapping):
-        raise UserError(f"{at} must be a JSON object with the fields {sorted(names)}, got {value!r}")
+        raise UserError(
+            f"{at} must be a JSON object with the fields {sorted(names)}, got {value!r}"
+        )
     for name in sorted(names - set(value)):
         raise UserError(f"{at} lacks the field {name!r}; it needs {sorted(names)}")
     for name in sorted(set(value) - names):
@@ -193,7 +211,9 @@ def _layers(value: Any, side: str, integers: tuple[str, ...]) -> list[Mapping[st
     least = 1 if side == "encoder" else 0
     if not isinstance(value, list) or not least <= len(value) <= MAX_LAYERS:
         found = f"{len(value)} layers" if isinstance(value, list) else repr(value)
-        raise UserError(f"{side}.layers must be a list of {least} to {MAX_LAYERS} layers, got {found}")
+        raise UserError(
+            f"{side}.layers must be a list of {least} to {MAX_LAYERS} layers, got {found}"
+        )
     for i, layer in enumerate(value):
         where = f"{side}.layers[{i}]"
         _fields(layer, where, {"expert_ffn_dims", *integers})
@@ -201,7 +221,10 @@ def _layers(value: Any, side: str, integers: tuple[str, ...]) -> list[Mapping[st
             _integer(layer[name], f"{where}.{name}")
         widths = layer["expert_ffn_dims"]
         if not isinstance(widths, list) or not 1 <= len(widths) <= MAX_EXPERTS:
-            raise UserError(f"{where}.expert_ffn_dims={widths!r} must be a list of 1 to {MAX_EXPERTS} expert widths")
+            raise UserError(
+                f"{where}.expert_ffn_dims={widths!r} must be a list of 1 to {MAX_EXPERTS} expert"
+                " widths"
+            )
         for e, width in enumerate(widths):
             # A width of 0 is the identity expert, which only ever stands first.
             _integer(width, f"{where}.expert_ffn_dims[{e}]", least=0 if e == 0 else 1)
@@ -209,14 +232,19 @@ def _layers(value: Any, side: str, integers: tuple[str, ...]) -> list[Mapping[st
 
 
 def _check(arch: Arch, decoder_layers: Sequence[Mapping[str, Any]]) -> None:
-    """Rules that tie fields together: heads divide Q, cross attention reaches only layers that exist."""
+    """Rules that tie fields together: heads divide Q, cross attention reaches only layers that
+    exist.
+    """
     for name in ("encoder_self_heads", "decoder_self_heads", "decoder_cross_heads"):
         side, _, field = name.partition("_")
         for i, heads in enumerate(getattr(arch, name)):
             if heads != ABSENT and arch.qkv_dim % heads:
-                raise UserError(f"{side}.layers[{i}].{field}={heads} must divide qkv_dim={arch.qkv_dim}")
+                raise UserError(
+                    f"{side}.layers[{i}].{field}={heads} must divide qkv_dim={arch.qkv_dim}"
+                )
     for i, layer in enumerate(decoder_layers):
         if layer["cross_layers"] > arch.encoder_layers:
             raise UserError(
-                f"decoder.layers[{i}].cross_layers={layer['cross_layers']} exceeds the {arch.encoder_layers} encoder layers there are"
+                f"decoder.layers[{i}].cross_layers={layer['cross_layers']} exceeds the"
+                f" {arch.encoder_layers} encoder layers there are"
             )

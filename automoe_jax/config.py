@@ -9,8 +9,9 @@ An experiment is a short file whose `get_config()` changes some defaults:
         config.data.source = "debian"
         return config
 
-`default_config` gives the editable `ConfigDict`; `from_config_dict` checks it and freezes it. The fields that hold
-a tuple list the choices of a gene (SPEC 1.1) or the lengths of buckets; all lengths count tokens.
+`default_config` gives the editable `ConfigDict`; `from_config_dict` checks it and freezes it. The
+fields that hold a tuple list the choices of a gene (SPEC 1.1) or the lengths of buckets; all
+lengths count tokens.
 """
 
 import dataclasses
@@ -40,14 +41,17 @@ class DataConfig:
     source: str = "toy"  # toy, debian, text or tfds
     source_language: str = "en"
     target_language: str = "de"
-    path: str = ""  # text: the source file, or one TSV holding both sides; tfds: the prepared dataset's folder
+    # text: the source file, or one TSV holding both sides; tfds: the prepared dataset's folder
+    path: str = ""
     target_path: str = ""  # text: the target file; empty when `path` is a TSV
     name: str = ""  # tfds: the dataset, as in "wmt14_translate/de-en"
     pairs: int = 0  # use at most so many pairs; 0: all (toy: how many to generate, 0: its default)
-    validation_pairs: int = 1000  # held out for the search and for choosing checkpoints, where the source has no split
+    # held out for the search and for choosing checkpoints, where the source has no split
+    validation_pairs: int = 1000
     test_pairs: int = 1000  # held out for the scores, where the source has no split
     vocab_size: int = 4000  # joint SentencePiece BPE pieces, the four special ones included
-    buckets: tuple[int, ...] = (16, 32, 64)  # sentences are padded to the next of these lengths; longer ones are left out
+    # sentences are padded to the next of these lengths; longer ones are left out
+    buckets: tuple[int, ...] = (16, 32, 64)
     seed: int = 0
 
 
@@ -57,7 +61,8 @@ class ModelConfig:
 
     dropout: float = 0.1  # scaled by sub width / super width (SPEC 1.2)
     attention_dropout: float = 0.1
-    dtype: str = "float32"  # of the matrix products: float32 or bfloat16; parameters and router stay float32
+    # of the matrix products: float32 or bfloat16; parameters and router stay float32
+    dtype: str = "float32"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,16 +70,22 @@ class RouterConfig:
     """How tokens get to the experts of a layer."""
 
     kind: str = "topk"  # topk (SPEC 1.2.5), importance (DA-MoE, SPEC 3) or random (THOR, SPEC 2)
-    importance: str = "received"  # importance: what a token's number of experts follows in the encoder, received or given
+    # importance: what a token's number of experts follows in the encoder, received or given
+    importance: str = "received"
     renormalise: bool = True  # importance: gates are divided by their sum
-    draw: str = "batch"  # random, in training: batch (one expert for a whole pass), token (anew each time) or fixed (by the word)
-    inference: str = "token"  # random, in inference, unless `draw` is fixed: token, sentence or mean
+    # random, in training: batch (one expert for a whole pass), token (anew each time) or fixed (by
+    # the word)
+    draw: str = "batch"
+    # random, in inference, unless `draw` is fixed: token, sentence or mean
+    inference: str = "token"
     seed: int = 0  # random: of the draws in inference and of the fixed ones
-    capacity_factor: float = 0.0  # topk, in training: tokens an expert takes, in even shares; the rest pass it by; 0: all
+    # topk, in training: tokens an expert takes, in even shares; the rest pass it by; 0: all
+    capacity_factor: float = 0.0
     jitter: float = 0.0  # topk, in training: what the router sees is multiplied by 1 ± at most this
 
     def cost_options(self, arch: Arch) -> dict[str, Any]:
-        """How `costs` counts this router in `arch`: whether it has parameters and, where the gene K does not say it, experts per token.
+        """How `costs` counts this router in `arch`: whether it has parameters and, where the gene K
+        does not say it, experts per token.
 
         By importance these are what they would be if all numbers from 1 to E were equally frequent.
         """
@@ -95,7 +106,8 @@ class TrainConfig:
     """One training run."""
 
     steps: int = 1000  # updates
-    tokens_per_batch: int = 2048  # padded target tokens of one update, over all devices and micro-batches
+    # padded target tokens of one update, over all devices and micro-batches
+    tokens_per_batch: int = 2048
     accumulate: int = 1  # micro-batches an update is computed in
     learning_rate: float = 1e-3  # the peak
     warmup_steps: int = 200
@@ -107,17 +119,21 @@ class TrainConfig:
     weight_decay: float = 0.0
     clip_norm: float = 0.0  # 0: no clipping
     label_smoothing: float = 0.1
-    balance_loss: float = 0.0  # coefficient of the Switch load-balancing loss; 0: off, as the paper's release
+    # coefficient of the Switch load-balancing loss; 0: off, as the paper's release
+    balance_loss: float = 0.0
     z_loss: float = 0.0  # coefficient of the mean (log Σ exp)² of the routers' logits (Switch)
-    passes: int = 1  # 2: each batch goes forward twice, with draws and dropout of its own (THOR, SPEC 2)
+    # 2: each batch goes forward twice, with draws and dropout of its own (THOR, SPEC 2)
+    passes: int = 1
     consistency: float = 0.0  # α of the divergence between the two passes' predictions
-    sampling: str = "uniform"  # SuperNet only: uniform, or sandwich (largest, smallest and random ones in every update)
+    # SuperNet only: uniform, or sandwich (largest, smallest and random ones in every update)
+    sampling: str = "uniform"
     sandwich_random: int = 2  # random sub-networks beside the largest and smallest
     distillation: bool = True  # sandwich only: the others learn from the largest one's predictions
     log_every: int = 20  # updates
     evaluate_every: int = 500
     checkpoint_every: int = 500
-    average_checkpoints: int = 3  # the last ones, whose average is used if it validates best; 1: no averaging
+    # the last ones, whose average is used if it validates best; 1: no averaging
+    average_checkpoints: int = 3
     keep_best: int = 1  # checkpoints with the lowest validation loss, kept beside the last ones
 
 
@@ -139,13 +155,17 @@ class SearchConfig:
     mutations: int = 50
     crossovers: int = 50
     mutation_prob: float = 0.3  # of each gene
-    max_flops: float = 0.0  # expected FLOPs without the vocabulary projection, at the lengths below; 0: no limit
+    # expected FLOPs without the vocabulary projection, at the lengths below; 0: no limit
+    max_flops: float = 0.0
     max_params: float = 0.0  # total parameters without embeddings; 0: no limit
     max_active_params: float = 0.0  # mean active parameters without embeddings; 0: no limit
     source_length: int = 30
     target_length: int = 30
-    validation_tokens: int = 20_000  # padded target tokens of the validation text that score a candidate; 0: all
-    stop_early: float = 5.0  # standard errors by which a candidate must be worse to be stopped before all of these; 0: none is
+    # padded target tokens of the validation text that score a candidate; 0: all
+    validation_tokens: int = 20_000
+    # standard errors by which a candidate must be worse to be stopped before all of these; 0: none
+    # is
+    stop_early: float = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +178,9 @@ class EvaluateConfig:
     batch_size: int = 64  # sentences translated together
     samples: int = 8  # translations shown in the report
     latency_runs: int = 0  # translations of one sentence that are timed (SPEC 1.5); 0: none
-    int8: bool = False  # also translate with the sub-Transformer's weights in 8-bit integers, by qwix (the extra [int8])
+    # also translate with the sub-Transformer's weights in 8-bit integers, by qwix (the extra
+    # [int8])
+    int8: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +197,9 @@ class Config:
     """A whole experiment."""
 
     seed: int = 0
-    task: str = "translate"  # or classify: the source text alone, by an encoder without a decoder, into the classes that the target names
+    # or classify: the source text alone, by an encoder without a decoder, into the classes that the
+    # target names
+    task: str = "translate"
     stages: str = ",".join(STAGES)  # which to run, in this order; finished ones are skipped
     data: DataConfig = DataConfig()
     space: SearchSpace = SearchSpace()
@@ -186,8 +210,11 @@ class Config:
     retrain: RetrainConfig = RetrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     mesh: MeshConfig = MeshConfig()
-    remat: str = "none"  # what training computes again to save memory: none, dots (all but products with weights) or full (layers)
-    fsdp: bool = False  # parameters and the optimizer's state are split over the data axis of the mesh as well
+    # what training computes again to save memory: none, dots (all but products with weights) or
+    # full (layers)
+    remat: str = "none"
+    # parameters and the optimizer's state are split over the data axis of the mesh as well
+    fsdp: bool = False
 
 
 def default_config() -> config_dict.ConfigDict:
@@ -196,7 +223,9 @@ def default_config() -> config_dict.ConfigDict:
 
 
 def from_config_dict(settings: Mapping[str, Any]) -> Config:
-    """The frozen, checked configuration; raises `UserError` with the field, its value and the rule it breaks."""
+    """The frozen, checked configuration; raises `UserError` with the field, its value and the rule
+    it breaks.
+    """
     if isinstance(settings, config_dict.ConfigDict):
         settings = settings.to_dict()
     config = _freeze(Config, settings, "")
@@ -205,7 +234,9 @@ def from_config_dict(settings: Mapping[str, Any]) -> Config:
 
 
 def from_flat(settings: Mapping[str, Any]) -> Config:
-    """What `flatten` made flat, frozen and checked; raises `UserError` as `from_config_dict` does."""
+    """What `flatten` made flat, frozen and checked; raises `UserError` as `from_config_dict`
+    does.
+    """
     nested: dict[str, Any] = {}
     for name, value in settings.items():
         *groups, field = name.split(".")
@@ -233,7 +264,11 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings as {"data.source": …}."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
-        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+        flat |= (
+            flatten(value, f"{prefix}{name}.")
+            if isinstance(value, Mapping)
+            else {f"{prefix}{name}": value}
+        )
     return flat
 
 
@@ -249,11 +284,16 @@ def _freeze(kind: type, settings: Mapping[str, Any], prefix: str) -> Any:
     for name, value in settings.items():
         if name not in fields:
             known = [f"{prefix}{field}" for field in fields]
-            raise UserError(f"config.{prefix}{name} is not a setting{suggestion(prefix + name, known)}")
+            raise UserError(
+                f"config.{prefix}{name} is not a setting{suggestion(prefix + name, known)}"
+            )
         default = fields[name].default
         if dataclasses.is_dataclass(default):
             if not isinstance(value, Mapping):
-                raise UserError(f"config.{prefix}{name}={value!r} must hold the settings of {type(default).__name__}")
+                raise UserError(
+                    f"config.{prefix}{name}={value!r} must hold the settings of"
+                    f" {type(default).__name__}"
+                )
             value = _freeze(type(default), value, f"{prefix}{name}.")
         else:
             value = _coerce(value, default, f"{prefix}{name}")
@@ -264,12 +304,25 @@ def _freeze(kind: type, settings: Mapping[str, Any], prefix: str) -> Any:
 def _coerce(value: Any, default: Any, name: str) -> Any:
     """`value` as the type of `default`: whole numbers may stand for floats, lists for tuples."""
     if isinstance(default, tuple) and isinstance(value, list | tuple):
-        if not value or not all(isinstance(item, int) and not isinstance(item, bool) for item in value):
-            raise UserError(f"config.{name}={value!r} must be a list of whole numbers that is not empty")
+        if not value or not all(
+            isinstance(item, int) and not isinstance(item, bool) for item in value
+        ):
+            raise UserError(
+                f"config.{name}={value!r} must be a list of whole numbers that is not empty"
+            )
         return tuple(value)
-    if isinstance(default, float) and isinstance(value, int | float) and not isinstance(value, bool):
+    if (
+        isinstance(default, float)
+        and isinstance(value, int | float)
+        and not isinstance(value, bool)
+    ):
         return float(value)
-    if isinstance(default, int) and not isinstance(default, bool) and isinstance(value, float) and value.is_integer():
+    if (
+        isinstance(default, int)
+        and not isinstance(default, bool)
+        and isinstance(value, float)
+        and value.is_integer()
+    ):
         return int(value)
     if type(value) is not type(default):
         raise UserError(f"config.{name}={value!r} must be of type {type(default).__name__}")
@@ -281,30 +334,83 @@ def _rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
     data, search, evaluate = config.data, config.search, config.evaluate
     yield "config.seed", config.seed, config.seed >= 0, "must not be negative"
     for name in [part.strip() for part in config.stages.split(",")]:
-        yield "config.stages", name, name in STAGES, f"is not a stage; the stages are {', '.join(STAGES)}{suggestion(name, list(STAGES))}"
-    yield "config.data.source", data.source, data.source in ("toy", "debian", "text", "tfds"), "must be toy, debian, text or tfds"
+        yield (
+            "config.stages",
+            name,
+            name in STAGES,
+            f"is not a stage; the stages are {', '.join(STAGES)}{suggestion(name, list(STAGES))}",
+        )
+    yield (
+        "config.data.source",
+        data.source,
+        data.source in ("toy", "debian", "text", "tfds"),
+        "must be toy, debian, text or tfds",
+    )
     if data.source == "text":
-        yield "config.data.path", data.path, bool(data.path), "must name the source file, or a TSV of both sides, when data.source='text'"
+        yield (
+            "config.data.path",
+            data.path,
+            bool(data.path),
+            "must name the source file, or a TSV of both sides, when data.source='text'",
+        )
     if data.source == "tfds":
-        yield "config.data.name", data.name, bool(data.name), "must name a dataset such as 'wmt14_translate/de-en' when data.source='tfds'"
+        yield (
+            "config.data.name",
+            data.name,
+            bool(data.name),
+            "must name a dataset such as 'wmt14_translate/de-en' when data.source='tfds'",
+        )
     yield "config.data.vocab_size", data.vocab_size, data.vocab_size >= 8, "must be at least 8"
-    rising = all(0 < a < b for a, b in zip(data.buckets, data.buckets[1:], strict=False)) and data.buckets[0] > 1
+    rising = (
+        all(0 < a < b for a, b in zip(data.buckets, data.buckets[1:], strict=False))
+        and data.buckets[0] > 1
+    )
     yield "config.data.buckets", data.buckets, rising, "must be rising lengths greater than 1"
     for name in ("pairs", "seed"):
-        yield f"config.data.{name}", getattr(data, name), getattr(data, name) >= 0, "must not be negative"
+        yield (
+            f"config.data.{name}",
+            getattr(data, name),
+            getattr(data, name) >= 0,
+            "must not be negative",
+        )
     for name in ("validation_pairs", "test_pairs"):
-        yield f"config.data.{name}", getattr(data, name), getattr(data, name) > 0, "must be positive"
+        yield (
+            f"config.data.{name}",
+            getattr(data, name),
+            getattr(data, name) > 0,
+            "must be positive",
+        )
     for name in ("dropout", "attention_dropout"):
-        yield f"config.model.{name}", getattr(config.model, name), 0 <= getattr(config.model, name) < 1, "must be in [0, 1)"
-    yield "config.model.dtype", config.model.dtype, config.model.dtype in ("float32", "bfloat16"), "must be float32 or bfloat16"
+        yield (
+            f"config.model.{name}",
+            getattr(config.model, name),
+            0 <= getattr(config.model, name) < 1,
+            "must be in [0, 1)",
+        )
+    yield (
+        "config.model.dtype",
+        config.model.dtype,
+        config.model.dtype in ("float32", "bfloat16"),
+        "must be float32 or bfloat16",
+    )
     yield from _task_rules(config)
     yield from _router_rules(config)
     yield from _mesh_rules(config)
-    yield "config.remat", config.remat, config.remat in REMATS, f"must be one of {', '.join(REMATS)}"
+    yield (
+        "config.remat",
+        config.remat,
+        config.remat in REMATS,
+        f"must be one of {', '.join(REMATS)}",
+    )
     parts = max(config.mesh.data, 1) * config.mesh.expert
     yield from _train_rules("config.supernet", config.supernet, data.buckets[-1], parts)
     yield from _train_rules("config.retrain", config.retrain, data.buckets[-1], parts)
-    yield "config.retrain.init", config.retrain.init, config.retrain.init in ("scratch", "inherited"), "must be scratch or inherited"
+    yield (
+        "config.retrain.init",
+        config.retrain.init,
+        config.retrain.init in ("scratch", "inherited"),
+        "must be scratch or inherited",
+    )
     yield (
         "config.retrain.sampling",
         config.retrain.sampling,
@@ -312,7 +418,12 @@ def _rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
         "is for the SuperNet only; leave it 'uniform'",
     )
     for name in ("population", "parents", "source_length", "target_length"):
-        yield f"config.search.{name}", getattr(search, name), getattr(search, name) > 0, "must be positive"
+        yield (
+            f"config.search.{name}",
+            getattr(search, name),
+            getattr(search, name) > 0,
+            "must be positive",
+        )
     for name in (
         "iterations",
         "mutations",
@@ -323,18 +434,38 @@ def _rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
         "validation_tokens",
         "stop_early",
     ):
-        yield f"config.search.{name}", getattr(search, name), getattr(search, name) >= 0, "must not be negative"
+        yield (
+            f"config.search.{name}",
+            getattr(search, name),
+            getattr(search, name) >= 0,
+            "must not be negative",
+        )
     yield (
         "config.search.parents",
         search.parents,
         search.parents <= search.population,
         f"must not exceed search.population={search.population}",
     )
-    yield "config.search.mutation_prob", search.mutation_prob, 0 < search.mutation_prob <= 1, "must be in (0, 1]"
+    yield (
+        "config.search.mutation_prob",
+        search.mutation_prob,
+        0 < search.mutation_prob <= 1,
+        "must be in (0, 1]",
+    )
     for name in ("beam_size", "batch_size"):
-        yield f"config.evaluate.{name}", getattr(evaluate, name), getattr(evaluate, name) > 0, "must be positive"
+        yield (
+            f"config.evaluate.{name}",
+            getattr(evaluate, name),
+            getattr(evaluate, name) > 0,
+            "must be positive",
+        )
     for name in ("max_pairs", "samples", "length_penalty", "latency_runs"):
-        yield f"config.evaluate.{name}", getattr(evaluate, name), getattr(evaluate, name) >= 0, "must not be negative"
+        yield (
+            f"config.evaluate.{name}",
+            getattr(evaluate, name),
+            getattr(evaluate, name) >= 0,
+            "must not be negative",
+        )
 
 
 def _task_rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
@@ -344,44 +475,101 @@ def _task_rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
     yield "config.space.decoder_layers", layers, (layers == (0,)) == classify, rule
     if classify:
         sources = ("debian", "text", "tfds")
-        yield "config.data.source", config.data.source, config.data.source in sources, "has no classes; choose debian, text or tfds"
-        yield "config.evaluate.int8", config.evaluate.int8, not config.evaluate.int8, "is for translation; leave it False"
+        yield (
+            "config.data.source",
+            config.data.source,
+            config.data.source in sources,
+            "has no classes; choose debian, text or tfds",
+        )
+        yield (
+            "config.evaluate.int8",
+            config.evaluate.int8,
+            not config.evaluate.int8,
+            "is for translation; leave it False",
+        )
 
 
 def _router_rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
     router, space = config.router, config.space
     choices = {"kind": ROUTERS, "importance": IMPORTANCES, "draw": DRAWS, "inference": INFERENCES}
     for name, known in choices.items():
-        yield f"config.router.{name}", getattr(router, name), getattr(router, name) in known, f"must be one of {', '.join(known)}"
+        yield (
+            f"config.router.{name}",
+            getattr(router, name),
+            getattr(router, name) in known,
+            f"must be one of {', '.join(known)}",
+        )
     yield "config.router.seed", router.seed, 0 <= router.seed < 2**31, "must be in [0, 2³¹)"
     yield "config.router.jitter", router.jitter, 0 <= router.jitter < 1, "must be in [0, 1)"
-    yield "config.router.capacity_factor", router.capacity_factor, router.capacity_factor >= 0, "must not be negative"
+    yield (
+        "config.router.capacity_factor",
+        router.capacity_factor,
+        router.capacity_factor >= 0,
+        "must not be negative",
+    )
     if router.capacity_factor:
         learned = router.kind == "topk"
-        yield "config.router.capacity_factor", router.capacity_factor, learned, "is for config.router.kind='topk'; leave it 0"
+        yield (
+            "config.router.capacity_factor",
+            router.capacity_factor,
+            learned,
+            "is for config.router.kind='topk'; leave it 0",
+        )
         counts = (space.encoder_experts, space.decoder_experts, space.expert_ffn_dims)
         equal = all(len(choices) == 1 for choices in counts) and space.super_ffn_dim > 0
-        rule = "needs equal experts: one choice each of space.encoder_experts, decoder_experts and expert_ffn_dims"
+        rule = (
+            "needs equal experts: one choice each of space.encoder_experts, decoder_experts and"
+            " expert_ffn_dims"
+        )
         yield "config.router.capacity_factor", router.capacity_factor, equal, rule
-        whole = all(count % config.mesh.expert == 0 for count in (*space.encoder_experts, *space.decoder_experts))
-        rule = "needs whole experts on every device: config.mesh.expert must divide space.encoder_experts and decoder_experts"
+        whole = all(
+            count % config.mesh.expert == 0
+            for count in (*space.encoder_experts, *space.decoder_experts)
+        )
+        rule = (
+            "needs whole experts on every device: config.mesh.expert must divide"
+            " space.encoder_experts and decoder_experts"
+        )
         yield "config.router.capacity_factor", router.capacity_factor, whole, rule
 
 
 def _mesh_rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
     mesh, space = config.mesh, config.space
-    yield "config.mesh.data", mesh.data, mesh.data >= 0, "must be positive, or 0 for all devices that the other axes leave"
+    yield (
+        "config.mesh.data",
+        mesh.data,
+        mesh.data >= 0,
+        "must be positive, or 0 for all devices that the other axes leave",
+    )
     for name in ("expert", "model"):
-        yield f"config.mesh.{name}", getattr(mesh, name), getattr(mesh, name) > 0, "must be positive"
-    # Devices hold equal parts of every layer's hidden units, in a sub-Transformer of any of these widths too.
+        yield (
+            f"config.mesh.{name}",
+            getattr(mesh, name),
+            getattr(mesh, name) > 0,
+            "must be positive",
+        )
+    # Devices hold equal parts of every layer's hidden units, in a sub-Transformer of any of these
+    # widths too.
     parts = mesh.expert * mesh.model
     names = "config.mesh.expert" if mesh.model == 1 else "config.mesh.expert · config.mesh.model"
     divides = all(width % parts == 0 for width in space.expert_ffn_dims)
-    yield names, parts, divides, f"must divide every width of config.space.expert_ffn_dims={space.expert_ffn_dims}"
-    yield "config.mesh.model", mesh.model, space.qkv_dim % mesh.model == 0, f"must divide config.space.qkv_dim={space.qkv_dim}"
+    yield (
+        names,
+        parts,
+        divides,
+        f"must divide every width of config.space.expert_ffn_dims={space.expert_ffn_dims}",
+    )
+    yield (
+        "config.mesh.model",
+        mesh.model,
+        space.qkv_dim % mesh.model == 0,
+        f"must divide config.space.qkv_dim={space.qkv_dim}",
+    )
 
 
-def _train_rules(prefix: str, train: TrainConfig, longest: int, parts: int) -> Iterator[tuple[str, Any, bool, str]]:
+def _train_rules(
+    prefix: str, train: TrainConfig, longest: int, parts: int
+) -> Iterator[tuple[str, Any, bool, str]]:
     positive = (
         "steps",
         "accumulate",
@@ -405,16 +593,46 @@ def _train_rules(prefix: str, train: TrainConfig, longest: int, parts: int) -> I
         "consistency",
         "sandwich_random",
     ):
-        yield f"{prefix}.{name}", getattr(train, name), getattr(train, name) >= 0, "must not be negative"
+        yield (
+            f"{prefix}.{name}",
+            getattr(train, name),
+            getattr(train, name) >= 0,
+            "must not be negative",
+        )
     yield f"{prefix}.passes", train.passes, train.passes in (1, 2), "must be 1 or 2"
     one_pass = train.passes == 1 and train.consistency > 0
-    yield f"{prefix}.consistency", train.consistency, not one_pass, f"compares two passes; set {prefix}.passes=2"
+    yield (
+        f"{prefix}.consistency",
+        train.consistency,
+        not one_pass,
+        f"compares two passes; set {prefix}.passes=2",
+    )
     twice = train.passes == 2 and train.sampling == "sandwich"
-    yield f"{prefix}.passes", train.passes, not twice, f"cannot be 2 with {prefix}.sampling='sandwich'"
+    yield (
+        f"{prefix}.passes",
+        train.passes,
+        not twice,
+        f"cannot be 2 with {prefix}.sampling='sandwich'",
+    )
     for name in ("adam_b1", "adam_b2", "label_smoothing"):
-        yield f"{prefix}.{name}", getattr(train, name), 0 <= getattr(train, name) < 1, "must be in [0, 1)"
-    yield f"{prefix}.schedule", train.schedule, train.schedule in ("cosine", "inverse_sqrt"), "must be cosine or inverse_sqrt"
-    yield f"{prefix}.sampling", train.sampling, train.sampling in ("uniform", "sandwich"), "must be uniform or sandwich"
+        yield (
+            f"{prefix}.{name}",
+            getattr(train, name),
+            0 <= getattr(train, name) < 1,
+            "must be in [0, 1)",
+        )
+    yield (
+        f"{prefix}.schedule",
+        train.schedule,
+        train.schedule in ("cosine", "inverse_sqrt"),
+        "must be cosine or inverse_sqrt",
+    )
+    yield (
+        f"{prefix}.sampling",
+        train.sampling,
+        train.sampling in ("uniform", "sandwich"),
+        "must be uniform or sandwich",
+    )
     least = longest * train.accumulate * parts
     fits = train.tokens_per_batch >= least
     shared = "" if parts == 1 else f" for each of the {parts} devices that share it"

@@ -1,10 +1,13 @@
-"""FLOPs and parameters of an architecture in closed form (SPEC 1.6), without JAX and without building a model.
+"""FLOPs and parameters of an architecture in closed form (SPEC 1.6), without JAX and without
+building a model.
 
-    python -m automoe_jax.costs --arch=FILE.json [--source_length=30 --target_length=30 --vocab_size=32768]
+    python -m automoe_jax.costs --arch=FILE.json [--source_length=30 --target_length=30
+    --vocab_size=32768]
 
-FLOPs are two per multiply-accumulate, of one teacher-forced sentence pair. For an encoder without a decoder they are those
-of one sentence, and the vocabulary is that of its classes. Axes and letters: S source tokens · T target tokens · N tokens
-of a layer · D embedding width · Q qkv width · E experts · F expert width · K experts per token.
+FLOPs are two per multiply-accumulate, of one teacher-forced sentence pair. For an encoder without a
+decoder they are those of one sentence, and the vocabulary is that of its classes. Axes and letters:
+S source tokens · T target tokens · N tokens of a layer · D embedding width · Q qkv width · E
+experts · F expert width · K experts per token.
 """
 
 import argparse
@@ -26,7 +29,8 @@ VOCAB_SIZE = 32_768  # of the published WMT models
 class Costs:
     """What an architecture costs; the fields that are means over routings may be fractions.
 
-    FLOPs leave the vocabulary projection out unless the name says otherwise; parameters leave embeddings out.
+    FLOPs leave the vocabulary projection out unless the name says otherwise; parameters leave
+    embeddings out.
     """
 
     flops: float  # expected under uniform routing
@@ -55,10 +59,11 @@ class _Layer(NamedTuple):
     top_k: int
     cross_layers: int  # encoder layers that the cross attention sees; 0 in the encoder
     choices: float | None = None  # mean experts per token where that is not `top_k`
-    loads: tuple[float, ...] | None = None  # share of the tokens that each expert gets, where that was measured
+    # share of the tokens that each expert gets, where that was measured
+    loads: tuple[float, ...] | None = None
 
 
-class _Plan(NamedTuple):
+class _Sizes(NamedTuple):
     """An architecture in plain Python."""
 
     d_encoder: int
@@ -83,22 +88,31 @@ def costs(
 ) -> Costs:
     """FLOPs and parameters of `arch` for one sentence pair; lengths in tokens.
 
-    `gated`: routers have parameters (not where routes are random). `choices`: where the number of a token's experts is not
-    the gene K but depends on the text, its mean in each layer, the encoder's first; least and most are then over any K.
-    `loads`: the share of the tokens that each expert of each layer gets, as measured on a text (`choices.measure`); without
-    them the mean is of even routing.
+    `gated`: routers have parameters (not where routes are random). `choices`: where the number of a
+    token's experts is not the gene K but depends on the text, its mean in each layer, the encoder's
+    first; least and most are then over any K. `loads`: the share of the tokens that each expert of
+    each layer gets, as measured on a text (`choices.measure`); without them the mean is of even
+    routing.
 
     Raises `UserError` for a length or vocabulary that is not positive.
     """
-    for name, value in {"source_length": source_length, "target_length": target_length, "vocab_size": vocab_size}.items():
+    for name, value in {
+        "source_length": source_length,
+        "target_length": target_length,
+        "vocab_size": vocab_size,
+    }.items():
         if value < 1:
             raise UserError(f"{name}={value} must be a whole number of at least 1")
-    plan = _plan(arch, gated, choices, loads)
-    macs = _macs(plan, source_length, target_length)
-    vocabulary = (target_length * plan.d_decoder if arch.decoder_layers else plan.d_encoder) * vocab_size
-    shared = sum(_shared_params(plan, layer) for layer in plan.layers)
-    experts = [_expert_params(plan.d(layer), layer.widths) for layer in plan.layers]
-    active = _total(_over_routings(params, layer) for params, layer in zip(experts, plan.layers, strict=True))
+    sizes = _sizes(arch, gated, choices, loads)
+    macs = _macs(sizes, source_length, target_length)
+    vocabulary = (
+        target_length * sizes.d_decoder if arch.decoder_layers else sizes.d_encoder
+    ) * vocab_size
+    shared = sum(_shared_params(sizes, layer) for layer in sizes.layers)
+    experts = [_expert_params(sizes.d(layer), layer.widths) for layer in sizes.layers]
+    active = _total(
+        _over_routings(params, layer) for params, layer in zip(experts, sizes.layers, strict=True)
+    )
     return Costs(
         flops=_number(2 * macs.mean),
         flops_min=2 * macs.least,
@@ -114,59 +128,94 @@ def costs(
 def sparsity(arch: Arch) -> tuple[float, float]:
     """1 − active / total parameters: of the layers' own experts, and as published (SPEC 1.7).
 
-    The published figures count as many experts in every layer as the layer with the most has, here of its mean width.
+    The published figures count as many experts in every layer as the layer with the most has, here
+    of its mean width.
     """
-    found, plan = costs(arch), _plan(arch)
-    most = max(len(layer.widths) for layer in plan.layers)
-    each = [Fraction(sum(_expert_params(plan.d(layer), layer.widths)), len(layer.widths)) for layer in plan.layers]
-    missing = sum((most - len(layer.widths)) * one for layer, one in zip(plan.layers, each, strict=True))
-    return 1 - found.active_params / found.params, float(1 - found.active_params / (found.params + missing))
+    found, sizes = costs(arch), _sizes(arch)
+    most = max(len(layer.widths) for layer in sizes.layers)
+    each = [
+        Fraction(sum(_expert_params(sizes.d(layer), layer.widths)), len(layer.widths))
+        for layer in sizes.layers
+    ]
+    missing = sum(
+        (most - len(layer.widths)) * one for layer, one in zip(sizes.layers, each, strict=True)
+    )
+    return 1 - found.active_params / found.params, float(
+        1 - found.active_params / (found.params + missing)
+    )
 
 
-def _plan(arch: Arch, gated: bool = True, choices: Sequence[float] | None = None, loads: Sequence[Sequence[float]] | None = None) -> _Plan:
+def _sizes(
+    arch: Arch,
+    gated: bool = True,
+    choices: Sequence[float] | None = None,
+    loads: Sequence[Sequence[float]] | None = None,
+) -> _Sizes:
     encoder = zip(arch.encoder_experts, arch.encoder_top_k.tolist(), strict=False)
-    decoder = zip(arch.decoder_experts, arch.decoder_top_k.tolist(), arch.cross_layers.tolist(), strict=False)
-    layers = tuple(_Layer(False, widths, top_k, 0) for widths, top_k in encoder) + tuple(_Layer(True, *one) for one in decoder)
+    decoder = zip(
+        arch.decoder_experts, arch.decoder_top_k.tolist(), arch.cross_layers.tolist(), strict=False
+    )
+    layers = tuple(_Layer(False, widths, top_k, 0) for widths, top_k in encoder) + tuple(
+        _Layer(True, *one) for one in decoder
+    )
     if choices is not None:
-        layers = tuple(layer._replace(choices=mean) for layer, mean in zip(layers, choices, strict=True))
+        layers = tuple(
+            layer._replace(choices=mean) for layer, mean in zip(layers, choices, strict=True)
+        )
     if loads is not None:
-        layers = tuple(layer._replace(loads=tuple(shares)) for layer, shares in zip(layers, loads, strict=True))
+        layers = tuple(
+            layer._replace(loads=tuple(shares)) for layer, shares in zip(layers, loads, strict=True)
+        )
     gated = gated and any(len(layer.widths) > 1 for layer in layers)
-    return _Plan(int(arch.encoder_embed_dim), int(arch.decoder_embed_dim), int(arch.qkv_dim), layers, gated)
+    return _Sizes(
+        int(arch.encoder_embed_dim), int(arch.decoder_embed_dim), int(arch.qkv_dim), layers, gated
+    )
 
 
-def _macs(plan: _Plan, source_length: int, target_length: int) -> _Amount:
-    shared: Fraction | int = source_length * plan.d_encoder  # the scale of the embeddings, then that of the target or the mean
-    shared += target_length * plan.d_decoder if any(layer.is_decoder for layer in plan.layers) else source_length * plan.d_encoder
+def _macs(sizes: _Sizes, source_length: int, target_length: int) -> _Amount:
+    # the scale of the embeddings, then that of the target or the mean
+    shared: Fraction | int = source_length * sizes.d_encoder
+    shared += (
+        target_length * sizes.d_decoder
+        if any(layer.is_decoder for layer in sizes.layers)
+        else source_length * sizes.d_encoder
+    )
     experts = []
-    for layer in plan.layers:
+    for layer in sizes.layers:
         tokens = target_length if layer.is_decoder else source_length
-        shared += _shared_macs(plan, layer, tokens, source_length)
-        experts.append(_over_routings([tokens * 2 * plan.d(layer) * width for width in layer.widths], layer))
+        shared += _shared_macs(sizes, layer, tokens, source_length)
+        experts.append(
+            _over_routings([tokens * 2 * sizes.d(layer) * width for width in layer.widths], layer)
+        )
     mean, least, most = _total(experts)
     return _Amount(shared + mean, int(shared + least), int(shared + most))
 
 
-def _shared_macs(plan: _Plan, layer: _Layer, tokens: int, source_length: int) -> Fraction | int:
+def _shared_macs(sizes: _Sizes, layer: _Layer, tokens: int, source_length: int) -> Fraction | int:
     """Attention, LayerNorms and, in a gated architecture, every layer's router and gate."""
-    d, q = plan.d(layer), plan.q
+    d, q = sizes.d(layer), sizes.q
     # Four projections, the scores and the weighted sum, the scale of the queries.
     macs = 4 * tokens * d * q + 2 * tokens**2 * q + tokens * q
     if layer.is_decoder:
         attended = layer.cross_layers * source_length
-        macs += 2 * tokens * d * q + 2 * attended * plan.d_encoder * q + 2 * tokens * attended * q + tokens * q
-    if plan.gated:
+        macs += (
+            2 * tokens * d * q
+            + 2 * attended * sizes.d_encoder * q
+            + 2 * tokens * attended * q
+            + tokens * q
+        )
+    if sizes.gated:
         macs += tokens * d * (len(layer.widths) + _gates(layer))
     return macs + _layer_norms(layer) * tokens * d
 
 
-def _shared_params(plan: _Plan, layer: _Layer) -> int:
+def _shared_params(sizes: _Sizes, layer: _Layer) -> int:
     """Attention, LayerNorms and, in a gated architecture, every layer's router."""
-    d, q = plan.d(layer), plan.q
+    d, q = sizes.d(layer), sizes.q
     params = _attention_params(d, d, q) + _layer_norms(layer) * 2 * d
     if layer.is_decoder:
-        params += _attention_params(d, plan.d_encoder, q)
-    if plan.gated:
+        params += _attention_params(d, sizes.d_encoder, q)
+    if sizes.gated:
         params += len(layer.widths) * (d + 1)
     return params
 
@@ -176,7 +225,9 @@ def _layer_norms(layer: _Layer) -> int:
 
 
 def _attention_params(d_query: int, d_key: int, q: int) -> int:
-    """Query and output projections of the queries' width, key and value projections of the keys', with biases."""
+    """Query and output projections of the queries' width, key and value projections of the keys',
+    with biases.
+    """
     return 2 * d_query * q + 2 * d_key * q + 3 * q + d_query
 
 
@@ -199,7 +250,11 @@ def _over_routings(values: Sequence[int], layer: _Layer) -> _Amount:
     if layer.choices is not None:
         least, most = ordered[0], sum(values)
     if layer.loads is not None:
-        return _Amount(sum(Fraction(load) * value for load, value in zip(layer.loads, values, strict=True)), least, most)
+        return _Amount(
+            sum(Fraction(load) * value for load, value in zip(layer.loads, values, strict=True)),
+            least,
+            most,
+        )
     mean = Fraction(_gates(layer) * sum(values), len(values)) if len(values) > 1 else values[0]
     return _Amount(mean, least, most)
 
@@ -225,7 +280,9 @@ def read_arch(path: str) -> Arch:
     except OSError as error:
         raise UserError(f"--arch={path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise UserError(f"--arch={path} is not a JSON file: it holds bytes that are not UTF-8") from None
+        raise UserError(
+            f"--arch={path} is not a JSON file: it holds bytes that are not UTF-8"
+        ) from None
     try:
         return Arch.from_json(text)
     except UserError as error:
@@ -234,11 +291,19 @@ def read_arch(path: str) -> Arch:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the costs of an architecture file as one JSON object."""
-    parser = _Parser(prog="python -m automoe_jax.costs", description="FLOPs and parameters of an architecture, as JSON.")
+    parser = _Parser(
+        prog="python -m automoe_jax.costs",
+        description="FLOPs and parameters of an architecture, as JSON.",
+    )
     parser.add_argument("--arch", required=True, help="JSON file of the architecture")
     parser.add_argument("--source_length", type=int, default=30, help="source tokens (default: 30)")
     parser.add_argument("--target_length", type=int, default=30, help="target tokens (default: 30)")
-    parser.add_argument("--vocab_size", type=int, default=VOCAB_SIZE, help=f"pieces of the output vocabulary (default: {VOCAB_SIZE})")
+    parser.add_argument(
+        "--vocab_size",
+        type=int,
+        default=VOCAB_SIZE,
+        help=f"pieces of the output vocabulary (default: {VOCAB_SIZE})",
+    )
     flags = parser.parse_args(arguments)
     found = costs(read_arch(flags.arch), flags.source_length, flags.target_length, flags.vocab_size)
     print(json.dumps(dataclasses.asdict(found), indent=2))

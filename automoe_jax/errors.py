@@ -14,7 +14,9 @@ class UserError(ValueError):
 
 
 def run_for_people(main: Callable[[], int | None]) -> int:
-    """Runs `main` and returns the exit code; a user's mistake or a full disk becomes one line on stderr."""
+    """Runs `main` and returns the exit code; a user's mistake or a full disk becomes one line on
+    stderr.
+    """
     try:
         return main() or 0
     except UserError as error:
@@ -26,13 +28,18 @@ def run_for_people(main: Callable[[], int | None]) -> int:
             raise
         file = getattr(error, "filename", None)
         where = f" while writing {file}" if file else ""
-        message = f"the disk is full{where}; free some space and run the same command again, it continues where it stopped"
+        message = (
+            f"the disk is full{where}; free some space and run the same command again, it continues"
+            " where it stopped"
+        )
     print(f"error: {message}", file=sys.stderr)
     return 1
 
 
 def _disk_is_full(error: BaseException) -> bool:
-    """Whether no space was left: as the system says it, or in the words of a library that writes for us."""
+    """Whether no space was left: as the system says it, or in the words of a library that writes
+    for us.
+    """
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return os.strerror(errno.ENOSPC) in str(error) or os.strerror(errno.EDQUOT) in str(error)

@@ -15,8 +15,8 @@ from automoe_jax.model.network import SIDES, Network, logical_axes, narrow
 def extract(network: Network, arch: Arch) -> Network:
     """The sub-Transformer `arch` of a SuperNet at its own shapes, with the SuperNet's weights.
 
-    A linear rearrangement, so it maps gradients and optimizer moments too. Raises `UserError` if the SuperNet does not
-    contain `arch`.
+    A linear rearrangement, so it maps gradients and optimizer moments too. Raises `UserError` if
+    the SuperNet does not contain `arch`.
     """
     spec = network.spec
     spec.check(arch)
@@ -24,25 +24,42 @@ def extract(network: Network, arch: Arch) -> Network:
         return network
     cut = dataclasses.replace(spec, arch=arch)
     axes = logical_axes(spec)
-    params: dict[str, Any] = {"embedding": narrow(network.params["embedding"], axes["embedding"], {"embed": max(cut.widths)})}
+    params: dict[str, Any] = {
+        "embedding": narrow(
+            network.params["embedding"], axes["embedding"], {"embed": max(cut.widths)}
+        )
+    }
     if spec.classes:
-        params["classifier"] = narrow(network.params["classifier"], axes["classifier"], {"embed": cut.widths.encoder})
+        params["classifier"] = narrow(
+            network.params["classifier"], axes["classifier"], {"embed": cut.widths.encoder}
+        )
     for side in SIDES:
         sizes = {"embed": getattr(cut.widths, side), "memory": cut.widths.encoder}
         params[side] = {}
         for i in range(cut.layers(side)):
             layer = narrow(network.params[side][f"layer_{i}"], axes[side][f"layer_{i}"], sizes)
-            layer["experts"] = _cut_experts(layer["experts"], cut.expert_widths(side, i), spec.super_ffn_dim, cut.gated)
+            layer["experts"] = _cut_experts(
+                layer["experts"], cut.expert_widths(side, i), spec.super_ffn_dim, cut.gated
+            )
             params[side][f"layer_{i}"] = {name: part for name, part in layer.items() if part}
     return Network(params, cut)
 
 
-def _cut_experts(experts: dict[str, Any], widths: tuple[int, ...], super_ffn_dim: int, gated: bool) -> dict[str, Any]:
-    """The leading rows of each expert's part of the hidden table [U, D], and the router's first columns."""
-    rows = np.concatenate([e * super_ffn_dim + np.arange(width) for e, width in enumerate(widths)]).astype(np.int32)
+def _cut_experts(
+    experts: dict[str, Any], widths: tuple[int, ...], super_ffn_dim: int, gated: bool
+) -> dict[str, Any]:
+    """The leading rows of each expert's part of the hidden table [U, D], and the router's first
+    columns.
+    """
+    rows = np.concatenate(
+        [e * super_ffn_dim + np.arange(width) for e, width in enumerate(widths)]
+    ).astype(np.int32)
     cut = {name: experts[name][rows] for name in ("b_in", "w_in", "w_out")} if len(rows) else {}
     if len(rows):
         cut["b_out"] = experts["b_out"][sum(width == 0 for width in widths) : len(widths)]
     if gated:
-        cut |= {"router_bias": experts["router_bias"][: len(widths)], "router_kernel": experts["router_kernel"][:, : len(widths)]}
+        cut |= {
+            "router_bias": experts["router_bias"][: len(widths)],
+            "router_kernel": experts["router_kernel"][:, : len(widths)],
+        }
     return cut

@@ -1,4 +1,6 @@
-"""From a configuration to a translator: `python -m automoe_jax.main --config=configs/demo.py --workdir=runs/demo`."""
+"""From a configuration to a translator: `python -m automoe_jax.main --config=configs/demo.py
+--workdir=runs/demo`.
+"""
 
 import pathlib
 import sys
@@ -8,15 +10,25 @@ from ml_collections import config_flags
 
 from automoe_jax.config import Config, from_config_dict
 from automoe_jax.errors import UserError, run_for_people
-from automoe_jax.processes import explaining_loss, first_alone, join, leave, membership
+from automoe_jax.runtime.processes import explaining_loss, first_alone, join, leave, membership
 from automoe_jax.stages import run_stages
 from automoe_jax.train.loop import Preempted
 from automoe_jax.workdir import check_same_everywhere, keep_compilations, open_workdir
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment: a file with get_config(), such as configs/demo.py.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is kept; runs/NAME of the configuration file by default.")
-_DISTRIBUTED = flags.DEFINE_boolean("distributed", False, "One of several processes, which JAX finds: on TPU, under Slurm, on Kubernetes.")
-_COORDINATOR = flags.DEFINE_string("coordinator", None, "One of several processes, which meet at this HOST:PORT of process 0.")
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "The experiment: a file with get_config(), such as configs/demo.py."
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Where everything is kept; runs/NAME of the configuration file by default."
+)
+_DISTRIBUTED = flags.DEFINE_boolean(
+    "distributed",
+    False,
+    "One of several processes, which JAX finds: on TPU, under Slurm, on Kubernetes.",
+)
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "One of several processes, which meet at this HOST:PORT of process 0."
+)
 _PROCESSES = flags.DEFINE_integer("processes", None, "How many processes meet at --coordinator.")
 _PROCESS = flags.DEFINE_integer("process", None, "Which of them this one is, from 0.")
 
@@ -24,7 +36,9 @@ SIGTERM_EXIT = 143  # 128 + 15, as a shell reports it: a supervisor starts the r
 
 
 def parse(argv: list[str]) -> tuple[Config, str]:
-    """The configuration and workdir of a command line; raises `UserError` for what is wrong with it."""
+    """The configuration and workdir of a command line; raises `UserError` for what is wrong with
+    it.
+    """
     path = _config_path(argv)
     if path and not pathlib.Path(path.partition(":")[0]).is_file():
         raise UserError(f"--config={path} is not a file; name one such as configs/demo.py")
@@ -36,14 +50,18 @@ def parse(argv: list[str]) -> tuple[Config, str]:
         said = str(error).replace("\\n", " ").replace("KeyError(", "").strip("()\"'")
         raise UserError(f"{' '.join(said.split())} (in a --config override)") from None
     if _CONFIG.value is None:
-        raise UserError("--config is missing; name a configuration file, such as --config=configs/demo.py")
+        raise UserError(
+            "--config is missing; name a configuration file, such as --config=configs/demo.py"
+        )
     return from_config_dict(_CONFIG.value), _WORKDIR.value or f"runs/{pathlib.Path(path).stem}"
 
 
 def run(argv: list[str]) -> int:
     """Runs the stages; returns the exit code."""
     config, root = parse(argv)
-    if member := membership(_DISTRIBUTED.value, _COORDINATOR.value, _PROCESSES.value, _PROCESS.value):
+    if member := membership(
+        _DISTRIBUTED.value, _COORDINATOR.value, _PROCESSES.value, _PROCESS.value
+    ):
         join(member)
     with explaining_loss():
         check_same_everywhere(config)

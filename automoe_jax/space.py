@@ -1,8 +1,10 @@
-"""The search space: the choices of every gene (SPEC 1.1), and how architectures are drawn, mutated and crossed.
+"""The search space: the choices of every gene (SPEC 1.1), and how architectures are drawn, mutated
+and crossed.
 
-An architecture is written as a genotype: one vector with a place for every gene of the deepest sub-Transformer with
-the most experts. Depth and expert counts are genes too, and decide which of the others are expressed. Drawing,
-mutating and crossing work on genotypes; expressing one gives the canonical `Arch`. This module imports no JAX.
+An architecture is written as a genotype: one vector with a place for every gene of the deepest
+sub-Transformer with the most experts. Depth and expert counts are genes too, and decide which of
+the others are expressed. Drawing, mutating and crossing work on genotypes; expressing one gives the
+canonical `Arch`. This module imports no JAX.
 
 Axes: G genes · L layers (the most of the side) · E experts (the most of the side).
 """
@@ -32,11 +34,12 @@ class _Layout(NamedTuple):
 class SearchSpace:
     """Choices of every gene; each field of choices is a set, kept as a sorted tuple.
 
-    A 0 among `expert_ffn_dims` stands for the identity expert, which only a layer's first expert may be; a layer may
-    consist of it alone. A `top_k` beyond a layer's experts and a `cross_layers` beyond the encoder's depth mean all
-    of them. Of `expert_layers_every` layers of a side the first has experts to choose from, the others have one
-    (THOR; SPEC 2). `decoder_layers` of 0 alone means encoders without a decoder, for classification. Raises `UserError`
-    for choices that no Transformer can be built from.
+    A 0 among `expert_ffn_dims` stands for the identity expert, which only a layer's first expert
+    may be; a layer may consist of it alone. A `top_k` beyond a layer's experts and a `cross_layers`
+    beyond the encoder's depth mean all of them. Of `expert_layers_every` layers of a side the first
+    has experts to choose from, the others have one (THOR; SPEC 2). `decoder_layers` of 0 alone
+    means encoders without a decoder, for classification. Raises `UserError` for choices that no
+    Transformer can be built from.
     """
 
     qkv_dim: int = 512
@@ -59,10 +62,15 @@ class SearchSpace:
             raise UserError(f"space.qkv_dim={self.qkv_dim!r} must be a positive whole number")
         object.__setattr__(self, "qkv_dim", int(self.qkv_dim))
         if not _is_integer(self.expert_layers_every) or self.expert_layers_every < 1:
-            raise UserError(f"space.expert_layers_every={self.expert_layers_every!r} must be a positive whole number")
+            raise UserError(
+                f"space.expert_layers_every={self.expert_layers_every!r} must be a positive whole"
+                " number"
+            )
         for field in dataclasses.fields(self)[1:-1]:
             least = 0 if field.name in ("expert_ffn_dims", "decoder_layers") else 1
-            object.__setattr__(self, field.name, _choices(field.name, getattr(self, field.name), least))
+            object.__setattr__(
+                self, field.name, _choices(field.name, getattr(self, field.name), least)
+            )
         self._check_heads()
         self._check_maxima()
 
@@ -96,8 +104,15 @@ class SearchSpace:
 
     @property
     def is_routed(self) -> bool:
-        """Whether some architecture has more than one expert in a layer, so that the SuperNet needs routers."""
-        return max(self.max_encoder_experts, self.max_decoder_experts if self.max_decoder_layers else 1) > 1
+        """Whether some architecture has more than one expert in a layer, so that the SuperNet needs
+        routers.
+        """
+        return (
+            max(
+                self.max_encoder_experts, self.max_decoder_experts if self.max_decoder_layers else 1
+            )
+            > 1
+        )
 
     def size(self) -> int:
         """The exact number of different (canonical) architectures."""
@@ -105,10 +120,15 @@ class SearchSpace:
         decoder_heads = len(self.decoder_self_heads) * len(self.decoder_cross_heads)
         total = 0
         for depth in self.encoder_layers:
-            encoders = math.prod(len(self.encoder_self_heads) * self._ffn_count("encoder", i) for i in range(depth))
+            encoders = math.prod(
+                len(self.encoder_self_heads) * self._ffn_count("encoder", i) for i in range(depth)
+            )
             seen_layers = len(_clipped(self.cross_layers, depth))
             for layers in self.decoder_layers:
-                total += encoders * math.prod(decoder_heads * seen_layers * self._ffn_count("decoder", i) for i in range(layers))
+                total += encoders * math.prod(
+                    decoder_heads * seen_layers * self._ffn_count("decoder", i)
+                    for i in range(layers)
+                )
         return widths * total
 
     def expert_counts(self, side: str, layer: int) -> tuple[int, ...]:
@@ -120,16 +140,22 @@ class SearchSpace:
         return self._express(self._layout.choices[:, -1])
 
     def smallest(self) -> Arch:
-        """Every gene at its smallest, hence the fewest FLOPs, parameters and active parameters of the space."""
+        """Every gene at its smallest, hence the fewest FLOPs, parameters and active parameters of
+        the space.
+        """
         return self._express(self._layout.choices[:, 0])
 
     def largest_dense(self) -> Arch:
-        """The plain Transformer to compare with: largest widths, depths, FFN and heads, one expert per layer.
+        """The plain Transformer to compare with: largest widths, depths, FFN and heads, one expert
+        per layer.
 
-        Cross attention sees the fewest encoder layers there are to choose from. Where every choice of
-        `encoder_experts` or `decoder_experts` exceeds 1, this architecture lies outside the space.
+        Cross attention sees the fewest encoder layers there are to choose from. Where every choice
+        of `encoder_experts` or `decoder_experts` exceeds 1, this architecture lies outside the
+        space.
         """
-        dense = dataclasses.replace(self, encoder_experts=(1,), decoder_experts=(1,), cross_layers=self.cross_layers[:1])
+        dense = dataclasses.replace(
+            self, encoder_experts=(1,), decoder_experts=(1,), cross_layers=self.cross_layers[:1]
+        )
         return dense.largest()
 
     def contains(self, arch: Arch) -> bool:
@@ -144,19 +170,31 @@ class SearchSpace:
             and depth in self.encoder_layers
             and len(decoder["layers"]) in self.decoder_layers
             and all(layer["self_heads"] in self.encoder_self_heads for layer in encoder["layers"])
-            and all(self._contains_ffn(layer, self.expert_counts("encoder", i)) for i, layer in enumerate(encoder["layers"]))
+            and all(
+                self._contains_ffn(layer, self.expert_counts("encoder", i))
+                for i, layer in enumerate(encoder["layers"])
+            )
             and all(layer["self_heads"] in self.decoder_self_heads for layer in decoder["layers"])
             and all(layer["cross_heads"] in self.decoder_cross_heads for layer in decoder["layers"])
-            and all(layer["cross_layers"] in _clipped(self.cross_layers, depth) for layer in decoder["layers"])
-            and all(self._contains_ffn(layer, self.expert_counts("decoder", i)) for i, layer in enumerate(decoder["layers"]))
+            and all(
+                layer["cross_layers"] in _clipped(self.cross_layers, depth)
+                for layer in decoder["layers"]
+            )
+            and all(
+                self._contains_ffn(layer, self.expert_counts("decoder", i))
+                for i, layer in enumerate(decoder["layers"])
+            )
         )
 
     def sample(self, rng: np.random.Generator) -> Arch:
-        """An architecture with every gene drawn uniformly from its choices (before what is absent is left out)."""
+        """An architecture with every gene drawn uniformly from its choices (before what is absent
+        is left out).
+        """
         return self._express(self._draw(rng))
 
     def mutate(self, arch: Arch, rng: np.random.Generator, prob: float) -> Arch:
-        """`arch` with each gene drawn anew with probability `prob`, those of layers and experts that thereby appear always.
+        """`arch` with each gene drawn anew with probability `prob`, those of layers and experts
+        that thereby appear always.
 
         Raises `UserError` when `arch` is not of this space.
         """
@@ -166,7 +204,8 @@ class SearchSpace:
         return self._express(np.where(redraw | (genes == ABSENT), drawn, genes))
 
     def crossover(self, a: Arch, b: Arch, rng: np.random.Generator) -> Arch:
-        """Each gene from `a` or `b` with equal chance; what only one of them has comes from that one.
+        """Each gene from `a` or `b` with equal chance; what only one of them has comes from that
+        one.
 
         Raises `UserError` when a parent is not of this space.
         """
@@ -175,17 +214,23 @@ class SearchSpace:
         genes_a, genes_b = self._genes(a), self._genes(b)
         from_a = rng.random(genes_a.size) < 0.5
         # What neither parent has stays absent: no child expresses it.
-        return self._express(np.where((from_a & (genes_a != ABSENT)) | (genes_b == ABSENT), genes_a, genes_b))
+        return self._express(
+            np.where((from_a & (genes_a != ABSENT)) | (genes_b == ABSENT), genes_a, genes_b)
+        )
 
     def _check_heads(self) -> None:
         for name in ("encoder_self_heads", "decoder_self_heads", "decoder_cross_heads"):
             heads = getattr(self, name)
             for count in heads:
                 if self.qkv_dim % count:
-                    raise UserError(f"space.{name}={heads}: {count} heads must divide space.qkv_dim={self.qkv_dim}; change either")
+                    raise UserError(
+                        f"space.{name}={heads}: {count} heads must divide"
+                        f" space.qkv_dim={self.qkv_dim}; change either"
+                    )
                 if heads[-1] % count:
                     raise UserError(
-                        f"space.{name}={heads}: {count} heads must divide the largest choice, {heads[-1]}; leave one of them out"
+                        f"space.{name}={heads}: {count} heads must divide the largest choice,"
+                        f" {heads[-1]}; leave one of them out"
                     )
 
     def _check_maxima(self) -> None:
@@ -197,18 +242,31 @@ class SearchSpace:
         }
         for name, most in maxima.items():
             if getattr(self, name)[-1] > most:
-                raise UserError(f"space.{name}={getattr(self, name)} must not exceed {most}; leave out the larger choices")
-        if self.decoder_layers[0] == 0 and (self.max_decoder_layers > 0 or len(self.decoder_embed_dims) > 1):
+                raise UserError(
+                    f"space.{name}={getattr(self, name)} must not exceed {most}; leave out the"
+                    " larger choices"
+                )
+        if self.decoder_layers[0] == 0 and (
+            self.max_decoder_layers > 0 or len(self.decoder_embed_dims) > 1
+        ):
             raise UserError(
-                f"space.decoder_layers={self.decoder_layers} and space.decoder_embed_dims={self.decoder_embed_dims}: 0 means that there "
-                "is no decoder, so it must be the only choice, and the width have one; leave out the others"
+                f"space.decoder_layers={self.decoder_layers} and"
+                f" space.decoder_embed_dims={self.decoder_embed_dims}: 0 means that there is no"
+                " decoder, so it must be the only choice, and the width have one; leave out the"
+                " others"
             )
         if self.super_ffn_dim == 0:
-            raise UserError("space.expert_ffn_dims=(0,) must hold a positive width beside the identity expert's 0; add one")
+            raise UserError(
+                "space.expert_ffn_dims=(0,) must hold a positive width beside the identity expert's"
+                " 0; add one"
+            )
 
     def _require(self, arch: Arch) -> None:
         if not self.contains(arch):
-            raise UserError(f"the architecture {arch.to_json()} is not of this search space; choose one that space.contains() accepts")
+            raise UserError(
+                f"the architecture {arch.to_json()} is not of this search space; choose one that"
+                " space.contains() accepts"
+            )
 
     @functools.cached_property
     def _layout(self) -> _Layout:
@@ -246,7 +304,9 @@ class SearchSpace:
 
     def _draw(self, rng: np.random.Generator) -> np.ndarray:
         """A genotype [G] with every gene uniform over its choices."""
-        return self._layout.choices[np.arange(self._layout.counts.size), rng.integers(self._layout.counts)]
+        return self._layout.choices[
+            np.arange(self._layout.counts.size), rng.integers(self._layout.counts)
+        ]
 
     def _genes(self, arch: Arch) -> np.ndarray:
         """A genotype [G] that expresses `arch`; the genes that `arch` lacks are `ABSENT`."""
@@ -268,14 +328,23 @@ class SearchSpace:
         return np.concatenate([np.ravel(found[name]) for name in self._layout.places])
 
     def _express(self, genotype: np.ndarray) -> Arch:
-        """The architecture of a genotype [G]: genes of absent layers and experts are left out, the rest made canonical."""
+        """The architecture of a genotype [G]: genes of absent layers and experts are left out, the
+        rest made canonical.
+        """
         places = self._layout.places.items()
-        genes = {name: genotype[first:last].reshape(shape).tolist() for name, (first, last, shape) in places}
+        genes = {
+            name: genotype[first:last].reshape(shape).tolist()
+            for name, (first, last, shape) in places
+        }
         encoder = [
-            {"self_heads": genes["encoder_self_heads"][i], **self._ffn_layer("encoder", genes, i)} for i in range(genes["encoder_layers"])
+            {"self_heads": genes["encoder_self_heads"][i], **self._ffn_layer("encoder", genes, i)}
+            for i in range(genes["encoder_layers"])
         ]
         decoder = [
-            {name.removeprefix("decoder_"): genes[name][i] for name in ("decoder_self_heads", "decoder_cross_heads", "cross_layers")}
+            {
+                name.removeprefix("decoder_"): genes[name][i]
+                for name in ("decoder_self_heads", "decoder_cross_heads", "cross_layers")
+            }
             | self._ffn_layer("decoder", genes, i)
             for i in range(genes["decoder_layers"])
         ]
@@ -290,13 +359,21 @@ class SearchSpace:
     def _ffn_layer(self, side: str, genes: Mapping[str, Any], i: int) -> dict[str, Any]:
         count = genes[f"{side}_experts"][i] if i % self.expert_layers_every == 0 else 1
         others = genes[f"{side}_other_ffn_dims"][i][: count - 1]
-        return {"expert_ffn_dims": [genes[f"{side}_first_ffn_dim"][i], *others], "top_k": genes[f"{side}_top_k"][i]}
+        return {
+            "expert_ffn_dims": [genes[f"{side}_first_ffn_dim"][i], *others],
+            "top_k": genes[f"{side}_top_k"][i],
+        }
 
     def _ffn_count(self, side: str, layer: int) -> int:
-        """How many different feed-forward parts a layer can have: expert widths in order, and experts per token."""
+        """How many different feed-forward parts a layer can have: expert widths in order, and
+        experts per token.
+        """
         experts = self.expert_counts(side, layer)
         widths = sum(width > 0 for width in self.expert_ffn_dims)
-        return sum(len(self.expert_ffn_dims) * widths ** (count - 1) * len(_clipped(self.top_k, count)) for count in experts)
+        return sum(
+            len(self.expert_ffn_dims) * widths ** (count - 1) * len(_clipped(self.top_k, count))
+            for count in experts
+        )
 
     def _contains_ffn(self, layer: Mapping[str, Any], experts: Sequence[int]) -> bool:
         first, *others = layer["expert_ffn_dims"]
@@ -318,7 +395,10 @@ def _choices(name: str, value: Any, least: int) -> tuple[int, ...]:
         raise UserError(f"space.{name}={value!r} must be a list of choices that is not empty")
     for choice in value:
         if not _is_integer(choice) or choice < least:
-            raise UserError(f"space.{name}={value!r} must hold whole numbers of at least {least}; {choice!r} is not")
+            raise UserError(
+                f"space.{name}={value!r} must hold whole numbers of at least {least}; {choice!r}"
+                " is not"
+            )
     return tuple(sorted({int(choice) for choice in value}))
 
 
@@ -328,13 +408,19 @@ def _clipped(choices: Sequence[int], most: int) -> set[int]:
 
 
 def _unclipped(values: np.ndarray, choices: Sequence[int]) -> np.ndarray:
-    """For each canonical value the smallest choice it can have come from; absent ones stay absent."""
+    """For each canonical value the smallest choice it can have come from; absent ones stay
+    absent.
+    """
     index = np.searchsorted(choices, values)
-    return np.where(values == ABSENT, ABSENT, np.asarray(choices)[np.minimum(index, len(choices) - 1)])
+    return np.where(
+        values == ABSENT, ABSENT, np.asarray(choices)[np.minimum(index, len(choices) - 1)]
+    )
 
 
 def _ffn_genes(side: str, ffn_dims: np.ndarray) -> dict[str, np.ndarray]:
-    """The genes of one side's experts. ffn_dims: [L, E]; a layer without experts is an absent layer."""
+    """The genes of one side's experts. ffn_dims: [L, E]; a layer without experts is an absent
+    layer.
+    """
     experts = np.sum(ffn_dims != ABSENT, axis=1)
     return {
         f"{side}_experts": np.where(experts == 0, ABSENT, experts),

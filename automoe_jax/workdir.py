@@ -1,6 +1,8 @@
-"""A run's folder: what lies where, which stages are finished, and which configuration it belongs to.
+"""A run's folder: what lies where, which stages are finished, and which configuration it belongs
+to.
 
-Stages talk through these files only. Every file is written atomically, so what is there is complete.
+Stages talk through these files only. Every file is written atomically, so what is there is
+complete.
 """
 
 import dataclasses
@@ -15,12 +17,12 @@ from etils import epath
 from automoe_jax.arch import Arch
 from automoe_jax.config import Config, flatten, from_flat
 from automoe_jax.data.batching import TokenPairs
-from automoe_jax.data.files import absolute, atomic_writer
 from automoe_jax.data.labels import Labels
 from automoe_jax.data.tokenizer import Tokenizer
 from automoe_jax.errors import UserError
 from automoe_jax.model.network import Spec
-from automoe_jax.processes import gathered
+from automoe_jax.runtime.files import absolute, atomic_writer
+from automoe_jax.runtime.processes import gathered
 
 SPLITS = ("train", "validation", "test")
 # What another run of the same experiment may change.
@@ -102,9 +104,17 @@ class Workdir:
         return from_flat(read_json(self.root / "config.json"))
 
     def spec(self, config: Config, arch: Arch | None = None) -> Spec:
-        """Which network the configuration makes of the prepared text: the SuperNet, or its sub-Transformer `arch`."""
+        """Which network the configuration makes of the prepared text: the SuperNet, or its
+        sub-Transformer `arch`.
+        """
         classes = self.labels().size if config.task == "classify" else 0
-        return Spec(config.space, self.tokenizer().vocab_size, arch=arch, router=config.router, classes=classes)
+        return Spec(
+            config.space,
+            self.tokenizer().vocab_size,
+            arch=arch,
+            router=config.router,
+            classes=classes,
+        )
 
     def arch(self) -> Arch:
         """The architecture that the search found."""
@@ -127,41 +137,57 @@ class Workdir:
 
 
 def open_workdir(root: epath.PathLike, config: Config, made: bool = False) -> Workdir:
-    """The workdir at `root`, made if it is not there; `made`: it must be there, as another process has made it.
+    """The workdir at `root`, made if it is not there; `made`: it must be there, as another process
+    has made it.
 
-    Raises `UserError` when `root` is a file, or holds a run of another configuration, and says what differs.
+    Raises `UserError` when `root` is a file, or holds a run of another configuration, and says what
+    differs.
     """
     path = absolute(root)
     if path.exists() and not path.is_dir():
-        raise UserError(f"--workdir={root} is a file; name a folder, which is made if it does not exist")
+        raise UserError(
+            f"--workdir={root} is a file; name a folder, which is made if it does not exist"
+        )
     settings = _settings(config)
     recorded = path / "config.json"
     if recorded.exists():
         if differing := _differing(read_json(recorded), settings, ("there", "here"), _FREE):
             raise UserError(
-                f"--workdir={root} belongs to a run of another configuration: {differing}; name another --workdir or the same settings"
+                f"--workdir={root} belongs to a run of another configuration: {differing}; name"
+                " another --workdir or the same settings"
             )
     elif made:
-        raise UserError(f"--workdir={root} is another folder here than in process 0; name one on a file system that all processes share")
+        raise UserError(
+            f"--workdir={root} is another folder here than in process 0; name one on a file system"
+            " that all processes share"
+        )
     else:
         write_json(recorded, settings)
     return Workdir(path)
 
 
 def check_same_everywhere(config: Config) -> None:
-    """Raises `UserError` in every process, and says what differs, unless all of them have the same configuration."""
+    """Raises `UserError` in every process, and says what differs, unless all of them have the same
+    configuration.
+    """
     first, *others = (json.loads(text) for text in gathered(json.dumps(_settings(config))))
     for number, other in enumerate(others, start=1):
         if differing := _differing(first, other, ("in process 0", f"in process {number}")):
-            raise UserError(f"the processes have different configurations: {differing}; start all of them with the same flags")
+            raise UserError(
+                f"the processes have different configurations: {differing}; start all of them with"
+                " the same flags"
+            )
 
 
 def keep_compilations(workdir: Workdir) -> None:
-    """Keeps compiled programs in the workdir, so that a run that continues starts at once; JAX's own setting has precedence."""
+    """Keeps compiled programs in the workdir, so that a run that continues starts at once; JAX's
+    own setting has precedence.
+    """
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", str(workdir.compilation_cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-        # XLA's own caches put their path into the programs' keys: a workdir that is moved or copied would compile again.
+        # XLA's own caches put their path into the programs' keys: a workdir that is moved or copied
+        # would compile again.
         jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
 
 
@@ -170,10 +196,21 @@ def _settings(config: Config) -> dict[str, Any]:
     return json.loads(json.dumps(flatten(dataclasses.asdict(config))))
 
 
-def _differing(one: dict[str, Any], other: dict[str, Any], where: tuple[str, str], free: Collection[str] = ()) -> str:
-    """The first settings that differ, those in `free` left aside, with the values of both; empty if none do."""
-    names = [name for name in sorted(one | other) if name not in free and one.get(name) != other.get(name)]
-    first = "; ".join(f"{name} is {one.get(name)!r} {where[0]} and {other.get(name)!r} {where[1]}" for name in names[:3])
+def _differing(
+    one: dict[str, Any], other: dict[str, Any], where: tuple[str, str], free: Collection[str] = ()
+) -> str:
+    """The first settings that differ, those in `free` left aside, with the values of both; empty if
+    none do.
+    """
+    names = [
+        name
+        for name in sorted(one | other)
+        if name not in free and one.get(name) != other.get(name)
+    ]
+    first = "; ".join(
+        f"{name} is {one.get(name)!r} {where[0]} and {other.get(name)!r} {where[1]}"
+        for name in names[:3]
+    )
     return first + (f" (and {len(names) - 3} more)" if len(names) > 3 else "")
 
 
@@ -188,4 +225,6 @@ def read_json(path: epath.Path) -> Any:
     try:
         return json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is damaged ({error}); remove it and run the stage that writes it again") from None
+        raise UserError(
+            f"{path} is damaged ({error}); remove it and run the stage that writes it again"
+        ) from None

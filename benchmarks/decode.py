@@ -1,10 +1,11 @@
-"""Beam search: the fixed job against the original, and dense Transformers against CTranslate2 with the same weights.
+"""Beam search: the fixed job against the original, and dense Transformers against CTranslate2 with
+the same weights.
 
     pip install ctranslate2
     python -m benchmarks.decode --json=decode.json
 
-Every sentence has 32 source tokens and is decoded for exactly 32 steps: random weights end no sentence.
-"""
+Every sentence has 32 source tokens and is decoded for exactly 32 steps: random weights end no
+sentence."""
 
 import functools
 import os
@@ -18,7 +19,7 @@ import numpy as np
 
 from automoe_jax.arch import Arch
 from automoe_jax.data.tokenizer import BOS, EOS, PAD, UNK
-from automoe_jax.decode import beam_search
+from automoe_jax.inference.decode import beam_search
 from automoe_jax.model import Network, init
 from automoe_jax.model.transformer import sinusoids
 from automoe_jax.space import SearchSpace
@@ -38,15 +39,35 @@ def measure() -> list[Row]:
 
 def _fixed_job() -> list[Row]:
     (arch,), sentences = job.archs("middle"), 16
-    network, source = init(job.SPACE, job.VOCAB_SIZE, jax.random.key(0), arch=arch), job.batch(sentences)["source"]
-    seconds = medians({f"beam {size}": functools.partial(_ours, network, source, size) for size in (1, BEAM)}, title="decode")
+    network, source = (
+        init(job.SPACE, job.VOCAB_SIZE, jax.random.key(0), arch=arch),
+        job.batch(sentences)["source"],
+    )
+    seconds = medians(
+        {f"beam {size}": functools.partial(_ours, network, source, size) for size in (1, BEAM)},
+        title="decode",
+    )
     rows = []
     for size in (1, BEAM):
-        rate, original = sentences / seconds[f"beam {size}"], statistics.mean(job.ORIGINAL[f"beam{size}_sentences_per_s"])
-        measured = f"{rate:.0f} sentences a second, {rate / original:.2f} × the original's {original:.0f} on another machine"
+        rate, original = (
+            sentences / seconds[f"beam {size}"],
+            statistics.mean(job.ORIGINAL[f"beam{size}_sentences_per_s"]),
+        )
+        measured = (
+            f"{rate:.0f} sentences a second, {rate / original:.2f} × the original's {original:.0f}"
+            " on another machine"
+        )
         goal, met = ("3 × the original", rate >= 3 * original) if size == BEAM else ("", None)
         figures = {"sentences_per_second": rate, "speedup": rate / original}
-        rows.append(Row(f"beam {size}, 16 sentences of 32 + 32 tokens, architecture 'middle'", measured, goal, met, figures))
+        rows.append(
+            Row(
+                f"beam {size}, 16 sentences of 32 + 32 tokens, architecture 'middle'",
+                measured,
+                goal,
+                met,
+                figures,
+            )
+        )
     return rows
 
 
@@ -79,12 +100,23 @@ def _ctranslate2(name: str, width: int, heads: int, layers: int, vocab_size: int
         converted = _converted(network, arch, vocab_size)
         converted.validate()
         converted.save(folder)
-        theirs = ctranslate2.Translator(folder, device="cpu", compute_type="float32", inter_threads=1, intra_threads=os.cpu_count())
+        theirs = ctranslate2.Translator(
+            folder,
+            device="cpu",
+            compute_type="float32",
+            inter_threads=1,
+            intra_threads=os.cpu_count(),
+        )
 
         def translate(rows: np.ndarray, beam_size: int) -> list[list[str]]:
             words = [[str(token) for token in row] for row in rows]
             results = theirs.translate_batch(
-                words, beam_size=beam_size, max_batch_size=32, max_decoding_length=STEPS, min_decoding_length=STEPS, length_penalty=0.6
+                words,
+                beam_size=beam_size,
+                max_batch_size=32,
+                max_decoding_length=STEPS,
+                min_decoding_length=STEPS,
+                length_penalty=0.6,
             )
             return [result.hypotheses[0] for result in results]
 
@@ -100,11 +132,18 @@ def _ctranslate2(name: str, width: int, heads: int, layers: int, vocab_size: int
         ours, other = size / seconds[f"ours {size}"], size / seconds[f"theirs {size}"]
         lines.append(
             Row(
-                f"beam 5 against CTranslate2 {ctranslate2.__version__} float32, dense, {name}, batch {size}",
-                f"{ours / other:.2f} × ({ours:.1f} against {other:.1f} sentences a second; {agreement:.0%} of greedy tokens equal)",
+                f"beam 5 against CTranslate2 {ctranslate2.__version__} float32, dense, {name},"
+                f" batch {size}",
+                f"{ours / other:.2f} × ({ours:.1f} against {other:.1f} sentences a second;"
+                f" {agreement:.0%} of greedy tokens equal)",
                 "≥ 1.0 ×",
                 ours >= other,
-                {"ratio": ours / other, "ours": ours, "ctranslate2": other, "equal_tokens": agreement},
+                {
+                    "ratio": ours / other,
+                    "ours": ours,
+                    "ctranslate2": other,
+                    "equal_tokens": agreement,
+                },
             )
         )
     return lines
@@ -114,7 +153,11 @@ def _agreement(network: Network, translate: Any, source: np.ndarray) -> float:
     """The share of greedy tokens that are equal: both run the same network."""
     ours = np.asarray(_ours(network, source, 1))[:, 0]
     theirs = translate(source, 1)
-    equal = [str(a) == b for row, words in zip(ours, theirs, strict=True) for a, b in zip(row, words, strict=False)]
+    equal = [
+        str(a) == b
+        for row, words in zip(ours, theirs, strict=True)
+        for a, b in zip(row, words, strict=False)
+    ]
     return float(np.mean(equal))
 
 
@@ -123,7 +166,10 @@ def _converted(network: Network, arch: Arch, vocab_size: int) -> Any:
     from ctranslate2.specs import TransformerSpec
 
     params = jax.tree.map(np.asarray, network.params)
-    layers = tuple(int(np.sum(np.asarray(heads) > 0)) for heads in (arch.encoder_self_heads, arch.decoder_self_heads))
+    layers = tuple(
+        int(np.sum(np.asarray(heads) > 0))
+        for heads in (arch.encoder_self_heads, arch.decoder_self_heads)
+    )
     spec = TransformerSpec.from_config(layers, int(arch.encoder_self_heads[0]), pre_norm=False)
     table = params["embedding"]["table"]
     # Position p of a sentence is row p + pad + 1 of ours.
@@ -136,12 +182,25 @@ def _converted(network: Network, arch: Arch, vocab_size: int) -> Any:
     for name, side in (("encoder", spec.encoder), ("decoder", spec.decoder)):
         for i, layer in enumerate(side.layer):
             own = params[name][f"layer_{i}"]
-            _attention(layer.self_attention, own["self_attention"], own["self_attention_norm"], ("qkv", "out"))
+            _attention(
+                layer.self_attention,
+                own["self_attention"],
+                own["self_attention_norm"],
+                ("qkv", "out"),
+            )
             if name == "decoder":
-                _attention(layer.attention, own["cross_attention"], own["cross_attention_norm"], ("q", "kv", "out"))
+                _attention(
+                    layer.attention,
+                    own["cross_attention"],
+                    own["cross_attention_norm"],
+                    ("q", "kv", "out"),
+                )
             experts = own["experts"]
             layer.ffn.linear_0.weight, layer.ffn.linear_0.bias = experts["w_in"], experts["b_in"]
-            layer.ffn.linear_1.weight, layer.ffn.linear_1.bias = np.ascontiguousarray(experts["w_out"].T), experts["b_out"][0]
+            layer.ffn.linear_1.weight, layer.ffn.linear_1.bias = (
+                np.ascontiguousarray(experts["w_out"].T),
+                experts["b_out"][0],
+            )
             _norm(layer.ffn.layer_norm, own["experts_norm"])
     tokens = [str(i) for i in range(vocab_size)]
     spec.register_source_vocabulary(tokens)
@@ -154,7 +213,9 @@ def _converted(network: Network, arch: Arch, vocab_size: int) -> Any:
     return spec
 
 
-def _attention(theirs: Any, ours: dict[str, Any], norm: dict[str, Any], names: tuple[str, ...]) -> None:
+def _attention(
+    theirs: Any, ours: dict[str, Any], norm: dict[str, Any], names: tuple[str, ...]
+) -> None:
     for linear, name in zip(theirs.linear, names, strict=True):
         kernel, bias = ours[name]["kernel"], ours[name]["bias"]
         linear.weight = np.ascontiguousarray(kernel.reshape(kernel.shape[0], -1).T)

@@ -1,9 +1,10 @@
-"""What a user of `make demo` waits for: the first update after a start, and the search's time outside compiled code.
+"""What a user of `make demo` waits for: the first update after a start, and the search's time
+outside compiled code.
 
     make demo && python -m benchmarks.demo --workdir=runs/demo --json=demo.json
 
-The workdir must hold a finished demo; its data and compilation cache are used, nothing in it is changed.
-"""
+The workdir must hold a finished demo; its data and compilation cache are used, nothing in it is
+changed."""
 
 import json
 import os
@@ -34,7 +35,8 @@ def measure() -> list[Row]:
     return [
         Row(
             "first update of `make demo` after start, compilation cache warm",
-            f"{seconds:.1f} s until the first 20 updates are reported, less {update:.2f} s for each of 19",
+            f"{seconds:.1f} s until the first 20 updates are reported, less {update:.2f} s for each"
+            " of 19",
             "≤ 10 s",
             seconds <= 10,
             {"seconds": seconds},
@@ -60,7 +62,14 @@ def _first_update(done: Path) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         workdir = Path(folder) / "demo"
         _copy(done, _COPIED, workdir)
-        command = [sys.executable, "-m", "automoe_jax.main", f"--config={_CONFIG}", f"--workdir={workdir}", "--config.stages=supernet"]
+        command = [
+            sys.executable,
+            "-m",
+            "automoe_jax.main",
+            f"--config={_CONFIG}",
+            f"--workdir={workdir}",
+            "--config.stages=supernet",
+        ]
         started = time.time()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         metrics = workdir / "supernet" / "metrics.jsonl"
@@ -72,7 +81,10 @@ def _first_update(done: Path) -> tuple[float, float]:
             process.wait()
         records = _records(metrics)
         if len(records) < 2:
-            sys.exit("error: the SuperNet of the demo did not start; run the command by hand: " + " ".join(command))
+            sys.exit(
+                "error: the SuperNet of the demo did not start; run the command by hand: "
+                + " ".join(command)
+            )
     update = records[1]["seconds"] / (records[1]["step"] - records[0]["step"])
     return first - update * (records[0]["step"] - 1), update
 
@@ -106,14 +118,30 @@ def _search_outside(done: Path) -> tuple[float, float]:
             "search.run = profiled\n"
             "runpy.run_module('automoe_jax.main', run_name='__main__')\n"
         )
-        command = [sys.executable, "-c", script, "main", f"--config={_CONFIG}", f"--workdir={workdir}", "--config.stages=search"]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
+        command = [
+            sys.executable,
+            "-c",
+            script,
+            "main",
+            f"--config={_CONFIG}",
+            f"--workdir={workdir}",
+            "--config.stages=search",
+        ]
+        subprocess.run(
+            command,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=os.environ,
+        )
         stats = pstats.Stats(str(workdir / "profile"))
     return _outside(stats)
 
 
 def _outside(stats: pstats.Stats) -> tuple[float, float]:
-    """The time of `evolve` without that of `nll`, which dispatches to compiled code, and of `device_get`, which waits for it."""
+    """The time of `evolve` without that of `nll`, which dispatches to compiled code, and of
+    `device_get`, which waits for it.
+    """
     cumulative = {function[2]: entry[3] for function, entry in stats.stats.items()}  # type: ignore[attr-defined]
     total, inside = cumulative["evolve"], cumulative["nll"] + cumulative["device_get"]
     return (total - inside) / total, total

@@ -1,8 +1,8 @@
-"""What every benchmark shares: interleaved repeats, plain matrix products to compare with, the machine, the report.
+"""What every benchmark shares: interleaved repeats, plain matrix products to compare with, the
+machine, the report.
 
-A benchmark is a module with a `measure() -> list[Row]` that hands it to `run`. Cases are timed in turns, so that a
-slow minute of the machine falls on all of them, and medians are compared.
-"""
+A benchmark is a module with a `measure() -> list[Row]` that hands it to `run`. Cases are timed in
+turns, so that a slow minute of the machine falls on all of them, and medians are compared."""
 
 import dataclasses
 import datetime
@@ -43,12 +43,15 @@ def run(measure: Callable[[], list[Row]]) -> None:
 
     def main(_: list[str]) -> None:
         if _JSON.value:
-            Path(_JSON.value).parent.mkdir(parents=True, exist_ok=True)  # before the measuring, which would be lost without it
+            # before the measuring, which would be lost without it
+            Path(_JSON.value).parent.mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()
         rows = measure()
         for row in rows:
             mark = "" if row.met is None else ("  met" if row.met else "  NOT met")
-            print(f"{row.what}: {row.measured}" + (f"  (goal {row.goal}){mark}" if row.goal else ""))
+            print(
+                f"{row.what}: {row.measured}" + (f"  (goal {row.goal}){mark}" if row.goal else "")
+            )
         if _JSON.value:
             command = " ".join(["python -m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
             result = {
@@ -62,12 +65,18 @@ def run(measure: Callable[[], list[Row]]) -> None:
     app.run(main)
 
 
-def medians(cases: Mapping[str, Callable[[], Any]], repeats: int = 0, title: str = "") -> dict[str, float]:
+def medians(
+    cases: Mapping[str, Callable[[], Any]], repeats: int = 0, title: str = ""
+) -> dict[str, float]:
     """Median seconds of each case; each is run once to compile, then all in turns."""
-    return {name: statistics.median(seconds) for name, seconds in timings(cases, repeats, title).items()}
+    return {
+        name: statistics.median(seconds) for name, seconds in timings(cases, repeats, title).items()
+    }
 
 
-def timings(cases: Mapping[str, Callable[[], Any]], repeats: int = 0, title: str = "") -> dict[str, list[float]]:
+def timings(
+    cases: Mapping[str, Callable[[], Any]], repeats: int = 0, title: str = ""
+) -> dict[str, list[float]]:
     """Every repeat's seconds of each case."""
     repeats = repeats or _REPEATS.value
     for call in tqdm(cases.values(), desc=f"{title} (compile)", file=sys.stderr, leave=False):
@@ -84,19 +93,30 @@ def timings(cases: Mapping[str, Callable[[], Any]], repeats: int = 0, title: str
 def products(function: Callable[..., Any], *arguments: Any) -> tuple[Callable[[], Any], float]:
     """(a call that does just the matrix products of `function`, their FLOPs).
 
-    The products are those of its jaxpr, with their shapes, dtypes and contracted axes; loops with traced trip counts and
-    conditionals must not hide any. Each runs as often as it occurs, one after another.
-    """
+    The products are those of its jaxpr, with their shapes, dtypes and contracted axes; loops with
+    traced trip counts and conditionals must not hide any. Each runs as often as it occurs, one
+    after another."""
     found: Counter[tuple] = Counter()
     _collect(jax.make_jaxpr(function)(*arguments).jaxpr, found)
     rng = np.random.default_rng(0)
     inputs, flops = [], 0.0
     for (left, right, dimensions, out_shape), count in found.items():
-        inputs.append(tuple(jnp.asarray(rng.standard_normal(side.shape), side.dtype) for side in (left, right)))
+        inputs.append(
+            tuple(
+                jnp.asarray(rng.standard_normal(side.shape), side.dtype) for side in (left, right)
+            )
+        )
         contracted = np.prod([left.shape[axis] for axis in dimensions[0][0]])
         flops += 2.0 * float(np.prod(out_shape) * contracted) * count
     calls = [
-        (jax.jit(lambda a, b, d=dimensions, t=left.dtype: jax.lax.dot_general(a, b, d, preferred_element_type=t)), count)
+        (
+            jax.jit(
+                lambda a, b, d=dimensions, t=left.dtype: jax.lax.dot_general(
+                    a, b, d, preferred_element_type=t
+                )
+            ),
+            count,
+        )
         for (left, _, dimensions, _), count in found.items()
     ]
 
@@ -112,7 +132,9 @@ def products(function: Callable[..., Any], *arguments: Any) -> tuple[Callable[[]
 
 
 def matrix_rate() -> float:
-    """FLOP/s of a plain float32 matrix product [2048, 2048] × [2048, 2048] on this machine, the best of many."""
+    """FLOP/s of a plain float32 matrix product [2048, 2048] × [2048, 2048] on this machine, the
+    best of many.
+    """
     a = jnp.ones((2048, 2048))
     call = jax.jit(jnp.matmul)
     return 2 * 2048**3 / min(timings({"": lambda: call(a, a)}, 15, "matrix product")[""])
@@ -133,7 +155,10 @@ def machine() -> dict[str, Any]:
 
 def _cpu_name() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.split(":")[1].strip() for line in lines if line.startswith("model name")),
+        platform.processor(),
+    )
 
 
 def _collect(jaxpr: Any, found: Counter, times: int = 1) -> None:
@@ -142,8 +167,12 @@ def _collect(jaxpr: Any, found: Counter, times: int = 1) -> None:
         name, inner = equation.primitive.name, list(jax.core.jaxprs_in_params(equation.params))
         if name == "dot_general":
             left, right = (variable.aval for variable in equation.invars)
-            found[left, right, equation.params["dimension_numbers"], equation.outvars[0].aval.shape] += times
+            found[
+                left, right, equation.params["dimension_numbers"], equation.outvars[0].aval.shape
+            ] += times
         elif name in ("while", "cond") and any("dot_general" in str(part) for part in inner):
-            raise ValueError(f"a {name} holds matrix products; give an exact-shape program without it")
+            raise ValueError(
+                f"a {name} holds matrix products; give an exact-shape program without it"
+            )
         for part in inner:
             _collect(part, found, times * equation.params["length"] if name == "scan" else times)

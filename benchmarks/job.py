@@ -1,4 +1,6 @@
-"""The fixed job that speeds are compared on: a SuperNet, its sampled architectures and batches without padding."""
+"""The fixed job that speeds are compared on: a SuperNet, its sampled architectures and batches
+without padding.
+"""
 
 import json
 from pathlib import Path
@@ -36,13 +38,19 @@ DROPOUT, ATTENTION_DROPOUT = 0.3, 0.1
 def archs(name: str) -> list[Arch]:
     """The architectures listed under `name`: train_step, evaluate, largest, middle."""
     listed = FACTS[name]
-    return [Arch.from_json(json.dumps(arch)) for arch in (listed if isinstance(listed, list) else [listed])]
+    return [
+        Arch.from_json(json.dumps(arch))
+        for arch in (listed if isinstance(listed, list) else [listed])
+    ]
 
 
 def batch(sentences: int = SENTENCES) -> dict[str, jax.Array]:
     """Source and target [sentences, 32], on the device."""
     rng = np.random.default_rng(0)
-    return {side: jax.device_put(rng.integers(4, VOCAB_SIZE, (sentences, LENGTH)).astype(np.int32)) for side in ("source", "target")}
+    return {
+        side: jax.device_put(rng.integers(4, VOCAB_SIZE, (sentences, LENGTH)).astype(np.int32))
+        for side in ("source", "target")
+    }
 
 
 def stacked(arch: Arch) -> Arch:

@@ -10,9 +10,10 @@ from typing import Any
 
 INTRODUCTION = """# Benchmarks
 
-Written by `make bench` from the runs' JSON; the notes are `benchmarks/notes.md`. Every row compares things that were
-timed in turns in one run, and two machines differ, so each run also says how fast this machine multiplies two
-float32 matrices of 2048 × 2048. A goal that is not met stays here with its number.
+Written by `make bench` from the runs' JSON; the notes are `benchmarks/notes.md`. Every row compares
+things that were timed in turns in one run, and two machines differ, so each run also says how fast
+this machine multiplies two float32 matrices of 2048 × 2048. A goal that is not met stays here with
+its number.
 """
 
 
@@ -29,16 +30,19 @@ def main(paths: list[str]) -> str:
 def _machine(result: dict[str, Any]) -> str:
     machine = result["machine"]
     return (
-        f"`{result['command']}`\n\n{machine['date']}, {machine['device']}, {machine['cores']} cores, "
-        f"{machine['gflops_of_a_matrix_product']} GFLOP/s in a matrix product, Python {machine['python']}, jax {machine['jax']}; "
-        f"{result['seconds']:.0f} s.\n"
+        f"`{result['command']}`\n\n{machine['date']}, {machine['device']}, {machine['cores']}"
+        f" cores, {machine['gflops_of_a_matrix_product']} GFLOP/s in a matrix product, Python"
+        f" {machine['python']}, jax {machine['jax']}; {result['seconds']:.0f} s.\n"
     )
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
     words = {True: "met", False: "**not met**", None: "–"}
     lines = ["| what | measured | goal | |", "| --- | --- | --- | --- |"]
-    lines += [f"| {row['what']} | {row['measured']} | {row['goal'] or '–'} | {words[row['met']]} |" for row in rows]
+    lines += [
+        f"| {row['what']} | {row['measured']} | {row['goal'] or '–'} | {words[row['met']]} |"
+        for row in rows
+    ]
     return "\n".join(lines) + "\n"
 
 

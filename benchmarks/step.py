@@ -1,4 +1,5 @@
-"""A training step of the fixed job: against plain matrix products, against FLOPs, against the original.
+"""A training step of the fixed job: against plain matrix products, against FLOPs, against the
+original.
 
 python -m benchmarks.step --json=step.json
 """
@@ -14,48 +15,77 @@ from scipy.stats import spearmanr
 from automoe_jax.arch import Arch
 from automoe_jax.config import TrainConfig
 from automoe_jax.costs import costs
-from automoe_jax.model import Network, Regime, init
+from automoe_jax.model import ForwardOptions, Network, init
 from automoe_jax.train.step import Batch, gradients_of, init_state, make_train_step
 from benchmarks import job
 from benchmarks.harness import Row, medians, products, run
 
 TRAIN = TrainConfig()
-REGIME = Regime(job.DROPOUT, job.ATTENTION_DROPOUT)
+REGIME = ForwardOptions(job.DROPOUT, job.ATTENTION_DROPOUT)
 KEY = jax.random.key(1, impl="rbg")
 
 
 def measure() -> list[Row]:
     """Rows of docs/BENCHMARKS.md."""
-    sampled, (largest,), dense = job.archs("train_step"), job.archs("largest"), job.SPACE.largest_dense()
+    sampled, (largest,), dense = (
+        job.archs("train_step"),
+        job.archs("largest"),
+        job.SPACE.largest_dense(),
+    )
     batch = {side: array[None] for side, array in job.batch().items()}
     supernet = init(job.SPACE, job.VOCAB_SIZE, jax.random.key(0))
     exact = init(job.SPACE, job.VOCAB_SIZE, jax.random.key(0), arch=dense)
-    plain, flops = products(lambda params: _gradients(Network(params, exact.spec), batch, job.stacked(dense), KEY), exact.params)
+    plain, flops = products(
+        lambda params: _gradients(Network(params, exact.spec), batch, job.stacked(dense), KEY),
+        exact.params,
+    )
 
     step, exact_step = _Stepper(supernet, batch), _Stepper(exact, batch)
-    cases: dict[str, Any] = {"plain products": plain, "largest dense, cut out": lambda: exact_step(dense), "largest": lambda: step(largest)}
+    cases: dict[str, Any] = {
+        "plain products": plain,
+        "largest dense, cut out": lambda: exact_step(dense),
+        "largest": lambda: step(largest),
+    }
     cases |= {f"sampled {i}": lambda arch=arch: step(arch) for i, arch in enumerate(sampled)}
     seconds = medians(cases, title="train step")
     random = statistics.median(seconds[f"sampled {i}"] for i in range(len(sampled)))
-    share, exact_share = (seconds["plain products"] / seconds[name] for name in ("largest", "largest dense, cut out"))
+    share, exact_share = (
+        seconds["plain products"] / seconds[name] for name in ("largest", "largest dense, cut out")
+    )
     rows = [
         Row(
             "share of the rate of plain matrix products, train step of the largest architecture",
-            f"{share:.0%} in the SuperNet, {exact_share:.0%} dense at its own shapes ({flops / seconds['plain products'] / 1e9:.0f} GFLOP/s plain)",
+            f"{share:.0%} in the SuperNet, {exact_share:.0%} dense at its own shapes"
+            f" ({flops / seconds['plain products'] / 1e9:.0f} GFLOP/s plain)",
             "≥ 60 %",
             share >= 0.6,
             {"supernet": share, "exact": exact_share, "plain_seconds": seconds["plain products"]},
         ),
-        _against_original("random architectures", random, job.ORIGINAL["train_step_random_median_s"]),
-        _against_original("the largest architecture", seconds["largest"], job.ORIGINAL["train_step_largest_median_s"]),
+        _against_original(
+            "random architectures", random, job.ORIGINAL["train_step_random_median_s"]
+        ),
+        _against_original(
+            "the largest architecture",
+            seconds["largest"],
+            job.ORIGINAL["train_step_largest_median_s"],
+        ),
     ]
     return [*rows, *_proportion(supernet, batch, [*sampled, largest])]
 
 
 def _against_original(what: str, seconds: float, original: list[float]) -> Row:
     ratio = statistics.mean(original) / seconds
-    measured = f"{seconds:.2f} s, {ratio:.2f} × the original's {original[0]}–{original[1]} s on another machine"
-    return Row(f"train step, {what}", measured, "2 × the original", ratio >= 2, {"seconds": seconds, "speedup": ratio})
+    measured = (
+        f"{seconds:.2f} s, {ratio:.2f} × the original's {original[0]}–{original[1]} s on another"
+        " machine"
+    )
+    return Row(
+        f"train step, {what}",
+        measured,
+        "2 × the original",
+        ratio >= 2,
+        {"seconds": seconds, "speedup": ratio},
+    )
 
 
 def _proportion(network: Network, batch: Batch, archs: list[Arch]) -> list[Row]:
@@ -68,17 +98,31 @@ def _proportion(network: Network, batch: Batch, archs: list[Arch]) -> list[Row]:
         return _gradients(Network(params, network.spec), batch, arch, KEY)
 
     call = jax.jit(counted)
-    cases = {str(i): lambda arch=arch: call(network.params, batch, job.stacked(arch)) for i, arch in enumerate(archs)}
+    cases = {
+        str(i): lambda arch=arch: call(network.params, batch, job.stacked(arch))
+        for i, arch in enumerate(archs)
+    }
     seconds = np.array(list(medians(cases, title="forward and backward").values()))
-    flops = np.array([costs(arch, job.LENGTH, job.LENGTH, job.VOCAB_SIZE).flops_with_vocabulary for arch in archs])
+    flops = np.array(
+        [
+            costs(arch, job.LENGTH, job.LENGTH, job.VOCAB_SIZE).flops_with_vocabulary
+            for arch in archs
+        ]
+    )
     least, most = np.argmin(flops), np.argmax(flops)
     time_ratio, flops_ratio = seconds[least] / seconds[most], flops[least] / flops[most]
     rank = float(spearmanr(flops, seconds).statistic)
-    figures = {"time_ratio": float(time_ratio), "flops_ratio": float(flops_ratio), "rank_correlation": rank, "traces": float(traces)}
+    figures = {
+        "time_ratio": float(time_ratio),
+        "flops_ratio": float(flops_ratio),
+        "rank_correlation": rank,
+        "traces": float(traces),
+    }
     return [
         Row(
             "SuperNet step, smallest against largest of 21 architectures, forward and backward",
-            f"time {time_ratio:.2f}, FLOPs {flops_ratio:.2f}; rank correlation {rank:.2f}; {traces} trace",
+            f"time {time_ratio:.2f}, FLOPs {flops_ratio:.2f}; rank correlation {rank:.2f}; {traces}"
+            " trace",
             "time ≤ FLOPs + 0.15, rank correlation ≥ 0.9, 1 trace",
             bool(time_ratio <= flops_ratio + 0.15 and rank >= 0.9 and traces == 1),
             figures,

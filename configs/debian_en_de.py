@@ -1,4 +1,5 @@
-"""English to German on Debian's translated package descriptions, which apt fetches: real text without a download site.
+"""English to German on Debian's translated package descriptions, which apt fetches: real text
+without a download site.
 
     python -m automoe_jax.main --config=configs/debian_en_de.py --workdir=runs/debian_en_de
 

@@ -1,10 +1,11 @@
-"""The paper's setting: WMT'14 English–German, 40 000 updates of 524 288 tokens (AutoMoE, tables 2 and 5).
+"""The paper's setting: WMT'14 English–German, 40 000 updates of 524 288 tokens (AutoMoE, tables 2
+and 5).
 
     python -m automoe_jax.main --config=configs/wmt_supernet.py --workdir=runs/wmt
     python -m automoe_jax.main --config=configs/wmt_supernet.py:16 --workdir=runs/wmt16
 
-Up to 6 experts a layer, or as many as the number behind the colon; the paper has 2, 6 and 16. Prepare the text once with
-`pip install "automoe_jax[data]"`. Hardware and scores: not run yet.
+Up to 6 experts a layer, or as many as the number behind the colon; the paper has 2, 6 and 16.
+Prepare the text once with `pip install "automoe_jax[data]"`. Hardware and scores: not run yet.
 """
 
 from ml_collections import ConfigDict
@@ -16,7 +17,10 @@ from automoe_jax.errors import UserError
 def get_config(experts: str = "6") -> ConfigDict:
     """The published search space and schedule; the space's defaults are the paper's."""
     if not experts.isdecimal() or int(experts) < 1:
-        raise UserError(f"{experts!r} behind the configuration's colon must be the most experts of a layer, such as 2, 6 or 16")
+        raise UserError(
+            f"{experts!r} behind the configuration's colon must be the most experts of a layer,"
+            " such as 2, 6 or 16"
+        )
     config = default_config()
     config.data.source = "tfds"
     config.data.name = "wmt14_translate/de-en"

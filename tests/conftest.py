@@ -1,16 +1,21 @@
-"""What every test runs under: CPU unless told otherwise, compilations kept between runs, a reproducible Hypothesis.
+"""What every test runs under: CPU unless told otherwise, compilations kept between runs, a
+reproducible Hypothesis.
 
-The settings are environment variables, set before JAX is imported, so that the commands a test starts share them.
-"""
+The settings are environment variables, set before JAX is imported, so that the commands a test
+starts share them."""
 
 import os
 import pathlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")  # float32 products on GPU and TPU; a CPU has no other
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".jax_cache"))
+# float32 products on GPU and TPU; a CPU has no other
+os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".jax_cache")
+)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # programs run once or twice: half the time to compile
+# programs run once or twice: half the time to compile
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 os.environ.setdefault("MPLBACKEND", "agg")
 
 import hypothesis

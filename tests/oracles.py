@@ -1,4 +1,6 @@
-"""What several tests share: a small search space, networks of random numbers, and the experts as a plain loop."""
+"""What several tests share: a small search space, networks of random numbers, and the experts as a
+plain loop.
+"""
 
 from typing import Any
 
@@ -33,34 +35,49 @@ SPACE = SearchSpace(
 
 
 def quick_jit(function: Any, **options: Any) -> Any:
-    """`jax.jit` with LLVM's optimisations off, which halves the time to compile; the numbers are run once or twice."""
+    """`jax.jit` with LLVM's optimisations off, which halves the time to compile; the numbers are
+    run once or twice.
+    """
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0}, **options)
 
 
 def random_network(
-    space: SearchSpace, vocab_size: int, seed: int = 0, arch: Arch | None = None, router: RouterConfig = TOP_K, classes: int = 0
+    space: SearchSpace,
+    vocab_size: int,
+    seed: int = 0,
+    arch: Arch | None = None,
+    router: RouterConfig = TOP_K,
+    classes: int = 0,
 ) -> Network:
-    """Every parameter random, biases and scales included, so that none can be left out unnoticed."""
+    """Every parameter random, biases and scales included, so that none can be left out
+    unnoticed.
+    """
     rng = np.random.default_rng(seed)
 
     def draw(path: Any, leaf: jax.ShapeDtypeStruct) -> jax.Array:
         mean = 1.0 if path[-1].key == "scale" else 0.0
         return jnp.asarray(rng.normal(mean, 0.3, leaf.shape), leaf.dtype)
 
-    return jax.tree_util.tree_map_with_path(draw, abstract(Spec(space, vocab_size, arch=arch, router=router, classes=classes)))
+    return jax.tree_util.tree_map_with_path(
+        draw, abstract(Spec(space, vocab_size, arch=arch, router=router, classes=classes))
+    )
 
 
 def step_by_step(network: Network, source: jax.Array, tokens: jax.Array) -> jax.Array:
     """Logits [B,k,T,V] of k hypotheses a sentence, tokens [B,k,T], through the cache."""
     memory, _ = encode(network, network.spec.widths, network.spec.arch, source)
-    steady, caches = start_decoding(network, memory, tokens.shape[1], tokens.shape[2])
+    constants, caches = start_decoding(network, memory, tokens.shape[1], tokens.shape[2])
     slots = jnp.broadcast_to(jnp.arange(tokens.shape[1])[:, None], tokens.shape)
 
     def step(caches: Any, inputs: tuple[jax.Array, jax.Array]) -> tuple[Any, jax.Array]:
-        logits, caches = decode_step(network, steady, caches, inputs[0], slots, inputs[1], memory.sentences)
+        logits, caches = decode_step(
+            network, constants, caches, inputs[0], slots, inputs[1], memory.sentences
+        )
         return caches, logits
 
-    _, logits = jax.lax.scan(step, caches, (jnp.moveaxis(tokens, 2, 0), jnp.arange(tokens.shape[2])))
+    _, logits = jax.lax.scan(
+        step, caches, (jnp.moveaxis(tokens, 2, 0), jnp.arange(tokens.shape[2]))
+    )
     return jnp.moveaxis(logits, 0, 2)
 
 
@@ -68,7 +85,10 @@ def inside(network: Network, arch: Arch) -> list[np.ndarray]:
     """For each leaf of a SuperNet, which of its numbers the sub-Transformer `arch` has."""
     numbered = jax.tree.map(lambda leaf: np.arange(leaf.size).reshape(leaf.shape), network)
     kept = dict(jax.tree_util.tree_leaves_with_path(extract(numbered, arch)))
-    return [np.isin(leaf, kept.get(path, [])) for path, leaf in jax.tree_util.tree_leaves_with_path(numbered)]
+    return [
+        np.isin(leaf, kept.get(path, []))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(numbered)
+    ]
 
 
 def experts_loop(
@@ -82,14 +102,23 @@ def experts_loop(
     hidden_keep: Any = None,
     output_keep: Any = None,
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, Experts]]:
-    """`experts_ffn` choice by choice and expert by expert in float64: y and, for dy = `cotangent`, (dx, d gates, d experts).
+    """`experts_ffn` choice by choice and expert by expert in float64: y and, for dy = `cotangent`,
+    (dx, d gates, d experts).
 
     hidden_keep [N, K, U] and output_keep [N, K, D] are what dropout multiplies with.
     """
     x, gates, cotangent = (np.asarray(array, np.float64) for array in (x, gates, cotangent))
     w_in, b_in, w_out, b_out = (np.asarray(array, np.float64) for array in experts)
-    hidden_keep = np.ones((*chosen.shape, len(w_in))) if hidden_keep is None else np.asarray(hidden_keep, np.float64)
-    output_keep = np.ones((*chosen.shape, x.shape[1])) if output_keep is None else np.asarray(output_keep, np.float64)
+    hidden_keep = (
+        np.ones((*chosen.shape, len(w_in)))
+        if hidden_keep is None
+        else np.asarray(hidden_keep, np.float64)
+    )
+    output_keep = (
+        np.ones((*chosen.shape, x.shape[1]))
+        if output_keep is None
+        else np.asarray(output_keep, np.float64)
+    )
     y, dx, d_gates = np.zeros_like(x), np.zeros_like(x), np.zeros_like(gates)
     d = Experts(*(np.zeros(weight.shape) for weight in experts))
     for k in range(chosen.shape[1]):

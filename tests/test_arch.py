@@ -16,10 +16,21 @@ from automoe_jax.space import SearchSpace
 SPACE = SearchSpace(encoder_layers=(1, 2, 6), expert_ffn_dims=(0, 1024, 3072), top_k=(1, 2))
 RECORD = {
     "qkv_dim": 8,
-    "encoder": {"embed_dim": 8, "layers": [{"self_heads": 2, "expert_ffn_dims": [0, 16], "top_k": 2}]},
+    "encoder": {
+        "embed_dim": 8,
+        "layers": [{"self_heads": 2, "expert_ffn_dims": [0, 16], "top_k": 2}],
+    },
     "decoder": {
         "embed_dim": 12,
-        "layers": [{"self_heads": 4, "cross_heads": 2, "cross_layers": 1, "expert_ffn_dims": [16], "top_k": 1}],
+        "layers": [
+            {
+                "self_heads": 4,
+                "cross_heads": 2,
+                "cross_layers": 1,
+                "expert_ffn_dims": [16],
+                "top_k": 1,
+            }
+        ],
     },
 }
 
@@ -67,8 +78,16 @@ def test_routed_when_some_layer_has_two_experts():
 
 
 def test_top_k_and_cross_layers_are_canonical():
-    layer = {"self_heads": 2, "cross_heads": 2, "cross_layers": 3, "expert_ffn_dims": [8, 8], "top_k": 5}
-    arch = make(qkv_dim=8, encoder_embed_dim=8, decoder_embed_dim=8, encoder=[layer, layer], decoder=[layer])
+    layer = {
+        "self_heads": 2,
+        "cross_heads": 2,
+        "cross_layers": 3,
+        "expert_ffn_dims": [8, 8],
+        "top_k": 5,
+    }
+    arch = make(
+        qkv_dim=8, encoder_embed_dim=8, decoder_embed_dim=8, encoder=[layer, layer], decoder=[layer]
+    )
     assert arch.encoder_top_k[:3].tolist() == [2, 2, ABSENT]
     assert arch.decoder_top_k[0] == 2
     assert arch.cross_layers[0] == 2
@@ -100,12 +119,36 @@ def changed(path, value):
         (["encoder", "layers"], [], "encoder.layers must be a list of 1 to 12 layers"),
         (["decoder", "layers"], "six", "decoder.layers must be a list"),
         (["encoder", "layers", 0], 3, r"encoder.layers\[0\] must be a JSON object"),
-        (["encoder", "layers", 0, "self_heads"], 3, r"encoder.layers\[0\].self_heads=3 must divide qkv_dim=8"),
-        (["decoder", "layers", 0, "cross_heads"], 5, r"decoder.layers\[0\].cross_heads=5 must divide qkv_dim=8"),
-        (["decoder", "layers", 0, "cross_layers"], 2, r"decoder.layers\[0\].cross_layers=2 exceeds the 1 encoder layers"),
-        (["decoder", "layers", 0, "cross_layers"], KeyError, r"decoder.layers\[0\] lacks the field 'cross_layers'"),
-        (["encoder", "layers", 0, "expert_ffn_dims"], [], r"encoder.layers\[0\].expert_ffn_dims=\[\] must be a list"),
-        (["encoder", "layers", 0, "expert_ffn_dims"], [16, 0], r"encoder.layers\[0\].expert_ffn_dims\[1\]=0"),
+        (
+            ["encoder", "layers", 0, "self_heads"],
+            3,
+            r"encoder.layers\[0\].self_heads=3 must divide qkv_dim=8",
+        ),
+        (
+            ["decoder", "layers", 0, "cross_heads"],
+            5,
+            r"decoder.layers\[0\].cross_heads=5 must divide qkv_dim=8",
+        ),
+        (
+            ["decoder", "layers", 0, "cross_layers"],
+            2,
+            r"decoder.layers\[0\].cross_layers=2 exceeds the 1 encoder layers",
+        ),
+        (
+            ["decoder", "layers", 0, "cross_layers"],
+            KeyError,
+            r"decoder.layers\[0\] lacks the field 'cross_layers'",
+        ),
+        (
+            ["encoder", "layers", 0, "expert_ffn_dims"],
+            [],
+            r"encoder.layers\[0\].expert_ffn_dims=\[\] must be a list",
+        ),
+        (
+            ["encoder", "layers", 0, "expert_ffn_dims"],
+            [16, 0],
+            r"encoder.layers\[0\].expert_ffn_dims\[1\]=0",
+        ),
         (["encoder", "layers", 0, "top_k"], 0, r"encoder.layers\[0\].top_k=0"),
     ],
 )

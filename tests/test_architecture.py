@@ -1,4 +1,6 @@
-"""Imports point one way (ARCHITECTURE.md), the page matches the folders, and every configuration is a valid one."""
+"""Imports point one way (ARCHITECTURE.md), the page matches the folders, and every configuration is
+a valid one.
+"""
 
 import ast
 import pathlib
@@ -16,27 +18,16 @@ PACKAGE = ROOT / "automoe_jax"
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 
-# A module imports from its own level and from those below it. A new module or folder takes its place here.
+# A module imports from its own level and from those below it. A new module or folder takes its
+# place here.
 LEVELS = (
     {"errors"},
-    {"arch", "space", "costs", "config", "chips", "hlo"},
-    {"ops", "masks", "sharding", "processes", "machine"},
+    {"arch", "space", "costs", "config"},
+    {"runtime"},
+    {"ops"},
     {"model"},
-    {
-        "train",
-        "search",
-        "extract",
-        "convert",
-        "decode",
-        "classify",
-        "quantise",
-        "choices",
-        "latency",
-        "data",
-        "scores",
-        "report",
-        "workdir",
-    },
+    {"data"},
+    {"train", "search", "inference", "extract", "convert", "report", "workdir"},
     {"stages"},
     {"main", "translate", "compare", "plan"},
 )
@@ -44,7 +35,9 @@ LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 
 
 def imports(module: pathlib.Path) -> set[str]:
-    """Everything `module` imports anywhere, as dotted names: "flax.linen", "automoe_jax.ops.norm"."""
+    """Everything `module` imports anywhere, as dotted names: "flax.linen",
+    "automoe_jax.ops.norm".
+    """
     found = set()
     package = ("automoe_jax", *module.parent.parts)
     for node in ast.walk(ast.parse((PACKAGE / module).read_text())):
@@ -65,7 +58,11 @@ def place(module: pathlib.Path) -> str:
 def own_places(names: set[str]) -> set[str]:
     """The entries of LEVELS among imported names; `automoe_jax.__version__` is none."""
     parts = [name.split(".") for name in names if name.startswith("automoe_jax.")]
-    return {part[1] for part in parts if (PACKAGE / part[1]).is_dir() or (PACKAGE / f"{part[1]}.py").is_file()}
+    return {
+        part[1]
+        for part in parts
+        if (PACKAGE / part[1]).is_dir() or (PACKAGE / f"{part[1]}.py").is_file()
+    }
 
 
 def libraries(names: set[str]) -> set[str]:
@@ -79,7 +76,9 @@ def members(*places: str) -> list[pathlib.Path]:
 @pytest.mark.parametrize("module", [m for m in MODULES if m.parts != ("__init__.py",)], ids=str)
 def test_imports_point_down(module: pathlib.Path) -> None:
     assert place(module) in LEVEL, f"{place(module)} has no place in LEVELS"
-    upward = {name for name in own_places(imports(module)) if LEVEL.get(name, 0) > LEVEL[place(module)]}
+    upward = {
+        name for name in own_places(imports(module)) if LEVEL.get(name, 0) > LEVEL[place(module)]
+    }
     assert not upward, f"{module} is below {sorted(upward)} and must not import them"
 
 
@@ -98,19 +97,25 @@ def test_ops_are_pure_functions_on_arrays(module: pathlib.Path) -> None:
 @pytest.mark.parametrize("module", members("search"), ids=str)
 def test_search_knows_no_model(module: pathlib.Path) -> None:
     if module.name != "evaluator.py":
-        beyond = {name for name in own_places(imports(module)) if LEVEL.get(name, 0) >= LEVEL["ops"]} - {"search"}
+        beyond = {
+            name for name in own_places(imports(module)) if LEVEL.get(name, 0) >= LEVEL["ops"]
+        } - {"search"}
         assert not beyond, f"{module} imports {sorted(beyond)}; only search/evaluator.py may"
 
 
 @pytest.mark.parametrize("name", ["arch", "space", "costs", "config", "errors"])
 def test_answers_without_jax(name: str) -> None:
     code = f"import sys, automoe_jax.{name}; sys.exit('jax' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0, f"automoe_jax.{name} imports jax"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0, (
+        f"automoe_jax.{name} imports jax"
+    )
 
 
 def test_page_matches_folders() -> None:
     page = (ROOT / "ARCHITECTURE.md").read_text()
-    names = {module.parent.name if module.name == "__init__.py" else module.stem for module in MODULES} - {""}
+    names = {
+        module.parent.name if module.name == "__init__.py" else module.stem for module in MODULES
+    } - {""}
     missing = sorted(name for name in names if not re.search(rf"\b{name}\b", page))
     assert not missing, f"ARCHITECTURE.md does not mention {missing}"
     files = {
@@ -118,7 +123,11 @@ def test_page_matches_folders() -> None:
         for folder in ("automoe_jax", "configs", "tests", "benchmarks")
         for path in (ROOT / folder).rglob("*")
     }
-    gone = sorted(name for name in re.findall(r"[\w/]+\.py\b", page) if not any(f"/{file}".endswith(f"/{name}") for file in files))
+    gone = sorted(
+        name
+        for name in re.findall(r"[\w/]+\.py\b", page)
+        if not any(f"/{file}".endswith(f"/{name}") for file in files)
+    )
     assert not gone, f"ARCHITECTURE.md mentions {gone}, which are no files"
 
 

@@ -13,13 +13,16 @@ from ml_collections import config_flags
 
 from automoe_jax.config import Config, from_config_dict
 from automoe_jax.errors import UserError
-from automoe_jax.model import Network, Regime, Spec
+from automoe_jax.model import ForwardOptions, Network, Spec
 from automoe_jax.model.network import abstract
 from automoe_jax.train.step import init_state, make_train_step
 
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections
+# of ml_collections
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
-COMPARED = sorted(f"{path.parent.name}/{path.stem}" for path in CONFIGS.glob("*/*.py") if path.stem != "common")
+COMPARED = sorted(
+    f"{path.parent.name}/{path.stem}" for path in CONFIGS.glob("*/*.py") if path.stem != "common"
+)
 TEXTS = {
     "wmt_supernet": ("wmt14_translate/de-en", "de"),
     "wmt14_en_fr": ("wmt14_translate/fr-en", "fr"),
@@ -41,12 +44,26 @@ def test_space_and_schedule_are_the_papers(name: str, experts: int) -> None:
     config = load(name, str(experts))
     assert (config.data.name, config.data.target_language) == TEXTS[name]
     for train in (config.supernet, config.retrain):
-        assert (train.steps, train.tokens_per_batch, train.warmup_steps, train.learning_rate) == (40_000, 4096 * 128, 10_000, 1e-3)
-        assert (train.adam_b1, train.adam_b2, train.label_smoothing, train.balance_loss) == (0.9, 0.98, 0.1, 0)
+        assert (train.steps, train.tokens_per_batch, train.warmup_steps, train.learning_rate) == (
+            40_000,
+            4096 * 128,
+            10_000,
+            1e-3,
+        )
+        assert (train.adam_b1, train.adam_b2, train.label_smoothing, train.balance_loss) == (
+            0.9,
+            0.98,
+            0.1,
+            0,
+        )
     assert (config.model.dropout, config.model.attention_dropout) == (0.3, 0.1)
-    # Table 2: heads 4 or 8, the last 1 to 3 encoder layers, 1 to `experts` experts of 1024, 2048 or 3072 each.
+    # Table 2: heads 4 or 8, the last 1 to 3 encoder layers, 1 to `experts` experts of 1024, 2048 or
+    # 3072 each.
     ffn = sum(3**count for count in range(1, experts + 1))
-    encoder, decoder = 2 * (2 * ffn) ** 6, 2 * sum((2 * 2 * 3 * ffn) ** layers for layers in range(1, 7))
+    encoder, decoder = (
+        2 * (2 * ffn) ** 6,
+        2 * sum((2 * 2 * 3 * ffn) ** layers for layers in range(1, 7)),
+    )
     assert math.isclose(config.space.size(), encoder * decoder, rel_tol=1e-12)
     assert config.space.qkv_dim == 512
 
@@ -59,7 +76,10 @@ def test_six_experts_unless_told(name: str) -> None:
 @pytest.mark.parametrize("wrong", ["many", "0", "-1"])
 def test_a_number_that_is_none_is_refused(wrong: str) -> None:
     get_config: Any = runpy.run_path(str(CONFIGS / "wmt14_en_fr.py"))["get_config"]
-    with pytest.raises(UserError, match=f"'{wrong}' behind the configuration's colon must be the most experts of a layer"):
+    with pytest.raises(
+        UserError,
+        match=f"'{wrong}' behind the configuration's colon must be the most experts of a layer",
+    ):
         get_config(wrong)
 
 
@@ -68,13 +88,33 @@ def test_what_is_compared_can_make_an_update(name: str) -> None:
     """The update of `retrain` for the largest architecture, traced."""
     config = load(name)
     arch, train = config.space.largest(), config.retrain
-    spec = Spec(config.space, config.data.vocab_size, arch=arch, router=config.router, classes=5 if config.task == "classify" else 0)
-    regime = Regime(config.model.dropout, config.model.attention_dropout, config.model.dtype, remat=config.remat)
-    state = jax.eval_shape(lambda params: init_state(Network(params, spec), train), abstract(spec).params)
+    spec = Spec(
+        config.space,
+        config.data.vocab_size,
+        arch=arch,
+        router=config.router,
+        classes=5 if config.task == "classify" else 0,
+    )
+    forward_options = ForwardOptions(
+        config.model.dropout, config.model.attention_dropout, config.model.dtype, remat=config.remat
+    )
+    state = jax.eval_shape(
+        lambda params: init_state(Network(params, spec), train), abstract(spec).params
+    )
     source = jax.ShapeDtypeStruct((train.accumulate, 2, 32), np.int32)
-    target = source if config.task == "translate" else jax.ShapeDtypeStruct((train.accumulate, 2, 1), np.int32)
+    target = (
+        source
+        if config.task == "translate"
+        else jax.ShapeDtypeStruct((train.accumulate, 2, 1), np.int32)
+    )
     archs = jax.tree.map(lambda genes: np.asarray(genes)[None], arch)
-    step = make_train_step(spec, train, regime)
-    after, metrics = jax.eval_shape(step, state, {"source": source, "target": target}, archs, jax.eval_shape(lambda: jax.random.key(0)))
+    step = make_train_step(spec, train, forward_options)
+    after, metrics = jax.eval_shape(
+        step,
+        state,
+        {"source": source, "target": target},
+        archs,
+        jax.eval_shape(lambda: jax.random.key(0)),
+    )
     assert jax.tree.structure(after) == jax.tree.structure(state)
     assert metrics.loss.shape == ()

@@ -1,4 +1,6 @@
-"""The closed form against the original's profiler, against a count layer by layer, and at the command line."""
+"""The closed form against the original's profiler, against a count layer by layer, and at the
+command line.
+"""
 
 import dataclasses
 import json
@@ -41,7 +43,9 @@ def draw(seed, space=ROUTED_SPACE):
 
 
 def costs_of(row):
-    return costs(Arch.from_dict(row["arch"]), row["source_length"], row["target_length"], row["target_vocab"])
+    return costs(
+        Arch.from_dict(row["arch"]), row["source_length"], row["target_length"], row["target_vocab"]
+    )
 
 
 def test_golden_file_is_complete():
@@ -53,13 +57,17 @@ def test_golden_file_is_complete():
 def test_golden_flops(row):
     found = costs_of(row)
     if row["expected_routing"] is None:
-        np.testing.assert_allclose(found.flops, row["measured"]["flops_without_vocabulary"], rtol=1e-4)
+        np.testing.assert_allclose(
+            found.flops, row["measured"]["flops_without_vocabulary"], rtol=1e-4
+        )
         np.testing.assert_allclose(found.flops_with_vocabulary, row["measured"]["flops"], rtol=1e-4)
         assert found.flops == found.flops_min == found.flops_max
         return
     expected = row["expected_routing"]
     for name, routing in {"flops": "uniform", "flops_min": "min", "flops_max": "max"}.items():
-        np.testing.assert_allclose(getattr(found, name), expected[routing]["flops_without_vocabulary"], rtol=1e-4)
+        np.testing.assert_allclose(
+            getattr(found, name), expected[routing]["flops_without_vocabulary"], rtol=1e-4
+        )
     np.testing.assert_allclose(found.flops_with_vocabulary, expected["uniform"]["flops"], rtol=1e-4)
     assert found.flops_min <= row["measured"]["flops_without_vocabulary"] <= found.flops_max
 
@@ -74,17 +82,24 @@ def test_golden_parameters(row):
     assert found.active_params_max == expected["active_non_embedding_max"]
 
 
-@pytest.mark.parametrize("row", [row for row in GOLDEN if "published" in row], ids=lambda row: row["name"])
+@pytest.mark.parametrize(
+    "row", [row for row in GOLDEN if "published" in row], ids=lambda row: row["name"]
+)
 def test_published_digits(row):
     found, published = costs_of(row), row["published"]
-    for value, printed in ((found.flops / 1e9, published.get("flops_G")), (found.params / 1e6, published.get("params_M"))):
+    for value, printed in (
+        (found.flops / 1e9, published.get("flops_G")),
+        (found.params / 1e6, published.get("params_M")),
+    ):
         if printed is not None:
             digits = len(str(printed).partition(".")[2])
             assert round(value, digits) == printed
 
 
 def count_by_loops(arch, s, t, vocab):
-    """(expected FLOPs, with vocabulary, parameters), counted product by product; an independent second opinion."""
+    """(expected FLOPs, with vocabulary, parameters), counted product by product; an independent
+    second opinion.
+    """
     record = arch.to_dict()
     q, de, dd = record["qkv_dim"], record["encoder"]["embed_dim"], record["decoder"]["embed_dim"]
     layers = record["encoder"]["layers"] + record["decoder"]["layers"]
@@ -136,7 +151,11 @@ def test_equals_a_count_by_loops_at_any_lengths(seed, source, target, vocab):
     arch = draw(seed)
     flops, with_vocabulary, params = count_by_loops(arch, source, target, vocab)
     found = costs(arch, source, target, vocab)
-    assert (found.flops, found.flops_with_vocabulary, found.params) == (float(flops), float(with_vocabulary), params)
+    assert (found.flops, found.flops_with_vocabulary, found.params) == (
+        float(flops),
+        float(with_vocabulary),
+        params,
+    )
 
 
 @given(seeds)
@@ -150,26 +169,42 @@ def test_smallest_mean_and_largest_are_in_order(seed):
 @given(seeds)
 @settings(max_examples=40, deadline=None)
 def test_measured_loads_weigh_the_experts(seed):
-    """Even loads cost the mean over routings, and all tokens on the widest or the narrowest experts the most or the least."""
+    """Even loads cost the mean over routings, and all tokens on the widest or the narrowest experts
+    the most or the least.
+    """
     arch = draw(seed)
-    layers = [*zip(arch.encoder_experts, arch.encoder_top_k, strict=False), *zip(arch.decoder_experts, arch.decoder_top_k, strict=False)]
+    layers = [
+        *zip(arch.encoder_experts, arch.encoder_top_k, strict=False),
+        *zip(arch.decoder_experts, arch.decoder_top_k, strict=False),
+    ]
     even = [[k / len(widths)] * len(widths) for widths, k in layers]
     assert costs(arch, loads=even).flops == pytest.approx(costs(arch).flops)
     assert costs(arch, loads=even).active_params == pytest.approx(costs(arch).active_params)
     for sign, name in ((1, "min"), (-1, "max")):
         chosen = [np.argsort(sign * np.array(widths))[:k].tolist() for widths, k in layers]
-        loads = [[float(e in taken) for e in range(len(widths))] for taken, (widths, _) in zip(chosen, layers, strict=True)]
+        loads = [
+            [float(e in taken) for e in range(len(widths))]
+            for taken, (widths, _) in zip(chosen, layers, strict=True)
+        ]
         found = costs(arch, loads=loads)
-        assert found.flops == getattr(found, f"flops_{name}") == getattr(costs(arch), f"flops_{name}")
+        assert (
+            found.flops == getattr(found, f"flops_{name}") == getattr(costs(arch), f"flops_{name}")
+        )
         assert found.active_params == getattr(found, f"active_params_{name}")
 
 
 def raised(record, data):
     """`record` with one drawn gene at its next larger choice, or None where it has none."""
-    layers = [(side, i) for side in ("encoder", "decoder") for i in range(len(record[side]["layers"]))]
+    layers = [
+        (side, i) for side in ("encoder", "decoder") for i in range(len(record[side]["layers"]))
+    ]
     side, i = data.draw(st.sampled_from(layers))
     layer = record[side]["layers"][i]
-    gene = data.draw(st.sampled_from(["embed_dim", "self_heads", "cross_heads", "cross_layers", "top_k", "width", "layer"]))
+    gene = data.draw(
+        st.sampled_from(
+            ["embed_dim", "self_heads", "cross_heads", "cross_layers", "top_k", "width", "layer"]
+        )
+    )
     if gene == "embed_dim":
         record[side]["embed_dim"] += 8
     elif gene == "layer":
@@ -208,7 +243,13 @@ def test_another_expert_costs_parameters_and_never_less_at_most(seed):
 
 def test_identity_expert_costs_only_router_and_gate():
     identity = {"self_heads": 2, "expert_ffn_dims": [0], "top_k": 1}
-    decoder = {"self_heads": 2, "cross_heads": 2, "cross_layers": 1, "expert_ffn_dims": [8], "top_k": 1}
+    decoder = {
+        "self_heads": 2,
+        "cross_heads": 2,
+        "cross_layers": 1,
+        "expert_ffn_dims": [8],
+        "top_k": 1,
+    }
 
     def record(first, second):
         layers = [identity | {"expert_ffn_dims": first}]
@@ -220,7 +261,8 @@ def test_identity_expert_costs_only_router_and_gate():
 
     dense = costs(Arch.from_dict(record([0], [8])), 5, 5)
     routed = costs(Arch.from_dict(record([0, 8], [8])), 5, 5)
-    # Two routers (2 and 1 experts) and two gates over 5 tokens of width 8; half the tokens meet the expert of width 8.
+    # Two routers (2 and 1 experts) and two gates over 5 tokens of width 8; half the tokens meet the
+    # expert of width 8.
     assert routed.flops_min - dense.flops_min == 2 * 5 * 8 * (2 + 1 + 1 + 1)
     assert routed.flops - routed.flops_min == 2 * 5 * 2 * 8 * 8 / 2
     assert routed.params - dense.params == 3 * (8 + 1) + (2 * 8 * 8 + 8 + 8)
@@ -234,7 +276,12 @@ def test_lengths_must_be_positive(name):
 
 
 def run(*arguments):
-    return subprocess.run([sys.executable, "-m", "automoe_jax.costs", *arguments], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "automoe_jax.costs", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_command_prints_the_costs(tmp_path):
@@ -243,7 +290,9 @@ def test_command_prints_the_costs(tmp_path):
     path.write_text(json.dumps(row["arch"]), encoding="utf-8")
     done = run(f"--arch={path}", "--source_length=17", "--target_length=9", "--vocab_size=100")
     assert (done.returncode, done.stderr) == (0, "")
-    assert json.loads(done.stdout) == dataclasses.asdict(costs(Arch.from_dict(row["arch"]), 17, 9, 100))
+    assert json.loads(done.stdout) == dataclasses.asdict(
+        costs(Arch.from_dict(row["arch"]), 17, 9, 100)
+    )
     assert list(json.loads(done.stdout)) == [
         "flops",
         "flops_min",
@@ -254,7 +303,9 @@ def test_command_prints_the_costs(tmp_path):
         "active_params_min",
         "active_params_max",
     ]
-    assert all(isinstance(value, int) for value in json.loads(run(f"--arch={path}").stdout).values())
+    assert all(
+        isinstance(value, int) for value in json.loads(run(f"--arch={path}").stdout).values()
+    )
 
 
 @pytest.mark.parametrize(
@@ -264,7 +315,11 @@ def test_command_prints_the_costs(tmp_path):
         ("{", [], "not valid JSON"),
         ("[1]", [], "must be a JSON object"),
         ('{"qkv_dim": 8}', [], "lacks the field 'decoder'"),
-        (json.dumps(GOLDEN[0]["arch"] | {"qkv_dim": 1000}), [], r"encoder.layers[0].self_heads=16 must divide qkv_dim=1000"),
+        (
+            json.dumps(GOLDEN[0]["arch"] | {"qkv_dim": 1000}),
+            [],
+            r"encoder.layers[0].self_heads=16 must divide qkv_dim=1000",
+        ),
         (json.dumps(GOLDEN[0]["arch"]), ["--source_length=0"], "source_length=0 must be"),
         (json.dumps(GOLDEN[0]["arch"]), ["--target_length=two"], "invalid int value: 'two'"),
         (json.dumps(GOLDEN[0]["arch"]), ["--beam"], "unrecognized arguments: --beam"),
@@ -292,12 +347,11 @@ def test_neither_importing_nor_running_imports_jax(tmp_path):
     path = tmp_path / "arch.json"
     path.write_text(json.dumps(GOLDEN[0]["arch"]), encoding="utf-8")
     script = (
-        "import runpy, sys; import automoe_jax.arch, automoe_jax.space, automoe_jax.costs, automoe_jax.search.evolution\n"
-        "import automoe_jax.search.history, automoe_jax.search.pareto\n"
-        "del sys.modules['automoe_jax.costs']\n"
-        f"sys.argv = ['costs', '--arch={path}']\n"
-        "try: runpy.run_module('automoe_jax.costs', run_name='__main__')\n"
-        "except SystemExit as error: assert error.code == 0\n"
-        "assert not {'jax', 'jaxlib', 'flax'} & set(sys.modules), 'jax was imported'\n"
+        "import runpy, sys; import automoe_jax.arch, automoe_jax.space, automoe_jax.costs,"
+        " automoe_jax.search.evolution\nimport automoe_jax.search.history,"
+        " automoe_jax.search.pareto\ndel sys.modules['automoe_jax.costs']\nsys.argv = ['costs',"
+        f" '--arch={path}']\ntry: runpy.run_module('automoe_jax.costs',"
+        " run_name='__main__')\nexcept SystemExit as error: assert error.code == 0\nassert not"
+        " {'jax', 'jaxlib', 'flax'} & set(sys.modules), 'jax was imported'\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)

@@ -1,4 +1,6 @@
-"""What is imported is declared, what is declared is bounded, and the lock file pins it without naming an index."""
+"""What is imported is declared, what is declared is bounded, and the lock file pins it without
+naming an index.
+"""
 
 import ast
 import importlib.metadata
@@ -23,7 +25,10 @@ def requirements(text: str) -> list[Requirement]:
 
 
 RUNTIME = requirements((ROOT / "requirements.txt").read_text())
-EXTRAS = {extra: requirements("\n".join(lines)) for extra, lines in PROJECT["optional-dependencies"].items()}
+EXTRAS = {
+    extra: requirements("\n".join(lines))
+    for extra, lines in PROJECT["optional-dependencies"].items()
+}
 ALL = RUNTIME + [requirement for extra in EXTRAS.values() for requirement in extra]
 
 
@@ -43,21 +48,32 @@ def test_imports_are_declared() -> None:
     for path in sorted((ROOT / "automoe_jax").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             found = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            found += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
-            for top in {name.split(".")[0] for name in found} - sys.stdlib_module_names - {"automoe_jax"}:
+            found += (
+                [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            )
+            for top in (
+                {name.split(".")[0] for name in found} - sys.stdlib_module_names - {"automoe_jax"}
+            ):
                 providers = {canonicalize_name(name) for name in distributions.get(top, [top])}
                 assert providers & declared, (
-                    f"{path.relative_to(ROOT)} imports {top}, which neither requirements.txt nor the extras data and int8 list"
+                    f"{path.relative_to(ROOT)} imports {top}, which neither requirements.txt nor"
+                    " the extras data and int8 list"
                 )
 
 
 @pytest.mark.parametrize("requirement", RUNTIME + EXTRAS["dev"], ids=str)
 def test_lock_pins(requirement: Requirement) -> None:
-    pins = [pin for pin in requirements(LOCK) if canonicalize_name(pin.name) == canonicalize_name(requirement.name)]
+    pins = [
+        pin
+        for pin in requirements(LOCK)
+        if canonicalize_name(pin.name) == canonicalize_name(requirement.name)
+    ]
     assert pins, "not in requirements.lock; run `make lock`"
     for pin in pins:
         (version,) = [specifier.version for specifier in pin.specifier]
-        assert requirement.specifier.contains(version), f"requirements.lock has {pin}; run `make lock`"
+        assert requirement.specifier.contains(version), (
+            f"requirements.lock has {pin}; run `make lock`"
+        )
 
 
 def test_lock_is_portable_and_small() -> None:

@@ -1,4 +1,6 @@
-"""SearchSpace: closed under sampling, mutation and crossover, counted exactly, and strict about its choices."""
+"""SearchSpace: closed under sampling, mutation and crossover, counted exactly, and strict about its
+choices.
+"""
 
 import dataclasses
 import itertools
@@ -32,7 +34,10 @@ subsets = {
 
 @st.composite
 def spaces(draw):
-    chosen = {name: draw(st.lists(st.sampled_from(values), min_size=1, max_size=3)) for name, values in subsets.items()}
+    chosen = {
+        name: draw(st.lists(st.sampled_from(values), min_size=1, max_size=3))
+        for name, values in subsets.items()
+    }
     assume(set(chosen["expert_ffn_dims"]) != {0})
     return SearchSpace(qkv_dim=16, **chosen)
 
@@ -42,7 +47,14 @@ def spaces(draw):
 def test_sample_mutate_and_crossover_stay_inside_and_canonical(space, seed, prob):
     rng = np.random.default_rng(seed)
     a, b = space.sample(rng), space.sample(rng)
-    for arch in (a, b, space.mutate(a, rng, prob), space.crossover(a, b, rng), space.largest(), space.smallest()):
+    for arch in (
+        a,
+        b,
+        space.mutate(a, rng, prob),
+        space.crossover(a, b, rng),
+        space.largest(),
+        space.smallest(),
+    ):
         assert space.contains(arch)
         assert Arch.from_json(arch.to_json()) == arch
 
@@ -80,14 +92,19 @@ def test_every_gene_of_a_child_is_one_parents(space, seed):
             assert heads == -1 or heads in (getattr(a, name)[i], getattr(b, name)[i])
     for name in ("encoder_ffn_dims", "decoder_ffn_dims"):
         present = getattr(child, name) != -1
-        same = (getattr(child, name) == getattr(a, name)) | (getattr(child, name) == getattr(b, name))
+        same = (getattr(child, name) == getattr(a, name)) | (
+            getattr(child, name) == getattr(b, name)
+        )
         assert same[present].all()
 
 
 @given(spaces(), seeds)
 @settings(max_examples=40, deadline=None)
 def test_smallest_is_cheapest_and_largest_dearest(space, seed):
-    least, some, most = (costs(arch) for arch in (space.smallest(), space.sample(np.random.default_rng(seed)), space.largest()))
+    least, some, most = (
+        costs(arch)
+        for arch in (space.smallest(), space.sample(np.random.default_rng(seed)), space.largest())
+    )
     for field in ("flops", "params", "active_params"):
         assert getattr(least, field) <= getattr(some, field)
     assert some.params <= most.params
@@ -95,7 +112,9 @@ def test_smallest_is_cheapest_and_largest_dearest(space, seed):
 
 
 def every_architecture(space):
-    """All architectures of a tiny space, enumerated gene by gene; the canonical ones remain in a set."""
+    """All architectures of a tiny space, enumerated gene by gene; the canonical ones remain in a
+    set.
+    """
     widths = [width for width in space.expert_ffn_dims if width]
 
     def ffns(experts):
@@ -103,7 +122,11 @@ def every_architecture(space):
             for dims in itertools.product(space.expert_ffn_dims, *[widths] * (count - 1)):
                 yield {"expert_ffn_dims": dims, "top_k": k}
 
-    encoder = [{"self_heads": heads} | ffn for heads in space.encoder_self_heads for ffn in ffns(space.encoder_experts)]
+    encoder = [
+        {"self_heads": heads} | ffn
+        for heads in space.encoder_self_heads
+        for ffn in ffns(space.encoder_experts)
+    ]
     decoder = [
         {"self_heads": own, "cross_heads": cross, "cross_layers": seen} | ffn
         for own in space.decoder_self_heads
@@ -111,10 +134,23 @@ def every_architecture(space):
         for seen in space.cross_layers
         for ffn in ffns(space.decoder_experts)
     ]
-    stacks = itertools.product(space.encoder_embed_dims, space.decoder_embed_dims, space.encoder_layers, space.decoder_layers)
+    stacks = itertools.product(
+        space.encoder_embed_dims,
+        space.decoder_embed_dims,
+        space.encoder_layers,
+        space.decoder_layers,
+    )
     for d_encoder, d_decoder, depth, layers in stacks:
-        for first, second in itertools.product(itertools.product(encoder, repeat=depth), itertools.product(decoder, repeat=layers)):
-            yield make(qkv_dim=space.qkv_dim, encoder_embed_dim=d_encoder, decoder_embed_dim=d_decoder, encoder=first, decoder=second)
+        for first, second in itertools.product(
+            itertools.product(encoder, repeat=depth), itertools.product(decoder, repeat=layers)
+        ):
+            yield make(
+                qkv_dim=space.qkv_dim,
+                encoder_embed_dim=d_encoder,
+                decoder_embed_dim=d_decoder,
+                encoder=first,
+                decoder=second,
+            )
 
 
 TINY = SearchSpace(
@@ -142,8 +178,18 @@ TINY = SearchSpace(
         {"encoder_layers": (1, 2), "decoder_layers": (1, 3), "cross_layers": (1, 2, 3)},
         {"encoder_layers": (1, 3), "cross_layers": (2, 3)},
         {"encoder_experts": (1, 2, 3), "expert_ffn_dims": (0, 8, 16), "top_k": (1, 2)},
-        {"encoder_experts": (2,), "decoder_experts": (1, 2), "expert_ffn_dims": (0, 8), "top_k": (2, 3)},
-        {"encoder_self_heads": (1, 2), "decoder_self_heads": (2, 4), "decoder_cross_heads": (1, 4), "decoder_layers": (1, 2)},
+        {
+            "encoder_experts": (2,),
+            "decoder_experts": (1, 2),
+            "expert_ffn_dims": (0, 8),
+            "top_k": (2, 3),
+        },
+        {
+            "encoder_self_heads": (1, 2),
+            "decoder_self_heads": (2, 4),
+            "decoder_cross_heads": (1, 4),
+            "decoder_layers": (1, 2),
+        },
     ],
 )
 def test_size_equals_brute_force(choices):
@@ -156,7 +202,9 @@ def test_size_equals_brute_force(choices):
 
 
 def test_sampling_reaches_every_architecture_of_a_tiny_space():
-    space = dataclasses.replace(TINY, encoder_experts=(1, 2), expert_ffn_dims=(0, 8), top_k=(1, 2), decoder_layers=(1, 2))
+    space = dataclasses.replace(
+        TINY, encoder_experts=(1, 2), expert_ffn_dims=(0, 8), top_k=(1, 2), decoder_layers=(1, 2)
+    )
     rng = np.random.default_rng(0)
     assert {space.sample(rng) for _ in range(1000)} == set(every_architecture(space))
 
@@ -175,7 +223,11 @@ def test_published_space_and_its_corners():
     encoder = 4 * sum(3**n for n in range(1, 7)) // 2  # heads × expert widths
     decoder = 2 * 2 * 3 * sum(3**n for n in range(1, 7))
     assert space.size() == 4 * encoder**6 * sum(decoder**depth for depth in range(1, 7))
-    assert (space.super_encoder_embed_dim, space.super_decoder_embed_dim, space.super_ffn_dim) == (640, 640, 3072)
+    assert (space.super_encoder_embed_dim, space.super_decoder_embed_dim, space.super_ffn_dim) == (
+        640,
+        640,
+        3072,
+    )
     assert (space.max_encoder_layers, space.max_decoder_layers) == (6, 6)
     assert (space.max_encoder_experts, space.max_decoder_experts) == (6, 6)
     assert space.is_routed
@@ -225,7 +277,9 @@ def test_contains_refuses_others(changes):
 
 
 def test_clipped_genes_come_back_as_choices():
-    space = dataclasses.replace(TINY, encoder_experts=(1, 4), top_k=(3,), encoder_layers=(1, 2), cross_layers=(2,))
+    space = dataclasses.replace(
+        TINY, encoder_experts=(1, 4), top_k=(3,), encoder_layers=(1, 2), cross_layers=(2,)
+    )
     small = space.smallest()  # one expert, so K = 1; one encoder layer, so one is seen
     rng = np.random.default_rng(0)
     children = {space.crossover(small, space.largest(), rng) for _ in range(50)}
@@ -246,14 +300,29 @@ def test_choices_are_sets():
     [
         ({"qkv_dim": 0}, "space.qkv_dim=0 must be a positive"),
         ({"qkv_dim": 8.0}, "space.qkv_dim=8.0 must be a positive"),
-        ({"decoder_layers": ()}, r"space.decoder_layers=\(\) must be a list of choices that is not empty"),
+        (
+            {"decoder_layers": ()},
+            r"space.decoder_layers=\(\) must be a list of choices that is not empty",
+        ),
         ({"decoder_layers": 3}, r"space.decoder_layers=3 must be a list"),
-        ({"decoder_layers": (0, 1)}, r"space.decoder_layers=\(0, 1\) .*: 0 means that there is no decoder, so it must be the only choice"),
+        (
+            {"decoder_layers": (0, 1)},
+            (
+                r"space.decoder_layers=\(0, 1\) .*: 0 means that there is no decoder, so it must be"
+                r" the only choice"
+            ),
+        ),
         ({"top_k": (1.5,)}, r"space.top_k=\(1.5,\) must hold whole numbers"),
         ({"expert_ffn_dims": (-8, 8)}, "space.expert_ffn_dims=.* of at least 0"),
         ({"expert_ffn_dims": (0,)}, r"space.expert_ffn_dims=\(0,\) must hold a positive width"),
-        ({"encoder_self_heads": (3,)}, r"space.encoder_self_heads=\(3,\): 3 heads must divide space.qkv_dim=24"),
-        ({"decoder_cross_heads": (4, 6)}, r"space.decoder_cross_heads=\(4, 6\): 4 heads must divide the largest choice, 6"),
+        (
+            {"encoder_self_heads": (3,)},
+            r"space.encoder_self_heads=\(3,\): 3 heads must divide space.qkv_dim=24",
+        ),
+        (
+            {"decoder_cross_heads": (4, 6)},
+            r"space.decoder_cross_heads=\(4, 6\): 4 heads must divide the largest choice, 6",
+        ),
         ({"encoder_layers": (6, 13)}, r"space.encoder_layers=\(6, 13\) must not exceed 12"),
         ({"decoder_experts": (33,)}, r"space.decoder_experts=\(33,\) must not exceed 32"),
     ],

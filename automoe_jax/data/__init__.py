@@ -1,1 +1,3 @@
-"""Parallel text: where it comes from (`corpus`), its pieces (`tokenizer`) and its batches (`batching`)."""
+"""Parallel text: where it comes from (`corpus`), its pieces (`tokenizer`) and its batches
+(`batching`).
+"""

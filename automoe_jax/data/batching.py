@@ -1,9 +1,9 @@
 """Token pairs and their batches: few shapes, batches by token count, grain underneath.
 
-A batch is `{"source": [B, S], "target": [B, T]}`, int32. A row is a sentence's tokens, EOS, then PAD. S = T is a
-bucket: the smallest of the configured lengths that holds the longer side with its EOS. B is what fits into
-`tokens_per_batch` padded tokens, so a run has one shape per bucket. Where targets are classes, T is 1 and a row is the
-number of one, without EOS.
+A batch is `{"source": [B, S], "target": [B, T]}`, int32. A row is a sentence's tokens, EOS, then
+PAD. S = T is a bucket: the smallest of the configured lengths that holds the longer side with its
+EOS. B is what fits into `tokens_per_batch` padded tokens, so a run has one shape per bucket. Where
+targets are classes, T is 1 and a row is the number of one, without EOS.
 
 Axes: B sentences · S source tokens · T target tokens.
 """
@@ -18,10 +18,10 @@ import numpy as np
 from etils import epath
 
 from automoe_jax.data.corpus import Pairs
-from automoe_jax.data.files import atomic_writer
 from automoe_jax.data.labels import Labels
 from automoe_jax.data.tokenizer import EOS, PAD, Tokenizer
 from automoe_jax.errors import UserError
+from automoe_jax.runtime.files import atomic_writer
 
 Batch = dict[str, np.ndarray]
 _ENCODED_TOGETHER = 10_000
@@ -31,13 +31,16 @@ _ENDLESS = 2**40
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TokenPairs:
-    """Tokenised pairs as flat arrays: pair i is `tokens[offsets[i] : offsets[i + 1]]` on either side, without EOS."""
+    """Tokenised pairs as flat arrays: pair i is `tokens[offsets[i] : offsets[i + 1]]` on either
+    side, without EOS.
+    """
 
     source_tokens: np.ndarray  # int32
     source_offsets: np.ndarray  # int64 [pairs + 1]
     target_tokens: np.ndarray  # int32
     target_offsets: np.ndarray  # int64 [pairs + 1]
-    labelled: np.ndarray = dataclasses.field(default_factory=lambda: np.array(False))  # bool []: targets are classes, of one token each
+    # bool []: targets are classes, of one token each
+    labelled: np.ndarray = dataclasses.field(default_factory=lambda: np.array(False))
 
     def __len__(self) -> int:
         return len(self.source_offsets) - 1
@@ -54,8 +57,11 @@ class TokenPairs:
         return np.maximum(np.diff(self.source_offsets), np.diff(self.target_offsets)) + 1
 
     @classmethod
-    def from_pairs(cls, pairs: Pairs, tokenizer: Tokenizer, longest: int, labels: Labels | None = None) -> tuple["TokenPairs", int]:
-        """(the pairs of at most `longest` tokens on either side, EOS included; how many were longer and left out).
+    def from_pairs(
+        cls, pairs: Pairs, tokenizer: Tokenizer, longest: int, labels: Labels | None = None
+    ) -> tuple["TokenPairs", int]:
+        """(the pairs of at most `longest` tokens on either side, EOS included; how many were longer
+        and left out).
 
         `labels`: the targets are names of these classes; longer sentences are cut instead.
         """
@@ -64,18 +70,34 @@ class TokenPairs:
         fitting = 0
         for start in range(0, len(pairs), _ENCODED_TOGETHER):
             part = slice(start, start + _ENCODED_TOGETHER)
-            encoded = list(zip(tokenizer.encode(pairs.source[part]), (labels or tokenizer).encode(pairs.target[part]), strict=True))
+            encoded = list(
+                zip(
+                    tokenizer.encode(pairs.source[part]),
+                    (labels or tokenizer).encode(pairs.target[part]),
+                    strict=True,
+                )
+            )
             fits = [pair for pair in encoded if max(map(len, pair)) + 1 <= longest]
             fitting += len(fits)
-            kept = fits if labels is None else [(tokens[: longest - 1], label) for tokens, label in encoded]
+            kept = (
+                fits
+                if labels is None
+                else [(tokens[: longest - 1], label) for tokens, label in encoded]
+            )
             source += [pair[0] for pair in kept]
             target += [pair[1] for pair in kept]
-        return cls(*_flat(source), *_flat(target), np.array(labels is not None)), len(pairs) - fitting
+        return (
+            cls(*_flat(source), *_flat(target), np.array(labels is not None)),
+            len(pairs) - fitting,
+        )
 
     def save(self, path: os.PathLike[str] | str) -> None:
         """Writes an .npz file to `path`, complete or not at all."""
         with atomic_writer(path) as file:
-            np.savez(file, **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
+            np.savez(
+                file,
+                **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)},
+            )
 
     @classmethod
     def load(cls, path: os.PathLike[str] | str) -> "TokenPairs":
@@ -85,12 +107,14 @@ class TokenPairs:
 
 
 def rows_per_batch(bucket: int, tokens_per_batch: int, multiple_of: int = 1) -> int:
-    """Sentences of a batch of this bucket: the largest multiple of `multiple_of` within `tokens_per_batch` padded tokens."""
+    """Sentences of a batch of this bucket: the largest multiple of `multiple_of` within
+    `tokens_per_batch` padded tokens.
+    """
     rows = tokens_per_batch // bucket // multiple_of * multiple_of
     if not rows:
         raise UserError(
-            f"tokens_per_batch={tokens_per_batch} cannot hold {multiple_of} sentences of {bucket} tokens, one for each device "
-            "and micro-batch; raise it, or take fewer of these"
+            f"tokens_per_batch={tokens_per_batch} cannot hold {multiple_of} sentences of {bucket}"
+            " tokens, one for each device and micro-batch; raise it, or take fewer of these"
         )
     return rows
 
@@ -104,7 +128,8 @@ def train_batches(
     multiple_of: int = 1,
     held: Callable[[int], np.ndarray] = np.arange,
 ) -> grain.DatasetIterator:
-    """An endless iterator over batches; every sentence comes once per pass over its bucket, each pass in a new order.
+    """An endless iterator over batches; every sentence comes once per pass over its bucket, each
+    pass in a new order.
 
     Args:
       pairs: the training text, none longer than the last bucket.
@@ -112,8 +137,10 @@ def train_batches(
       tokens_per_batch: padded target tokens of one batch.
       seed: decides the order together with the text and the other arguments, and nothing else does.
       read_ahead: batches prepared in a background thread; 0: none. It does not change what comes.
-      multiple_of: every batch has a multiple of so many sentences, for devices and micro-batches to share.
-      held: held(rows) names the rows, of a batch of so many, that are assembled, where processes share a batch; all by
+      multiple_of: every batch has a multiple of so many sentences, for devices and micro-batches to
+      share.
+      held: held(rows) names the rows, of a batch of so many, that are assembled, where processes
+      share a batch; all by
         default. Order, shapes and position of the whole batches do not depend on it.
 
     `get_state` and `set_state` continue with the exact next batch.
@@ -122,7 +149,9 @@ def train_batches(
     rows = {bucket: rows_per_batch(bucket, tokens_per_batch, multiple_of) for bucket in buckets}
     parts, weights = [], []
     for bucket, members in _merged(rows, _members(pairs, buckets)).items():
-        batches = _BucketBatches(pairs, members, bucket, rows[bucket], held(rows[bucket]), (seed, bucket))
+        batches = _BucketBatches(
+            pairs, members, bucket, rows[bucket], held(rows[bucket]), (seed, bucket)
+        )
         parts.append(grain.MapDataset.range(_ENDLESS).map(batches))
         weights.append(len(members) / rows[bucket])
     # One thread, so that `read_ahead` hides the work without taking the cores from the training.
@@ -131,20 +160,32 @@ def train_batches(
 
 
 def evaluation_batches(
-    pairs: TokenPairs, buckets: Sequence[int], tokens_per_batch: int, max_tokens: int = 0, multiple_of: int = 1
+    pairs: TokenPairs,
+    buckets: Sequence[int],
+    tokens_per_batch: int,
+    max_tokens: int = 0,
+    multiple_of: int = 1,
 ) -> list[Batch]:
     """Every pair exactly once, bucket after bucket in the order of the text.
 
-    The last batch of a bucket is filled up with rows of PAD. With `max_tokens` > 0 only pairs at even distances over
-    the whole text are taken, about so many padded target tokens of them (rows of PAD not counted).
+    The last batch of a bucket is filled up with rows of PAD. With `max_tokens` > 0 only pairs at
+    even distances over the whole text are taken, about so many padded target tokens of them (rows
+    of PAD not counted).
     """
     batches = []
-    for bucket, members in _members(pairs, buckets, _spread(pairs, buckets, max_tokens)).items():
+    for bucket, members in _members(
+        pairs, buckets, _evenly_spaced(pairs, buckets, max_tokens)
+    ).items():
         rows = rows_per_batch(bucket, tokens_per_batch, multiple_of)
         for start in range(0, len(members), rows):
             batch = assemble(pairs, members[start : start + rows], bucket)
             missing = rows - len(batch["source"])
-            batches.append({side: np.pad(tokens, ((0, missing), (0, 0)), constant_values=PAD) for side, tokens in batch.items()})
+            batches.append(
+                {
+                    side: np.pad(tokens, ((0, missing), (0, 0)), constant_values=PAD)
+                    for side, tokens in batch.items()
+                }
+            )
     return batches
 
 
@@ -152,16 +193,19 @@ def assemble(pairs: TokenPairs, indices: np.ndarray, bucket: int) -> Batch:
     """The batch [len(indices), bucket] of the pairs at `indices`; of classes [len(indices), 1]."""
     return {
         "source": _padded(pairs.source_tokens, pairs.source_offsets, indices, bucket),
-        "target": _padded(pairs.target_tokens, pairs.target_offsets, indices, 1 if pairs.labelled else bucket),
+        "target": _padded(
+            pairs.target_tokens, pairs.target_offsets, indices, 1 if pairs.labelled else bucket
+        ),
     }
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _BucketBatches(grain.transforms.Map):
-    """The number of a batch to the batch, in an endless row of passes over `members`, each in an order of its own.
+    """The number of a batch to the batch, in an endless row of passes over `members`, each in an
+    order of its own.
 
-    Whole batches are drawn at once: shuffling sentence by sentence in grain costs 0.1 ms each, seconds for the large
-    batches of an accelerator.
+    Whole batches are drawn at once: shuffling sentence by sentence in grain costs 0.1 ms each,
+    seconds for the large batches of an accelerator.
     """
 
     pairs: TokenPairs
@@ -174,11 +218,15 @@ class _BucketBatches(grain.transforms.Map):
     def map(self, element: int) -> Batch:
         size, start = len(self.members), int(element) * self.rows
         passes = range(start // size, (start + self.rows - 1) // size + 1)
-        drawn = [self._order(number)[max(start - number * size, 0) : start + self.rows - number * size] for number in passes]
+        drawn = [
+            self._order(number)[max(start - number * size, 0) : start + self.rows - number * size]
+            for number in passes
+        ]
         return assemble(self.pairs, self.members[np.concatenate(drawn)[self.held]], self.bucket)
 
     def _order(self, number: int) -> np.ndarray:
-        return _permutation(len(self.members), (*self.seed, 0, number))  # 0: the results that are published had it
+        # 0: the results that are published had it
+        return _permutation(len(self.members), (*self.seed, 0, number))
 
 
 @functools.lru_cache(maxsize=32)
@@ -187,7 +235,9 @@ def _permutation(size: int, seed: tuple[int, ...]) -> np.ndarray:
     return np.random.default_rng(seed).permutation(size)
 
 
-def _padded(tokens: np.ndarray, offsets: np.ndarray, indices: np.ndarray, bucket: int) -> np.ndarray:
+def _padded(
+    tokens: np.ndarray, offsets: np.ndarray, indices: np.ndarray, bucket: int
+) -> np.ndarray:
     """[len(indices), bucket] int32: the sentences at `indices`, each with EOS, then PAD."""
     lengths = (offsets[indices + 1] - offsets[indices])[:, None]
     column = np.arange(bucket)[None, :]
@@ -201,18 +251,25 @@ def _flat(sentences: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([np.zeros(0, np.int32), *sentences]).astype(np.int32), offsets
 
 
-def _members(pairs: TokenPairs, buckets: Sequence[int], among: np.ndarray | None = None) -> dict[int, np.ndarray]:
+def _members(
+    pairs: TokenPairs, buckets: Sequence[int], among: np.ndarray | None = None
+) -> dict[int, np.ndarray]:
     """The numbers of the pairs in each bucket, rising; only those in `among` when it is given."""
     among = np.arange(len(pairs)) if among is None else among
     lengths = pairs.lengths()[among]
     if len(lengths) and lengths.max() > buckets[-1]:
-        raise ValueError(f"a pair of {lengths.max()} tokens exceeds the last bucket, {buckets[-1]}; leave it out in TokenPairs.from_pairs")
+        raise ValueError(
+            f"a pair of {lengths.max()} tokens exceeds the last bucket, {buckets[-1]}; leave it out"
+            " in TokenPairs.from_pairs"
+        )
     place = np.searchsorted(np.asarray(buckets), lengths)
     return {bucket: among[place == i] for i, bucket in enumerate(buckets)}
 
 
 def _merged(least: Mapping[int, int], members: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
-    """`members` with every bucket of fewer than `least[bucket]` sentences moved into the next one that has some."""
+    """`members` with every bucket of fewer than `least[bucket]` sentences moved into the next one
+    that has some.
+    """
     filled, carried = {}, np.zeros(0, np.int64)
     last = max((bucket for bucket, indices in members.items() if len(indices)), default=None)
     if last is None:
@@ -228,8 +285,10 @@ def _merged(least: Mapping[int, int], members: Mapping[int, np.ndarray]) -> dict
     return filled
 
 
-def _spread(pairs: TokenPairs, buckets: Sequence[int], max_tokens: int) -> np.ndarray:
-    """Numbers of pairs at even distances, about `max_tokens` padded tokens of them; all when it is 0."""
+def _evenly_spaced(pairs: TokenPairs, buckets: Sequence[int], max_tokens: int) -> np.ndarray:
+    """Numbers of pairs at even distances, about `max_tokens` padded tokens of them; all when it is
+    0.
+    """
     padded = sum(bucket * len(indices) for bucket, indices in _members(pairs, buckets).items())
     if not max_tokens or padded <= max_tokens:
         return np.arange(len(pairs))

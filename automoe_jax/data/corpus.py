@@ -1,8 +1,9 @@
-"""Parallel or labelled text: one `Corpus` whichever source it comes from, and the cleaning all sources share.
+"""Parallel or labelled text: one `Corpus` whichever source it comes from, and the cleaning all
+sources share.
 
-A near-duplicate is what has the same `duplicate_key`: two lines that differ in case, digits, punctuation or blanks
-only. No line of the validation or test text, on either side, has a near-duplicate in the training text. Of labelled text
-the source side is compared alone.
+A near-duplicate is what has the same `duplicate_key`: two lines that differ in case, digits,
+punctuation or blanks only. No line of the validation or test text, on either side, has a
+near-duplicate in the training text. Of labelled text the source side is compared alone.
 """
 
 import dataclasses
@@ -42,7 +43,10 @@ class Pairs:
 
     def __post_init__(self) -> None:
         if len(self.source) != len(self.target):
-            raise ValueError(f"{len(self.source)} source lines and {len(self.target)} target lines cannot be pairs")
+            raise ValueError(
+                f"{len(self.source)} source lines and {len(self.target)} target lines cannot be"
+                " pairs"
+            )
 
     def __len__(self) -> int:
         return len(self.source)
@@ -58,7 +62,9 @@ class Pairs:
     def take(self, indices: Iterable[int]) -> Self:
         """The pairs at `indices`, in that order."""
         indices = list(indices)
-        return type(self)(tuple(self.source[i] for i in indices), tuple(self.target[i] for i in indices))
+        return type(self)(
+            tuple(self.source[i] for i in indices), tuple(self.target[i] for i in indices)
+        )
 
     def lines(self) -> Iterator[str]:
         """Every line of text, the two sides alternating: what a joint tokenizer learns from."""
@@ -79,7 +85,9 @@ P = TypeVar("P", bound=Pairs)
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """The text of an experiment, and the numbers that tell how it came about (plain JSON values)."""
+    """The text of an experiment, and the numbers that tell how it came about (plain JSON
+    values).
+    """
 
     train: Pairs
     validation: Pairs
@@ -88,24 +96,34 @@ class Corpus:
 
 
 def load_corpus(config: DataConfig, cache_dir: pathlib.Path, task: str = "translate") -> Corpus:
-    """The corpus that `config.source` names, `Labelled` for the task "classify"; downloads, if any, are kept in `cache_dir`.
+    """The corpus that `config.source` names, `Labelled` for the task "classify"; downloads, if any,
+    are kept in `cache_dir`.
 
-    The same configuration and the same text give the same corpus. Raises `UserError` when the text cannot be had.
+    The same configuration and the same text give the same corpus. Raises `UserError` when the text
+    cannot be had.
     """
     if config.source not in _MODULES:
-        raise UserError(f"config.data.source={config.source!r} must be one of {', '.join(_MODULES)}")
+        raise UserError(
+            f"config.data.source={config.source!r} must be one of {', '.join(_MODULES)}"
+        )
     # Imported when asked for: the libraries of the other sources need not be installed.
     source = importlib.import_module(_MODULES[config.source])
-    return (source.load_labelled if task == "classify" else source.load)(config, pathlib.Path(cache_dir))
+    return (source.load_labelled if task == "classify" else source.load)(
+        config, pathlib.Path(cache_dir)
+    )
 
 
 def clean_line(line: str) -> str:
-    """`line` in Unicode's composed form, without control characters, every run of blanks one space."""
+    """`line` in Unicode's composed form, without control characters, every run of blanks one
+    space.
+    """
     return " ".join(_CONTROL.sub(" ", unicodedata.normalize("NFC", line)).split())
 
 
 def duplicate_key(line: str) -> str:
-    """What near-duplicates have in common: casefolded, every digit a 0, without punctuation and blanks."""
+    """What near-duplicates have in common: casefolded, every digit a 0, without punctuation and
+    blanks.
+    """
     return _NOT_IN_KEY.sub("", _DIGIT.sub("0", line.casefold())) or line
 
 
@@ -114,7 +132,9 @@ def unique_indices(pairs: Pairs) -> list[int]:
     seen: set[bytes] = set()
     kept = []
     for i, lines in enumerate(zip(*pairs.texts, strict=True)):
-        key = hashlib.blake2b("\t".join(map(duplicate_key, lines)).encode(), digest_size=16).digest()
+        key = hashlib.blake2b(
+            "\t".join(map(duplicate_key, lines)).encode(), digest_size=16
+        ).digest()
         if key not in seen:
             seen.add(key)
             kept.append(i)
@@ -137,19 +157,23 @@ def filtered(pairs: P, counts: dict[str, int], name: str, keep: Callable[[str, s
     return kept
 
 
-def split(pairs: Pairs, groups: Sequence[Any], config: DataConfig, what: str) -> tuple[Pairs, Pairs, Pairs, int]:
+def split(
+    pairs: Pairs, groups: Sequence[Any], config: DataConfig, what: str
+) -> tuple[Pairs, Pairs, Pairs, int]:
     """(train, validation, test, pairs left out of train for a near-duplicate that is held out).
 
-    Whole groups are held out, drawn in an order that only `config.seed` decides, until the asked sizes are reached;
-    what the last group has beyond the size is used nowhere, nor are near-duplicates of the test in the validation text.
-    `groups` gives the group of each pair, `what` names the text in the message of the `UserError` raised when there
-    is too little of it.
+    Whole groups are held out, drawn in an order that only `config.seed` decides, until the asked
+    sizes are reached; what the last group has beyond the size is used nowhere, nor are
+    near-duplicates of the test in the validation text. `groups` gives the group of each pair,
+    `what` names the text in the message of the `UserError` raised when there is too little of it.
     """
     asked = config.validation_pairs + config.test_pairs
     if asked > _LARGEST_HELD_OUT_SHARE * len(pairs):
         raise UserError(
-            f"{what} has {len(pairs)} usable pairs, too few to hold out config.data.validation_pairs={config.validation_pairs} and "
-            f"config.data.test_pairs={config.test_pairs}; hold out fewer (at most half of the pairs) or give more text"
+            f"{what} has {len(pairs)} usable pairs, too few to hold out"
+            f" config.data.validation_pairs={config.validation_pairs} and"
+            f" config.data.test_pairs={config.test_pairs}; hold out fewer (at most half of the"
+            " pairs) or give more text"
         )
     members: dict[Any, list[int]] = {}
     for i, group in enumerate(groups):
@@ -163,20 +187,34 @@ def split(pairs: Pairs, groups: Sequence[Any], config: DataConfig, what: str) ->
     validation_pairs = without_overlap(pairs.take(validation), [test_pairs])
     train = without_overlap(train, [test_pairs, validation_pairs])
     if not len(train):
-        raise UserError(f"{what} has nothing left to train on after holding out {asked} pairs; hold out fewer or give more text")
+        raise UserError(
+            f"{what} has nothing left to train on after holding out {asked} pairs; hold out fewer"
+            " or give more text"
+        )
     return train, validation_pairs, test_pairs, len(rest) - len(train)
 
 
 def limited(train: Pairs, config: DataConfig) -> Pairs:
-    """At most `config.pairs` of the training pairs (0: all), drawn by `config.seed`, in their order."""
+    """At most `config.pairs` of the training pairs (0: all), drawn by `config.seed`, in their
+    order.
+    """
     if not config.pairs or config.pairs >= len(train):
         return train
     drawn = np.random.default_rng(config.seed).permutation(len(train))[: config.pairs]
     return train.take(sorted(int(i) for i in drawn))
 
 
-def finished(source: str, train: Pairs, validation: Pairs, test: Pairs, counts: dict[str, int], notes: str = "") -> Corpus:
-    """The corpus with its statistics: `counts` of the preparation, then sizes, words per side and a fingerprint."""
+def finished(
+    source: str,
+    train: Pairs,
+    validation: Pairs,
+    test: Pairs,
+    counts: dict[str, int],
+    notes: str = "",
+) -> Corpus:
+    """The corpus with its statistics: `counts` of the preparation, then sizes, words per side and a
+    fingerprint.
+    """
     parts = dict(zip(SPLITS, (train, validation, test), strict=True))
     statistics = {
         "source": source,
@@ -200,8 +238,12 @@ def describe(statistics: dict[str, Any]) -> str:
     return "\n".join([title, *rows, header, *notes])
 
 
-def _take_groups(order: Sequence[Any], members: dict[Any, list[int]], start: int, size: int) -> tuple[int, list[int]]:
-    """(the position after the groups used, the first `size` pairs of the groups from `start` on)."""
+def _take_groups(
+    order: Sequence[Any], members: dict[Any, list[int]], start: int, size: int
+) -> tuple[int, list[int]]:
+    """(the position after the groups used, the first `size` pairs of the groups from `start`
+    on).
+    """
     taken: list[int] = []
     while len(taken) < size and start < len(order):
         taken += members[order[start]]
@@ -211,7 +253,11 @@ def _take_groups(order: Sequence[Any], members: dict[Any, list[int]], start: int
 
 def _sizes(pairs: Pairs) -> dict[str, int]:
     words = lambda lines: sum(len(line.split()) for line in lines)  # noqa: E731
-    target = {"classes": len(set(pairs.target))} if isinstance(pairs, Labelled) else {"target_words": words(pairs.target)}
+    target = (
+        {"classes": len(set(pairs.target))}
+        if isinstance(pairs, Labelled)
+        else {"target_words": words(pairs.target)}
+    )
     return {"pairs": len(pairs), "source_words": words(pairs.source), **target}
 
 

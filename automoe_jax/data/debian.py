@@ -1,10 +1,13 @@
-"""Real parallel text any Debian or Ubuntu machine can get: the translated descriptions of its packages.
+"""Real parallel text any Debian or Ubuntu machine can get: the translated descriptions of its
+packages.
 
-apt itself fetches them, from the mirrors this machine is set up with, into a private folder, which needs no root. The
-English and the translated description of a package carry the same Description-md5; the titles are pairs, and where
-the numbers of paragraphs agree, so are the paragraphs, their list items and their sentences.
+apt itself fetches them, from the mirrors this machine is set up with, into a private folder, which
+needs no root. The English and the translated description of a package carry the same
+Description-md5; the titles are pairs, and where the numbers of paragraphs agree, so are the
+paragraphs, their list items and their sentences.
 
-For classification: the English description of every package, and the section of the archive that it belongs to.
+For classification: the English description of every package, and the section of the archive that it
+belongs to.
 """
 
 import collections
@@ -25,13 +28,14 @@ from typing import NamedTuple
 
 from automoe_jax.config import DataConfig
 from automoe_jax.data import corpus
-from automoe_jax.data.files import atomic_writer
 from automoe_jax.errors import UserError
+from automoe_jax.runtime.files import atomic_writer
 
 ENGLISH = "en"
 _APT_HELPER = "/usr/lib/apt/apt-helper"
 _WAY_OUT = "use data.source='text' with your own files instead"
-# A usable pair has at most this many words a side, and its sides differ in length by at most this factor (of characters).
+# A usable pair has at most this many words a side, and its sides differ in length by at most this
+# factor (of characters).
 _MOST_WORDS, _MOST_RATIO = 100, 2.5
 # Lines this short may differ more: "Library" and "Bibliothek für Entwickler".
 _RATIO_SLACK = 20
@@ -48,47 +52,72 @@ class Description(NamedTuple):
     package: str
     md5: str
     title: str
-    paragraphs: tuple[tuple[str, ...], ...]  # each the list items (or the one running text) it consists of
+    # each the list items (or the one running text) it consists of
+    paragraphs: tuple[tuple[str, ...], ...]
 
 
 class Joined(NamedTuple):
     """Aligned text, before any filter: `packages[i]` is where `pairs` i comes from."""
 
-    packages: tuple[str, ...]  # the source packages of labelled text, whose packages have much in common
+    # the source packages of labelled text, whose packages have much in common
+    packages: tuple[str, ...]
     pairs: corpus.Pairs
     counts: dict[str, int]
 
 
 def load(config: DataConfig, cache_dir: pathlib.Path) -> corpus.Corpus:
-    """The corpus of package descriptions, split by package; what apt fetched is kept, joined, in `cache_dir`."""
+    """The corpus of package descriptions, split by package; what apt fetched is kept, joined, in
+    `cache_dir`.
+    """
     foreign = _foreign_language(config)
     joined = _cached(cache_dir / f"debian-en-{foreign}.json.gz", functools.partial(fetch, foreign))
     counts = dict(joined.counts)
     pairs, packages = cleaned(joined, counts)
     if config.source_language != ENGLISH:
         pairs = corpus.Pairs(pairs.target, pairs.source)
-    train, validation, test, overlapping = corpus.split(pairs, packages, config, f"the en-{foreign} text of config.data.source='debian'")
+    train, validation, test, overlapping = corpus.split(
+        pairs, packages, config, f"the en-{foreign} text of config.data.source='debian'"
+    )
     counts["near-duplicates of held-out lines removed"] = overlapping
-    return corpus.finished("debian", corpus.limited(train, config), validation, test, counts, "held out by package")
+    return corpus.finished(
+        "debian", corpus.limited(train, config), validation, test, counts, "held out by package"
+    )
 
 
 def load_labelled(config: DataConfig, cache_dir: pathlib.Path) -> corpus.Corpus:
-    """English descriptions and the sections of their packages, split by source package; kept like those of `load`."""
+    """English descriptions and the sections of their packages, split by source package; kept like
+    those of `load`.
+    """
     joined = _cached(cache_dir / "debian-sections.json.gz", fetch_sections)
     counts, frequent = dict(joined.counts), collections.Counter(joined.pairs.target)
-    kept = [i for i, section in enumerate(joined.pairs.target) if frequent[section] >= _LEAST_IN_SECTION]
-    counts[f"removed: of sections of fewer than {_LEAST_IN_SECTION} packages"] = len(joined.pairs) - len(kept)
+    kept = [
+        i for i, section in enumerate(joined.pairs.target) if frequent[section] >= _LEAST_IN_SECTION
+    ]
+    counts[f"removed: of sections of fewer than {_LEAST_IN_SECTION} packages"] = len(
+        joined.pairs
+    ) - len(kept)
     pairs = corpus.Labelled(joined.pairs.source, joined.pairs.target).take(kept)
     unique = corpus.unique_indices(pairs)
     counts["duplicates removed"] = len(pairs) - len(unique)
     groups = [joined.packages[kept[i]] for i in unique]
-    train, validation, test, overlapping = corpus.split(pairs.take(unique), groups, config, "the text of config.data.source='debian'")
+    train, validation, test, overlapping = corpus.split(
+        pairs.take(unique), groups, config, "the text of config.data.source='debian'"
+    )
     counts["near-duplicates of held-out lines removed"] = overlapping
-    return corpus.finished("debian", corpus.limited(train, config), validation, test, counts, "sections, held out by source package")
+    return corpus.finished(
+        "debian",
+        corpus.limited(train, config),
+        validation,
+        test,
+        counts,
+        "sections, held out by source package",
+    )
 
 
 def cleaned(joined: Joined, counts: dict[str, int]) -> tuple[corpus.Pairs, list[str]]:
-    """(the clean pairs without duplicates, the package of each); notes in `counts` what each filter removed."""
+    """(the clean pairs without duplicates, the package of each); notes in `counts` what each filter
+    removed.
+    """
     counts["aligned pairs"] = len(joined.pairs)
     tagged = list(zip(joined.packages, joined.pairs, strict=True))
     for name, is_bad in _FILTERS.items():
@@ -102,16 +131,22 @@ def cleaned(joined: Joined, counts: dict[str, int]) -> tuple[corpus.Pairs, list[
     return pairs.take(unique), [tagged[i][0] for i in unique]
 
 
-def parse(lines: Iterable[str], language: str, only: Mapping[str, object] | None = None) -> Iterator[Description]:
+def parse(
+    lines: Iterable[str], language: str, only: Mapping[str, object] | None = None
+) -> Iterator[Description]:
     """The descriptions of a Translation-`language` file; with `only`, those whose md5 is in it."""
     for fields, body in _stanzas(lines):
         md5, title = fields.get("Description-md5", ""), fields.get(f"Description-{language}", "")
         if md5 and title and (only is None or md5 in only):
-            yield Description(fields.get("Package", md5), md5, corpus.clean_line(title), _paragraphs(body))
+            yield Description(
+                fields.get("Package", md5), md5, corpus.clean_line(title), _paragraphs(body)
+            )
 
 
 def parse_sections(lines: Iterable[str]) -> Iterator[tuple[str, str, str]]:
-    """(md5 of the description, section, source package) of every package of a Packages file; "contrib/net" is "net"."""
+    """(md5 of the description, section, source package) of every package of a Packages file;
+    "contrib/net" is "net".
+    """
     for fields, _ in _stanzas(lines):
         if "Description-md5" in fields and "Section" in fields:
             source = fields.get("Source", fields.get("Package", "")).partition(" ")[0]
@@ -119,10 +154,16 @@ def parse_sections(lines: Iterable[str]) -> Iterator[tuple[str, str, str]]:
 
 
 def join(english: Mapping[str, Description], foreign: Iterable[Description]) -> Joined:
-    """Aligns descriptions of equal md5: titles always, bodies where the numbers of paragraphs agree."""
+    """Aligns descriptions of equal md5: titles always, bodies where the numbers of paragraphs
+    agree.
+    """
     packages: list[str] = []
     rows: list[tuple[str, str]] = []
-    counts = {"packages translated": 0, "packages without English text": 0, "packages of which only the title aligns": 0}
+    counts = {
+        "packages translated": 0,
+        "packages without English text": 0,
+        "packages of which only the title aligns": 0,
+    }
     for theirs in foreign:
         ours = english.get(theirs.md5)
         counts["packages translated"] += 1
@@ -137,22 +178,43 @@ def join(english: Mapping[str, Description], foreign: Iterable[Description]) -> 
             counts["packages of which only the title aligns"] += 1
         rows += aligned
         packages += [ours.package] * len(aligned)
-    return Joined(tuple(packages), corpus.Pairs(tuple(row[0] for row in rows), tuple(row[1] for row in rows)), counts)
+    return Joined(
+        tuple(packages),
+        corpus.Pairs(tuple(row[0] for row in rows), tuple(row[1] for row in rows)),
+        counts,
+    )
 
 
-def label(descriptions: Mapping[str, Description], sections: Iterable[tuple[str, str, str]]) -> Joined:
-    """Title and text of each described package, and its section; packages of one description come once."""
-    rows = {md5: (_running_text(descriptions[md5]), section, source) for md5, section, source in sections if md5 in descriptions}
+def label(
+    descriptions: Mapping[str, Description], sections: Iterable[tuple[str, str, str]]
+) -> Joined:
+    """Title and text of each described package, and its section; packages of one description come
+    once.
+    """
+    rows = {
+        md5: (_running_text(descriptions[md5]), section, source)
+        for md5, section, source in sections
+        if md5 in descriptions
+    }
     texts, names, sources = zip(*rows.values(), strict=True) if rows else ((), (), ())
     return Joined(sources, corpus.Pairs(texts, names), {"packages described": len(rows)})
 
 
 def fetch_sections(folder: pathlib.Path) -> Joined:
-    """Lets apt download its index of packages and their English descriptions into `folder` and joins them."""
+    """Lets apt download its index of packages and their English descriptions into `folder` and
+    joins them.
+    """
     found = _download(("Packages", f"Translation-{ENGLISH}"), ENGLISH, folder)
     packages, translations = found.values()
-    descriptions = {description.md5: description for path in translations for description in parse(_lines(path), ENGLISH)}
-    return label(descriptions, itertools.chain.from_iterable(parse_sections(_lines(path)) for path in packages))
+    descriptions = {
+        description.md5: description
+        for path in translations
+        for description in parse(_lines(path), ENGLISH)
+    }
+    return label(
+        descriptions,
+        itertools.chain.from_iterable(parse_sections(_lines(path)) for path in packages),
+    )
 
 
 def fetch(foreign: str, folder: pathlib.Path) -> Joined:
@@ -160,15 +222,28 @@ def fetch(foreign: str, folder: pathlib.Path) -> Joined:
     started = time.monotonic()
     found = _download((f"Translation-{ENGLISH}", f"Translation-{foreign}"), foreign, folder)
     ours, translated = found.values()
-    theirs = {description.md5: description for path in translated for description in parse(_lines(path), foreign)}
-    english = {description.md5: description for path in ours for description in parse(_lines(path), ENGLISH, theirs)}
+    theirs = {
+        description.md5: description
+        for path in translated
+        for description in parse(_lines(path), foreign)
+    }
+    english = {
+        description.md5: description
+        for path in ours
+        for description in parse(_lines(path), ENGLISH, theirs)
+    }
     joined = join(english, theirs.values())
-    _say(f"joined {len(joined.pairs):,} pairs of {joined.counts['packages translated']:,} packages in {time.monotonic() - started:.0f} s")
+    _say(
+        f"joined {len(joined.pairs):,} pairs of {joined.counts['packages translated']:,} packages"
+        f" in {time.monotonic() - started:.0f} s"
+    )
     return joined
 
 
 def _download(kinds: Sequence[str], foreign: str, folder: pathlib.Path) -> dict[str, list[str]]:
-    """The files of each kind of list that apt keeps, in `folder`; raises `UserError` where it has none of a kind."""
+    """The files of each kind of list that apt keeps, in `folder`; raises `UserError` where it has
+    none of a kind.
+    """
     apt = _apt_command(foreign, folder)
     _say("fetching package descriptions with apt ...")
     started = time.monotonic()
@@ -177,7 +252,10 @@ def _download(kinds: Sequence[str], foreign: str, folder: pathlib.Path) -> dict[
     found = {kind: _files_of(dict.fromkeys(listed.stdout.splitlines()), kind) for kind in kinds}
     for kind, paths in found.items():
         if not paths:
-            raise UserError(f"apt offers no {kind} package descriptions ({_complaint(update, listed)}); {_WAY_OUT}")
+            raise UserError(
+                f"apt offers no {kind} package descriptions ({_complaint(update, listed)});"
+                f" {_WAY_OUT}"
+            )
     _say(f"fetched in {time.monotonic() - started:.0f} s, joining ...")
     return found
 
@@ -187,8 +265,9 @@ def _foreign_language(config: DataConfig) -> str:
     others = [language for language in languages if language != ENGLISH]
     if len(others) != 1 or not re.fullmatch(r"[A-Za-z_]+", others[0]):
         raise UserError(
-            f"config.data.source_language={languages[0]!r} and config.data.target_language={languages[1]!r}: one of them must be 'en' "
-            "and the other another language when data.source='debian'"
+            f"config.data.source_language={languages[0]!r} and"
+            f" config.data.target_language={languages[1]!r}: one of them must be 'en' and the other"
+            " another language when data.source='debian'"
         )
     return others[0]
 
@@ -206,7 +285,12 @@ def _cached(path: pathlib.Path, fetch: Callable[[pathlib.Path], Joined]) -> Join
         joined = fetch(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    saved = {"packages": joined.packages, "english": joined.pairs.source, "foreign": joined.pairs.target, "counts": joined.counts}
+    saved = {
+        "packages": joined.packages,
+        "english": joined.pairs.source,
+        "foreign": joined.pairs.target,
+        "counts": joined.counts,
+    }
     with atomic_writer(path) as file:
         file.write(gzip.compress(json.dumps(saved, ensure_ascii=False).encode(), mtime=0))
     return joined
@@ -216,28 +300,54 @@ def _read(path: pathlib.Path) -> Joined:
     with gzip.open(path, "rt", encoding="utf-8") as file:
         saved = json.load(file)
     _say(f"using {path}")
-    return Joined(tuple(saved["packages"]), corpus.Pairs(tuple(saved["english"]), tuple(saved["foreign"])), saved["counts"])
+    return Joined(
+        tuple(saved["packages"]),
+        corpus.Pairs(tuple(saved["english"]), tuple(saved["foreign"])),
+        saved["counts"],
+    )
 
 
 def _apt_command(foreign: str, folder: pathlib.Path) -> list[str]:
     """apt-get, told to keep its lists and caches in `folder` and to fetch both languages."""
     if not shutil.which("apt-get") or not os.access(_APT_HELPER, os.X_OK):
-        raise UserError(f"config.data.source='debian' needs apt, which this machine lacks (it is not Debian or Ubuntu); {_WAY_OUT}")
+        raise UserError(
+            "config.data.source='debian' needs apt, which this machine lacks (it is not Debian or"
+            f" Ubuntu); {_WAY_OUT}"
+        )
     folder = folder.resolve()
     lists, caches = folder / "lists", folder / "cache"
     (lists / "partial").mkdir(parents=True)
     (caches / "archives" / "partial").mkdir(parents=True)
-    options = {"Acquire::Languages": f"{foreign},{ENGLISH}", "Dir::State::Lists": lists, "Dir::Cache": caches, "APT::Sandbox::User": "root"}
-    return ["apt-get", *(part for name, value in options.items() for part in ("-o", f"{name}={value}"))]
+    options = {
+        "Acquire::Languages": f"{foreign},{ENGLISH}",
+        "Dir::State::Lists": lists,
+        "Dir::Cache": caches,
+        "APT::Sandbox::User": "root",
+    }
+    return [
+        "apt-get",
+        *(part for name, value in options.items() for part in ("-o", f"{name}={value}")),
+    ]
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, errors="replace", env={**os.environ, "LC_ALL": "C.UTF-8"}, check=False)
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env={**os.environ, "LC_ALL": "C.UTF-8"},
+        check=False,
+    )
 
 
 def _complaint(*runs: subprocess.CompletedProcess[str]) -> str:
-    """The first thing apt complained about; a mirror's failure is no error to apt as long as others answer."""
-    lines = [line for run in runs for line in run.stderr.splitlines() if line.startswith(("E:", "W:"))]
+    """The first thing apt complained about; a mirror's failure is no error to apt as long as others
+    answer.
+    """
+    lines = [
+        line for run in runs for line in run.stderr.splitlines() if line.startswith(("E:", "W:"))
+    ]
     return lines[0] if lines else "its sources have none"
 
 
@@ -250,12 +360,17 @@ def _lines(path: str) -> Iterator[str]:
     """The lines of one of apt's lists, however it is compressed."""
     content = subprocess.run([_APT_HELPER, "cat-file", path], capture_output=True, check=False)
     if content.returncode:
-        raise UserError(f"apt could not unpack {path} ({content.stderr.decode(errors='replace').strip()}); {_WAY_OUT}")
+        raise UserError(
+            f"apt could not unpack {path} ({content.stderr.decode(errors='replace').strip()});"
+            f" {_WAY_OUT}"
+        )
     yield from content.stdout.decode(errors="replace").split("\n")
 
 
 def _stanzas(lines: Iterable[str]) -> Iterator[tuple[dict[str, str], list[str]]]:
-    """(fields, indented lines) of each part of a file of Debian's kind; an empty line ends a part."""
+    """(fields, indented lines) of each part of a file of Debian's kind; an empty line ends a
+    part.
+    """
     fields: dict[str, str] = {}
     body: list[str] = []
     for line in itertools.chain(lines, [""]):
@@ -270,7 +385,10 @@ def _stanzas(lines: Iterable[str]) -> Iterator[tuple[dict[str, str], list[str]]]
 
 
 def _running_text(description: Description) -> str:
-    return f"{description.title}: {' '.join(item for items in description.paragraphs for item in items)}"
+    return (
+        f"{description.title}:"
+        f" {' '.join(item for items in description.paragraphs for item in items)}"
+    )
 
 
 def _paragraphs(body: Sequence[str]) -> tuple[tuple[str, ...], ...]:
@@ -287,7 +405,9 @@ def _paragraphs(body: Sequence[str]) -> tuple[tuple[str, ...], ...]:
 
 
 def _aligned_paragraph(ours: Sequence[str], theirs: Sequence[str]) -> list[tuple[str, str]]:
-    """Items one to one where their numbers agree, and their sentences where those numbers agree too."""
+    """Items one to one where their numbers agree, and their sentences where those numbers agree
+    too.
+    """
     if len(ours) != len(theirs):
         return [(" ".join(ours), " ".join(theirs))]
     rows: list[tuple[str, str]] = []
@@ -304,9 +424,15 @@ def _too_unequal(source: str, target: str) -> bool:
 
 # What disqualifies a pair, in the order it is checked; the names stand in the statistics.
 _FILTERS = {
-    "a side without words": lambda source, target: not (_HAS_LETTERS.search(source) and _HAS_LETTERS.search(target)),
-    "untranslated (both sides the same)": lambda source, target: corpus.duplicate_key(source) == corpus.duplicate_key(target),
-    f"longer than {_MOST_WORDS} words": lambda source, target: max(len(source.split()), len(target.split())) > _MOST_WORDS,
+    "a side without words": lambda source, target: (
+        not (_HAS_LETTERS.search(source) and _HAS_LETTERS.search(target))
+    ),
+    "untranslated (both sides the same)": (
+        lambda source, target: corpus.duplicate_key(source) == corpus.duplicate_key(target)
+    ),
+    f"longer than {_MOST_WORDS} words": (
+        lambda source, target: max(len(source.split()), len(target.split())) > _MOST_WORDS
+    ),
     f"lengths differ by more than {_MOST_RATIO} times": _too_unequal,
 }
 

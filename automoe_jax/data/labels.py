@@ -1,4 +1,6 @@
-"""The classes of labelled text, numbered like the pieces of a vocabulary: after the special ids, so that PAD is no class."""
+"""The classes of labelled text, numbered like the pieces of a vocabulary: after the special ids, so
+that PAD is no class.
+"""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -25,7 +27,9 @@ class Labels:
         return len(SPECIAL_IDS) + len(self.names)
 
     def encode(self, names: Sequence[str]) -> list[np.ndarray]:
-        """int32 [1] for each: its number, a target of one token; raises KeyError for a name that is none."""
+        """int32 [1] for each: its number, a target of one token; raises KeyError for a name that is
+        none.
+        """
         numbers = {name: number for number, name in enumerate(self.names, start=len(SPECIAL_IDS))}
         return [np.array([numbers[name]], np.int32) for name in names]
 

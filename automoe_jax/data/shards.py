@@ -1,8 +1,11 @@
-"""Which sentences of a batch a process reads, and the arrays over all devices that are made of them.
+"""Which sentences of a batch a process reads, and the arrays over all devices that are made of
+them.
 
-A batch is the same for any number of processes; each assembles only the rows that its own devices hold.
+A batch is the same for any number of processes; each assembles only the rows that its own devices
+hold.
 
-Axes: A micro-batches · B sentences of a micro-batch · S tokens · P parts, each held by other devices.
+Axes: A micro-batches · B sentences of a micro-batch · S tokens · P parts, each held by other
+devices.
 """
 
 from typing import Any
@@ -11,17 +14,21 @@ import jax
 import numpy as np
 
 from automoe_jax.data.batching import Batch
-from automoe_jax.sharding import Placement
+from automoe_jax.runtime.sharding import Placement
 
 
 def held_rows(placement: Placement, accumulate: int, rows: int) -> np.ndarray:
-    """The numbers, rising, of those of a batch's `rows` sentences, A · B, that this process's devices hold."""
+    """The numbers, rising, of those of a batch's `rows` sentences, A · B, that this process's
+    devices hold.
+    """
     grid = np.arange(rows).reshape(accumulate, placement.sentence_parts, -1)  # [A, P, B/P]
     return grid[:, _held_parts(placement)].reshape(-1)
 
 
 def micro_batches(placement: Placement, accumulate: int, batch: Batch) -> dict[str, jax.Array]:
-    """The arrays [A, B, S] of a batch of which each process gives the rows that `held_rows` names."""
+    """The arrays [A, B, S] of a batch of which each process gives the rows that `held_rows`
+    names.
+    """
     sharding = placement.micro_batches
     if sharding is None or jax.process_count() == 1:
         whole = {side: rows.reshape(accumulate, -1, rows.shape[-1]) for side, rows in batch.items()}
@@ -32,23 +39,32 @@ def micro_batches(placement: Placement, accumulate: int, batch: Batch) -> dict[s
         local = rows.reshape(accumulate, len(held), -1, rows.shape[-1])  # [A, held, B/P, S]
         size = local.shape[2]
         part = lambda index: local[:, held.index((index[1].start or 0) // size)]  # noqa: E731
-        return jax.make_array_from_callback((accumulate, parts * size, rows.shape[-1]), sharding, part)
+        return jax.make_array_from_callback(
+            (accumulate, parts * size, rows.shape[-1]), sharding, part
+        )
 
     return {side: joined(rows) for side, rows in batch.items()}
 
 
-def spread(tree: Any, shardings: Any) -> Any:
-    """What every process has whole, as arrays over all devices; `shardings` is a tree like it, or one for all."""
+def put_on_devices(tree: Any, shardings: Any) -> Any:
+    """What every process has whole, as arrays over all devices; `shardings` is a tree like it, or
+    one for all.
+    """
     if shardings is None or jax.process_count() == 1:
         return jax.device_put(tree, shardings)
     if isinstance(shardings, jax.sharding.Sharding):
         shardings = jax.tree.map(lambda _: shardings, tree)
-    place = lambda array, sharding: jax.make_array_from_callback(array.shape, sharding, np.asarray(array).__getitem__)  # noqa: E731
+
+    def place(array, sharding):
+        return jax.make_array_from_callback(array.shape, sharding, np.asarray(array).__getitem__)
+
     return jax.tree.map(place, tree, shardings)
 
 
 def _held_parts(placement: Placement) -> list[int]:
-    """The numbers, rising, of the parts of a micro-batch's sentences that this process's devices hold."""
+    """The numbers, rising, of the parts of a micro-batch's sentences that this process's devices
+    hold.
+    """
     if placement.batch is None:
         return [0]
     indices = placement.batch.addressable_devices_indices_map((placement.sentence_parts,))

@@ -1,6 +1,8 @@
-"""One SentencePiece BPE over both languages. Ids 0 to 3 are BOS, PAD, EOS and UNK, as in fairseq's dictionaries.
+"""One SentencePiece BPE over both languages. Ids 0 to 3 are BOS, PAD, EOS and UNK, as in fairseq's
+dictionaries.
 
-Characters the training text lacks become bytes (byte fallback), so every line can be encoded and UNK is unused.
+Characters the training text lacks become bytes (byte fallback), so every line can be encoded and
+UNK is unused.
 """
 
 import dataclasses
@@ -15,29 +17,36 @@ import numpy as np
 import sentencepiece
 from etils import epath
 
-from automoe_jax.data.files import atomic_writer
 from automoe_jax.errors import UserError
+from automoe_jax.runtime.files import atomic_writer
 
 BOS, PAD, EOS, UNK = 0, 1, 2, 3
 SPECIAL_IDS = (BOS, PAD, EOS, UNK)
 _BYTES = 256
-# The share of the text's characters that get a piece of their own; the rarer ones are spelled in bytes.
+# The share of the text's characters that get a piece of their own; the rarer ones are spelled in
+# bytes.
 _CHARACTER_COVERAGE = 0.9995
 # More text than this does not change the pieces and costs memory.
 _MOST_LINES = 5_000_000
 
 
-def train_tokenizer(corpus_lines: Iterable[str], vocab_size: int, path: os.PathLike[str] | str) -> int:
+def train_tokenizer(
+    corpus_lines: Iterable[str], vocab_size: int, path: os.PathLike[str] | str
+) -> int:
     """Learns the pieces from `corpus_lines` and writes the model to `path`, complete or not at all.
 
-    `corpus_lines` alternates the languages (`Pairs.lines`). Returns the number of pieces, the special ones included:
-    `vocab_size`, or fewer when the text is too small to have so many. The same lines give the same file. Raises
-    `UserError` when `vocab_size` cannot hold even the characters.
+    `corpus_lines` alternates the languages (`Pairs.lines`). Returns the number of pieces, the
+    special ones included: `vocab_size`, or fewer when the text is too small to have so many. The
+    same lines give the same file. Raises `UserError` when `vocab_size` cannot hold even the
+    characters.
     """
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=(unicodedata.normalize("NFC", line) for line in itertools.islice(corpus_lines, _MOST_LINES)),
+            sentence_iterator=(
+                unicodedata.normalize("NFC", line)
+                for line in itertools.islice(corpus_lines, _MOST_LINES)
+            ),
             model_writer=model,
             model_type="bpe",
             vocab_size=vocab_size,
@@ -65,7 +74,9 @@ class Tokenizer:
     """The model that `train_tokenizer` wrote to `path`."""
 
     path: os.PathLike[str] | str
-    _model: sentencepiece.SentencePieceProcessor = dataclasses.field(init=False, repr=False, compare=False)
+    _model: sentencepiece.SentencePieceProcessor = dataclasses.field(
+        init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         model = sentencepiece.SentencePieceProcessor(model_proto=epath.Path(self.path).read_bytes())
@@ -94,7 +105,13 @@ class Tokenizer:
 def _explained(error: RuntimeError, vocab_size: int) -> str:
     """SentencePiece's complaint in the words of our settings."""
     if sizes := re.search(r"smaller than required_chars\. \d+ vs (\d+)", str(error)):
-        rule = f"must be at least {sizes[1]} for this text: 4 special pieces, {_BYTES} bytes and the text's own characters"
+        rule = (
+            f"must be at least {sizes[1]} for this text: 4 special pieces, {_BYTES} bytes and the"
+            " text's own characters"
+        )
         return f"config.data.vocab_size={vocab_size} {rule}"
     detail = " ".join(str(error).split())
-    return f"no tokenizer of config.data.vocab_size={vocab_size} can be learnt from this text ({detail}); give more text or another size"
+    return (
+        f"no tokenizer of config.data.vocab_size={vocab_size} can be learnt from this text"
+        f" ({detail}); give more text or another size"
+    )

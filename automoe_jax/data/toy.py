@@ -1,12 +1,14 @@
 """A generated English-German grammar: no download, yet what makes German German.
 
-Agreement of subject and verb, three genders, nominative, accusative and dative with their determiners and adjective
-endings, verb-second order behind fronted adverbials and clauses, verb-final order in subordinate clauses, modals and
-perfects with the other verb at the end, separable verbs, plurals and noun compounds. One English sentence has
-exactly one German translation here, so a model can learn the grammar without guessing.
+Agreement of subject and verb, three genders, nominative, accusative and dative with their
+determiners and adjective endings, verb-second order behind fronted adverbials and clauses,
+verb-final order in subordinate clauses, modals and perfects with the other verb at the end,
+separable verbs, plurals and noun compounds. One English sentence has exactly one German translation
+here, so a model can learn the grammar without guessing.
 
-What is tested is the grammar, not the memory: every clause of a validation or test sentence combines its (subject,
-verb, object) lemmas in a way that no clause of the training text does. `combination_split` decides which by hash.
+What is tested is the grammar, not the memory: every clause of a validation or test sentence
+combines its (subject, verb, object) lemmas in a way that no clause of the training text does.
+`combination_split` decides which by hash.
 """
 
 import dataclasses
@@ -40,7 +42,9 @@ class Noun:
 
 @dataclasses.dataclass(frozen=True)
 class Verb:
-    """A verb in both languages. `kind` says what it takes; `prefix` is the separable one; `first` and `third` lack it."""
+    """A verb in both languages. `kind` says what it takes; `prefix` is the separable one; `first`
+    and `third` lack it.
+    """
 
     third: str
     participle: str
@@ -54,8 +58,13 @@ class Verb:
 
 
 def _table(kind: type, text: str) -> dict:
-    """Rows of 'lemma field field …', cells separated by two spaces or more; '-' is an empty cell."""
-    rows = [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in text.strip().splitlines()]
+    """Rows of 'lemma field field …', cells separated by two spaces or more; '-' is an empty
+    cell.
+    """
+    rows = [
+        [cell.strip() for cell in line.split("  ") if cell.strip()]
+        for line in text.strip().splitlines()
+    ]
     return {row[0]: kind(*("" if cell == "-" else cell for cell in row[1:])) for row in rows}
 
 
@@ -108,9 +117,17 @@ PLACES: dict[str, Noun] = _table(
 )
 NOUNS = PERSONS | THINGS | PLACES
 # The first part of a compound, and the things it is put before: "kitchen table", "Küchentisch".
-COMPOUND_PARTS = {"kitchen": "Küchen", "garden": "Garten", "school": "Schul", "house": "Haus", "office": "Büro", "station": "Bahnhofs"}
+COMPOUND_PARTS = {
+    "kitchen": "Küchen",
+    "garden": "Garten",
+    "school": "Schul",
+    "house": "Haus",
+    "office": "Büro",
+    "station": "Bahnhofs",
+}
 COMPOUND_HEADS = ("table", "chair", "lamp", "door", "window", "key", "clock", "picture")
-# Verbs take: thing (accusative), opening (a door, window or bottle), person (accusative), helped (a person, dative),
+# Verbs take: thing (accusative), opening (a door, window or bottle), person (accusative), helped (a
+# person, dative),
 # both (a person in the dative and a thing in the accusative), nothing, or clause ("that …").
 VERBS: dict[str, Verb] = _table(
     Verb,
@@ -153,7 +170,10 @@ ADJECTIVES = {
     "red": "rot",
     "young": "jung",
 }
-_ADJECTIVES_FOR = {"person": ("old", "small", "big", "good", "young"), "thing": ("old", "new", "small", "big", "beautiful", "red")}
+_ADJECTIVES_FOR = {
+    "person": ("old", "small", "big", "good", "young"),
+    "thing": ("old", "new", "small", "big", "beautiful", "red"),
+}
 # Pronoun: German pronoun, English agreement, German agreement.
 PRONOUNS = {
     "I": ("ich", "plural", "first"),
@@ -188,16 +208,44 @@ PREPOSITIONS = {
     "in front of": ("vor", "dative", "place"),
 }
 CONJUNCTIONS = {"because": "weil", "if": "wenn", "although": "obwohl"}
-# English determiner (singular, plural): German stem. The stem and the endings below give every form.
+# English determiner (singular, plural): German stem. The stem and the endings below give every
+# form.
 _SINGULAR_DETERMINERS = {"the": "d", "this": "dies", "a": "ein", "my": "mein"}
 _PLURAL_DETERMINERS = {"the": "d", "these": "dies", "two": "zwei", "my": "mein"}
-DETERMINERS = {"the": "der", "this": "dieser", "these": "diese", "a": "ein", "two": "zwei", "my": "mein"}
+DETERMINERS = {
+    "the": "der",
+    "this": "dieser",
+    "these": "diese",
+    "a": "ein",
+    "two": "zwei",
+    "my": "mein",
+}
 # Endings by case for masculine, feminine, neuter, plural.
-_ARTICLE = {"nominative": ("er", "ie", "as", "ie"), "accusative": ("en", "ie", "as", "ie"), "dative": ("em", "er", "em", "en")}
-_THIS = {"nominative": ("er", "e", "es", "e"), "accusative": ("en", "e", "es", "e"), "dative": ("em", "er", "em", "en")}
-_EIN = {"nominative": ("", "e", "", "e"), "accusative": ("en", "e", "", "e"), "dative": ("em", "er", "em", "en")}
-_WEAK = {"nominative": ("e", "e", "e", "en"), "accusative": ("en", "e", "e", "en"), "dative": ("en", "en", "en", "en")}
-_MIXED = {"nominative": ("er", "e", "es", "en"), "accusative": ("en", "e", "es", "en"), "dative": ("en", "en", "en", "en")}
+_ARTICLE = {
+    "nominative": ("er", "ie", "as", "ie"),
+    "accusative": ("en", "ie", "as", "ie"),
+    "dative": ("em", "er", "em", "en"),
+}
+_THIS = {
+    "nominative": ("er", "e", "es", "e"),
+    "accusative": ("en", "e", "es", "e"),
+    "dative": ("em", "er", "em", "en"),
+}
+_EIN = {
+    "nominative": ("", "e", "", "e"),
+    "accusative": ("en", "e", "", "e"),
+    "dative": ("em", "er", "em", "en"),
+}
+_WEAK = {
+    "nominative": ("e", "e", "e", "en"),
+    "accusative": ("en", "e", "e", "en"),
+    "dative": ("en", "en", "en", "en"),
+}
+_MIXED = {
+    "nominative": ("er", "e", "es", "en"),
+    "accusative": ("en", "e", "es", "en"),
+    "dative": ("en", "en", "en", "en"),
+}
 _BARE_PLURAL = {"nominative": "e", "accusative": "e", "dative": "en"}
 
 
@@ -219,7 +267,8 @@ class Clause:
     subject: NounPhrase
     verb: str
     tense: str = "present"
-    person: NounPhrase | None = None  # the object in the dative, or the accusative of a verb that takes a person
+    # the object in the dative, or the accusative of a verb that takes a person
+    person: NounPhrase | None = None
     thing: NounPhrase | None = None
     preposition: str = ""
     place: NounPhrase | None = None  # what the preposition is put before
@@ -228,14 +277,18 @@ class Clause:
 
     @property
     def combination(self) -> tuple[str, str, str]:
-        """(subject, verb, object) lemmas; the object is the thing where there are two, and "" where there is none."""
+        """(subject, verb, object) lemmas; the object is the thing where there are two, and "" where
+        there is none.
+        """
         noun = self.thing or self.person
         return self.subject.noun, self.verb, noun.noun if noun else ""
 
 
 @dataclasses.dataclass(frozen=True)
 class Sentence:
-    """A main clause, perhaps as a question, perhaps with a subordinate clause before or after it."""
+    """A main clause, perhaps as a question, perhaps with a subordinate clause before or after
+    it.
+    """
 
     main: Clause
     conjunction: str = ""  # of the subordinate clause: because, if, although or that
@@ -250,29 +303,54 @@ class Sentence:
 
 
 def load(config: DataConfig, cache_dir: pathlib.Path) -> corpus.Corpus:
-    """The corpus of `config.pairs` training sentences (0: DEFAULT_PAIRS), the same for the same seed; writes nothing."""
+    """The corpus of `config.pairs` training sentences (0: DEFAULT_PAIRS), the same for the same
+    seed; writes nothing.
+    """
     del cache_dir
     languages = (config.source_language, config.target_language)
     if sorted(languages) != ["de", "en"]:
-        raise UserError(f"config.data.source='toy' is English and German, not {languages[0]!r} and {languages[1]!r}; use 'en' and 'de'")
-    wanted = {"train": config.pairs or DEFAULT_PAIRS, "validation": config.validation_pairs, "test": config.test_pairs}
+        raise UserError(
+            f"config.data.source='toy' is English and German, not {languages[0]!r} and"
+            f" {languages[1]!r}; use 'en' and 'de'"
+        )
+    wanted = {
+        "train": config.pairs or DEFAULT_PAIRS,
+        "validation": config.validation_pairs,
+        "test": config.test_pairs,
+    }
     splits: dict[str, corpus.Pairs] = {}
     sentences: dict[str, list[Sentence]] = {}
     seen: set[str] = set()
     for name, size in wanted.items():
-        sentences[name] = generate(name, size, config.seed, random.Random(f"{config.seed} {name}"), seen)
-        pairs = corpus.Pairs(tuple(map(english, sentences[name])), tuple(map(german, sentences[name])))
-        splits[name] = pairs if config.source_language == "en" else corpus.Pairs(pairs.target, pairs.source)
-    combinations = {name: {clause.combination for s in kept for clause in s.clauses} for name, kept in sentences.items()}
+        sentences[name] = generate(
+            name, size, config.seed, random.Random(f"{config.seed} {name}"), seen
+        )
+        pairs = corpus.Pairs(
+            tuple(map(english, sentences[name])), tuple(map(german, sentences[name]))
+        )
+        splits[name] = (
+            pairs if config.source_language == "en" else corpus.Pairs(pairs.target, pairs.source)
+        )
+    combinations = {
+        name: {clause.combination for s in kept for clause in s.clauses}
+        for name, kept in sentences.items()
+    }
     held_out = combinations["validation"] | combinations["test"]
     counts = {f"combinations in {name}": len(kept) for name, kept in combinations.items()}
     counts["held-out combinations that occur in train"] = len(held_out & combinations["train"])
-    notes = "combination: (subject, verb, object) lemmas of a clause; every one of validation and test is new"
-    return corpus.finished("toy", splits["train"], splits["validation"], splits["test"], counts, notes)
+    notes = (
+        "combination: (subject, verb, object) lemmas of a clause; every one of validation and test"
+        " is new"
+    )
+    return corpus.finished(
+        "toy", splits["train"], splits["validation"], splits["test"], counts, notes
+    )
 
 
 def generate(name: str, size: int, seed: int, rng: random.Random, seen: set[str]) -> list[Sentence]:
-    """`size` sentences of the split `name`, all their combinations its own; adds their near-duplicate keys to `seen`."""
+    """`size` sentences of the split `name`, all their combinations its own; adds their
+    near-duplicate keys to `seen`.
+    """
     sentences: list[Sentence] = []
     misses = 0
     while len(sentences) < size:
@@ -285,7 +363,10 @@ def generate(name: str, size: int, seed: int, rng: random.Random, seen: set[str]
             sentences.append(sentence)
             misses = 0
         if misses > _PATIENCE:
-            raise UserError(f"the toy grammar has too few {name} sentences for {size} pairs; ask for fewer in config.data")
+            raise UserError(
+                f"the toy grammar has too few {name} sentences for {size} pairs; ask for fewer in"
+                " config.data"
+            )
     return sentences
 
 
@@ -310,13 +391,21 @@ def english(sentence: Sentence) -> str:
     if not sentence.subordinate:
         return _written(main, ".")
     subordinate = f"{sentence.conjunction} {_english_clause(sentence.subordinate)}"
-    return _written(f"{subordinate}, {main}" if sentence.subordinate_first else f"{main} {subordinate}", ".")
+    return _written(
+        f"{subordinate}, {main}" if sentence.subordinate_first else f"{main} {subordinate}", "."
+    )
 
 
 def _english_clause(clause: Clause, fronted_time: bool = False) -> str:
     subject = _english_phrase(clause.subject)
     auxiliary, verb = _english_verb(clause)
-    words = [subject, auxiliary, "not" if clause.negated else "", verb, _english_rest(clause, with_time=not fronted_time)]
+    words = [
+        subject,
+        auxiliary,
+        "not" if clause.negated else "",
+        verb,
+        _english_rest(clause, with_time=not fronted_time),
+    ]
     return _joined(clause.time if fronted_time else "", *words)
 
 
@@ -390,13 +479,19 @@ def _german_subordinate(conjunction: str, clause: Clause) -> str:
     subject, finite, middle, final = _german_parts(clause)
     prefix = VERBS[clause.verb].prefix
     ending = f"{prefix}{finite}" if clause.tense == "present" else _joined(final, finite)
-    return _joined("dass" if conjunction == "that" else CONJUNCTIONS[conjunction], subject, middle, ending)
+    return _joined(
+        "dass" if conjunction == "that" else CONJUNCTIONS[conjunction], subject, middle, ending
+    )
 
 
 def _german_parts(clause: Clause, with_time: bool = True) -> tuple[str, str, str, str]:
     """(subject, finite verb, everything between, what stands at the end of a main clause)."""
     verb = VERBS[clause.verb]
-    person = _german_phrase(clause.person, "accusative" if verb.kind == "person" else "dative") if clause.person else ""
+    person = (
+        _german_phrase(clause.person, "accusative" if verb.kind == "person" else "dative")
+        if clause.person
+        else ""
+    )
     thing = _german_phrase(clause.thing, "accusative") if clause.thing else ""
     time = TIMES[clause.time] if clause.time and with_time else ""
     middle = _joined(time, person, thing, _german_place(clause), "nicht" if clause.negated else "")
@@ -440,7 +535,9 @@ def _german_phrase(phrase: NounPhrase, case: str) -> str:
     noun = NOUNS[phrase.noun]
     form = "mfn".index(noun.gender) if not phrase.plural else 3
     stem = (_PLURAL_DETERMINERS if phrase.plural else _SINGULAR_DETERMINERS)[phrase.determiner]
-    endings, adjective_endings = {"d": (_ARTICLE, _WEAK), "dies": (_THIS, _WEAK)}.get(stem, (_EIN, _MIXED))
+    endings, adjective_endings = {"d": (_ARTICLE, _WEAK), "dies": (_THIS, _WEAK)}.get(
+        stem, (_EIN, _MIXED)
+    )
     determiner, ending = stem + endings[case][form], adjective_endings[case][form]
     if stem == "zwei":
         determiner, ending = stem, _BARE_PLURAL[case]
@@ -467,10 +564,15 @@ _TENSES = {"present": 40, "perfect": 28} | dict.fromkeys(MODALS, 8)
 def _draw_sentence(rng: random.Random, name: str, seed: int) -> Sentence:
     shape = _weighted(rng, _SHAPES)
     if shape == "that":
-        return Sentence(_draw_clause(rng, name, seed, "speech"), "that", _draw_clause(rng, name, seed, "short"))
+        return Sentence(
+            _draw_clause(rng, name, seed, "speech"), "that", _draw_clause(rng, name, seed, "short")
+        )
     if shape in ("after", "before"):
         conjunction = _pick(rng, tuple(CONJUNCTIONS))
-        main, subordinate = _draw_clause(rng, name, seed, "short"), _draw_clause(rng, name, seed, "short")
+        main, subordinate = (
+            _draw_clause(rng, name, seed, "short"),
+            _draw_clause(rng, name, seed, "short"),
+        )
         return Sentence(main, conjunction, subordinate, subordinate_first=shape == "before")
     main = _draw_clause(rng, name, seed, "long")
     if shape == "question":
@@ -482,7 +584,9 @@ def _draw_sentence(rng: random.Random, name: str, seed: int) -> Sentence:
 
 
 def _draw_clause(rng: random.Random, name: str, seed: int, size: str) -> Clause:
-    """A clause whose combination belongs to the split `name`; `size` is long, short or speech ("the man says")."""
+    """A clause whose combination belongs to the split `name`; `size` is long, short or speech ("the
+    man says").
+    """
     while True:
         subject, verb, person, thing = _draw_lemmas(rng, size)
         if combination_split((subject, verb, thing or person), seed) == name:
@@ -502,7 +606,11 @@ def _draw_lemmas(rng: random.Random, size: str) -> tuple[str, str, str, str]:
     verb = _pick(rng, _SPEECH_VERBS if size == "speech" else _OTHER_VERBS)
     kind = VERBS[verb].kind
     person = _pick_other(rng, PERSONS, subject) if kind in ("person", "helped", "both") else ""
-    thing = _pick(rng, OPENINGS if kind == "opening" else tuple(THINGS)) if kind in ("thing", "both", "opening") else ""
+    thing = (
+        _pick(rng, OPENINGS if kind == "opening" else tuple(THINGS))
+        if kind in ("thing", "both", "opening")
+        else ""
+    )
     return subject, verb, person, thing
 
 
@@ -523,8 +631,15 @@ def _with_circumstances(rng: random.Random, clause: Clause, size: str) -> Clause
 def _with_place(rng: random.Random, clause: Clause) -> Clause:
     preposition = _pick(rng, tuple(PREPOSITIONS))
     _, _, follows = PREPOSITIONS[preposition]
-    noun = _pick_other(rng, PERSONS if follows == "person" else PLACES, clause.subject.noun, clause.person.noun if clause.person else "")
-    return dataclasses.replace(clause, preposition=preposition, place=_draw_phrase(rng, noun, follows, "short"))
+    noun = _pick_other(
+        rng,
+        PERSONS if follows == "person" else PLACES,
+        clause.subject.noun,
+        clause.person.noun if clause.person else "",
+    )
+    return dataclasses.replace(
+        clause, preposition=preposition, place=_draw_phrase(rng, noun, follows, "short")
+    )
 
 
 def _draw_phrase(rng: random.Random, noun: str, kind: str, size: str) -> NounPhrase:
@@ -564,10 +679,11 @@ def _pick(rng: random.Random, choices: Sequence[str]) -> str:
 
 
 def word_by_word(sentence: str) -> str:
-    """Each English word or fixed expression replaced by its German dictionary form, the order left as it is.
+    """Each English word or fixed expression replaced by its German dictionary form, the order left
+    as it is.
 
-    The baseline that knows the vocabulary and no grammar: nouns keep their number, verbs become infinitives, articles
-    nominative and masculine. Words outside the lexicon stay.
+    The baseline that knows the vocabulary and no grammar: nouns keep their number, verbs become
+    infinitives, articles nominative and masculine. Words outside the lexicon stay.
     """
     text = sentence.strip()
     end = text[-1:] if text[-1:] in (".", "?") else ""
@@ -591,7 +707,15 @@ def _looked_up(words: list[str]) -> Iterator[str]:
 
 
 def _dictionary() -> dict[str, str]:
-    entries = {"an": "ein", "that": "dass", "not": "nicht", "do": "", "does": "", "have": "haben", "has": "haben"}
+    entries = {
+        "an": "ein",
+        "that": "dass",
+        "not": "nicht",
+        "do": "",
+        "does": "",
+        "have": "haben",
+        "has": "haben",
+    }
     for english_noun, noun in NOUNS.items():
         entries |= {english_noun: noun.german, noun.plural: noun.german_plural}
     for english_verb, verb in VERBS.items():

@@ -1,10 +1,11 @@
 """The layers' parameters, with logical axis names, and what they compute with them.
 
-A module knows only its exact array sizes; what the architecture chooses inside them (heads, experts, widths) comes
-in as genes, either Python numbers or traced ones. Post-norm, ReLU (SPEC 1.2).
+A module knows only its exact array sizes; what the architecture chooses inside them (heads,
+experts, widths) comes in as genes, either Python numbers or traced ones. Post-norm, ReLU (SPEC
+1.2).
 
-Axes: B sentences · T queries · S keys · D embedding width · M width of the attended memory · Q query width ·
-U hidden units of all experts · E experts · N tokens, flattened.
+Axes: B sentences · T queries · S keys · D embedding width · M width of the attended memory · Q
+query width · U hidden units of all experts · E experts · N tokens, flattened.
 """
 
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from automoe_jax.config import RouterConfig
 from automoe_jax.ops.attention import GIVEN, attention, split_heads
 from automoe_jax.ops.dropout import dropout
 from automoe_jax.ops.dropout import split as split_key
-from automoe_jax.ops.grouped import Experts, Owned, dense_ffn
+from automoe_jax.ops.grouped import ExpertRows, Experts, dense_ffn
 from automoe_jax.ops.grouped.capacity import capacity_ffn
 from automoe_jax.ops.grouped.parallel import parallel_experts_ffn
 from automoe_jax.ops.hashing import Word, key_words
@@ -60,9 +61,13 @@ class ExpertGenes(NamedTuple):
 
 
 def xavier(fan_in: int, fan_out: int, gain: float = 1.0) -> Initializer:
-    """Uniform with the variance Glorot and Bengio derive for these fans, whatever the array's own shape."""
+    """Uniform with the variance Glorot and Bengio derive for these fans, whatever the array's own
+    shape.
+    """
     limit = gain * (6.0 / (fan_in + fan_out)) ** 0.5
-    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -limit, limit)
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
+        key, shape, dtype, -limit, limit
+    )
 
 
 def split(rng: jax.Array | None, count: int) -> list[jax.Array | None]:
@@ -73,7 +78,14 @@ def split(rng: jax.Array | None, count: int) -> list[jax.Array | None]:
 class _Layer(nn.Module):
     """A module whose parameters carry logical axis names."""
 
-    def weight(self, name: str, axes: tuple[str, ...], shape: tuple[int, ...], initializer: Initializer, dtype: jnp.dtype) -> jax.Array:
+    def weight(
+        self,
+        name: str,
+        axes: tuple[str, ...],
+        shape: tuple[int, ...],
+        initializer: Initializer,
+        dtype: jnp.dtype,
+    ) -> jax.Array:
         value = self.param(name, nn.with_logical_partitioning(initializer, axes), shape)
         return jnp.asarray(value, dtype)
 
@@ -91,7 +103,9 @@ class LayerNorm(_Layer):
 
 
 class Projection(_Layer):
-    """x · kernel + bias from one axis to `parts` arrays of another, side by side in one matrix product."""
+    """x · kernel + bias from one axis to `parts` arrays of another, side by side in one matrix
+    product.
+    """
 
     axes: tuple[str, str]
     features: int
@@ -102,8 +116,17 @@ class Projection(_Layer):
     def __call__(self, x: jax.Array) -> list[jax.Array]:
         """x [..., I] → `parts` arrays [..., O]."""
         fan_in, out = x.shape[-1], self.axes[1]
-        kernel_shape, kernel_axes = (fan_in, self.parts, self.features), (self.axes[0], "parts", out)
-        kernel = self.weight("kernel", kernel_axes, kernel_shape, xavier(fan_in, self.features, self.gain), x.dtype)
+        kernel_shape, kernel_axes = (
+            (fan_in, self.parts, self.features),
+            (
+                self.axes[0],
+                "parts",
+                out,
+            ),
+        )
+        kernel = self.weight(
+            "kernel", kernel_axes, kernel_shape, xavier(fan_in, self.features, self.gain), x.dtype
+        )
         bias = self.weight("bias", ("parts", out), kernel_shape[1:], nn.initializers.zeros, x.dtype)
         # On [N, I]: the gradient of a product over several leading axes costs twice as much on CPU.
         joint = x.reshape(-1, fan_in) @ kernel.reshape(fan_in, -1) + bias.reshape(-1)
@@ -132,7 +155,9 @@ class SelfAttention(nn.Module):
     def project(self, x: jax.Array) -> tuple[jax.Array, KeysValues]:
         """x [B,T,D] → queries [B,T,Q], keys and values."""
         query, key, value = self.qkv(x)
-        return query, KeysValues(split_heads(key, self.max_heads), split_heads(value, self.max_heads))
+        return query, KeysValues(
+            split_heads(key, self.max_heads), split_heads(value, self.max_heads)
+        )
 
     def attend(
         self,
@@ -145,9 +170,19 @@ class SelfAttention(nn.Module):
         importance: str | None = None,
         counted: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array | None]:
-        """Queries [B,T,Q] → [B,T,D], and the importance [B,T] of the tokens where it is asked for, as in `attention`."""
+        """Queries [B,T,Q] → [B,T,D], and the importance [B,T] of the tokens where it is asked for,
+        as in `attention`.
+        """
         options: dict[str, Any] = {"heads": heads, "dropout_rate": rate, "rng": rng}
-        attended = attention(query, memory.key, memory.value, allowed, importance=importance, counted=counted, **options)
+        attended = attention(
+            query,
+            memory.key,
+            memory.value,
+            allowed,
+            importance=importance,
+            counted=counted,
+            **options,
+        )
         return self.out(attended.mixed)[0], attended.importance
 
 
@@ -179,7 +214,9 @@ class CrossAttention(nn.Module):
     ) -> jax.Array:
         """x [B,T,D] → [B,T,D]."""
         (query,) = self.q(x)
-        attended = attention(query, memory.key, memory.value, allowed, heads=heads, dropout_rate=rate, rng=rng)
+        attended = attention(
+            query, memory.key, memory.value, allowed, heads=heads, dropout_rate=rate, rng=rng
+        )
         return self.out(attended.mixed)[0]
 
 
@@ -190,7 +227,12 @@ class ExpertLayer(_Layer):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, tokens: Tokens, genes: ExpertGenes, rates: Rates, rng: jax.Array | None = None
+        self,
+        x: jax.Array,
+        tokens: Tokens,
+        genes: ExpertGenes,
+        rates: Rates,
+        rng: jax.Array | None = None,
     ) -> tuple[jax.Array, RouterMetrics]:
         """x [N, D] → [N, D] and metrics over the counted of the tokens [N]."""
         shape = self.shape
@@ -200,12 +242,19 @@ class ExpertLayer(_Layer):
         experts = self._experts(x)
         if self.is_initializing():  # nobody looks at what an untrained layer gives
             return x, no_metrics()
-        if isinstance(genes.widths, np.ndarray) and len(shape.fan) == 1:
-            hidden_rate = rates.residual * shape.fan[0] / shape.super_ffn_dim
-            return dense_ffn(x, experts, hidden_dropout=hidden_rate, output_dropout=rates.scaled, rng=rng), no_metrics()
+        if isinstance(genes.widths, np.ndarray) and len(shape.max_widths) == 1:
+            hidden_rate = rates.residual * shape.max_widths[0] / shape.super_ffn_dim
+            return (
+                dense_ffn(
+                    x, experts, hidden_dropout=hidden_rate, output_dropout=rates.scaled, rng=rng
+                ),
+                no_metrics(),
+            )
         widths = jnp.asarray(genes.widths)
         active = widths >= 0
-        logits = None if gate is None else self._jittered(x.astype(jnp.float32), rng) @ gate[0] + gate[1]
+        logits = (
+            None if gate is None else self._jittered(x.astype(jnp.float32), rng) @ gate[0] + gate[1]
+        )
         routing = self._route(logits, tokens, active, genes.top_k, rng)
         metrics = router_metrics(routing, active, tokens.counted, logits)
         if shape.router.capacity_factor and rng is not None:
@@ -227,24 +276,37 @@ class ExpertLayer(_Layer):
             routing.chosen,
             routing.gates,
             experts,
-            Owned(genes.starts, genes.widths),
+            ExpertRows(genes.starts, genes.widths),
             shape.ffn_dims,
-            shape.fan,
-            hidden_dropout=rates.residual * jnp.maximum(widths, 0) / shape.super_ffn_dim if rates.residual else None,
+            shape.max_widths,
+            hidden_dropout=(
+                rates.residual * jnp.maximum(widths, 0) / shape.super_ffn_dim
+                if rates.residual
+                else None
+            ),
             output_dropout=rates.scaled,
             rng=rng,
         )
         return y, metrics
 
     def _jittered(self, x: jax.Array, rng: jax.Array | None) -> jax.Array:
-        """What the router sees of x [N, D]: itself, jittered in training where the router says so (Switch)."""
+        """What the router sees of x [N, D]: itself, jittered in training where the router says so
+        (Switch).
+        """
         amount = self.shape.router.jitter
         if rng is None or not amount:
             return x
         _, _, jitter_rng = split_key(rng, 3)  # the first two are the experts' own
         return jittered(x, amount, jitter_rng)
 
-    def _route(self, logits: jax.Array | None, tokens: Tokens, active: jax.Array, top_k: Any, rng: jax.Array | None) -> Routing:
+    def _route(
+        self,
+        logits: jax.Array | None,
+        tokens: Tokens,
+        active: jax.Array,
+        top_k: Any,
+        rng: jax.Array | None,
+    ) -> Routing:
         """The experts [E] that each of the tokens [N] goes to, of the active ones."""
         router, most = self.shape.router, self.shape.max_top_k
         if router.kind == "random":
@@ -257,31 +319,63 @@ class ExpertLayer(_Layer):
         if logits is None:  # no layer has more than one expert
             logits = jnp.zeros((len(tokens.counted), len(active)))
         if router.kind == "importance":
-            return route_by_importance(logits, active, _known(tokens.importance), tokens.counted, renormalise=router.renormalise)
+            return route_by_importance(
+                logits,
+                active,
+                _known(tokens.importance),
+                tokens.counted,
+                renormalise=router.renormalise,
+            )
         return route_top_k(logits, active, top_k, most)
 
     def _router(self, width: int) -> tuple[jax.Array, jax.Array]:
         """Kernel and bias in float32: a tie decided by rounding would send a token elsewhere."""
-        experts = len(self.shape.fan)
-        kernel = self.weight("router_kernel", ("embed", "expert"), (width, experts), xavier(width, experts), jnp.float32)
-        bias = self.weight("router_bias", ("expert",), (experts,), nn.initializers.zeros, jnp.float32)
+        experts = len(self.shape.max_widths)
+        kernel = self.weight(
+            "router_kernel",
+            ("embed", "expert"),
+            (width, experts),
+            xavier(width, experts),
+            jnp.float32,
+        )
+        bias = self.weight(
+            "router_bias", ("expert",), (experts,), nn.initializers.zeros, jnp.float32
+        )
         return kernel, bias
 
     def _experts(self, x: jax.Array) -> Experts:
-        """The hidden table of all experts; an identity expert, which only stands first, owns nothing in it."""
-        width, units, computing = x.shape[-1], self.shape.units, sum(fan > 0 for fan in self.shape.fan)
-        b_out = self.weight("b_out", ("expert", "embed"), (computing, width), nn.initializers.zeros, x.dtype)
+        """The hidden table of all experts; an identity expert, which only stands first, owns
+        nothing in it.
+        """
+        width, units, computing = (
+            x.shape[-1],
+            self.shape.units,
+            sum(units > 0 for units in self.shape.max_widths),
+        )
+        b_out = self.weight(
+            "b_out", ("expert", "embed"), (computing, width), nn.initializers.zeros, x.dtype
+        )
         return Experts(
             self.weight("w_in", ("hidden", "embed"), (units, width), self._initial(width), x.dtype),
             self.weight("b_in", ("hidden",), (units,), nn.initializers.zeros, x.dtype),
-            self.weight("w_out", ("hidden", "embed"), (units, width), self._initial(width), x.dtype),
-            jnp.pad(b_out, ((len(self.shape.fan) - computing, 0), (0, 0))),
+            self.weight(
+                "w_out", ("hidden", "embed"), (units, width), self._initial(width), x.dtype
+            ),
+            jnp.pad(b_out, ((len(self.shape.max_widths) - computing, 0), (0, 0))),
         )
 
     def _initial(self, width: int) -> Initializer:
         """Each expert's rows start as the matrix [F, D] of that expert alone would."""
-        limits = np.concatenate([np.full(fan, (6.0 / (fan + width)) ** 0.5, np.float32) for fan in self.shape.fan if fan])
-        return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -1, 1) * limits[:, None]
+        limits = np.concatenate(
+            [
+                np.full(units, (6.0 / (units + width)) ** 0.5, np.float32)
+                for units in self.shape.max_widths
+                if units
+            ]
+        )
+        return lambda key, shape, dtype=jnp.float32: (
+            jax.random.uniform(key, shape, dtype, -1, 1) * limits[:, None]
+        )
 
 
 class LayerShape(NamedTuple):
@@ -292,7 +386,8 @@ class LayerShape(NamedTuple):
     qkv_dim: int
     max_self_heads: int
     max_cross_heads: int
-    fan: tuple[int, ...]  # [E] the largest width of each expert, which scales its initial weights
+    # [E] the largest width of each expert, which scales its initial weights
+    max_widths: tuple[int, ...]
     gated: bool  # has the parameters of a router
     max_top_k: int
     ffn_dims: tuple[int, ...]  # the widths an expert that computes can have
@@ -302,12 +397,12 @@ class LayerShape(NamedTuple):
 
     @property
     def units(self) -> int:
-        return sum(self.fan)
+        return sum(self.max_widths)
 
     @property
     def importance(self) -> str | None:
         """What attention has to tell the router of this layer."""
-        if self.router.kind != "importance" or len(self.fan) == 1:
+        if self.router.kind != "importance" or len(self.max_widths) == 1:
             return None
         # What a token of the decoder receives comes from the future.
         return GIVEN if self.memory_dim else self.router.importance
@@ -339,16 +434,31 @@ class EncoderLayer(nn.Module):
         self(x, real[:, None, None, :], _one_token(real), genes, INFERENCE)
 
     def __call__(
-        self, x: jax.Array, allowed: jax.Array, tokens: Tokens, genes: LayerGenes, rates: Rates, rng: jax.Array | None = None
+        self,
+        x: jax.Array,
+        allowed: jax.Array,
+        tokens: Tokens,
+        genes: LayerGenes,
+        rates: Rates,
+        rng: jax.Array | None = None,
     ) -> tuple[jax.Array, RouterMetrics]:
         """x [B,S,D], allowed [B,1,1,S], tokens [B,S] → [B,S,D] and the router's metrics."""
         attention_rng, residual_rng, experts_rng = split(rng, 3)
         query, memory = self.self_attention.project(x)
         mixed, importance = self.self_attention.attend(
-            query, memory, allowed, genes.self_heads, rates.attention, attention_rng, self.shape.importance, tokens.counted
+            query,
+            memory,
+            allowed,
+            genes.self_heads,
+            rates.attention,
+            attention_rng,
+            self.shape.importance,
+            tokens.counted,
         )
         x = self.self_attention_norm(x + dropout(mixed, rates.residual, residual_rng))
-        return _apply_experts(self, x, tokens._replace(importance=importance), genes, rates, experts_rng)
+        return _apply_experts(
+            self, x, tokens._replace(importance=importance), genes, rates, experts_rng
+        )
 
 
 class DecoderLayer(nn.Module):
@@ -386,14 +496,30 @@ class DecoderLayer(nn.Module):
         rates: Rates,
         rng: jax.Array | None = None,
     ) -> tuple[jax.Array, RouterMetrics]:
-        """All positions at once. y [B,T,D], allowed [1,1,T,T], memory_allowed [B,1,1,S], tokens [B,T] → [B,T,D], metrics."""
+        """All positions at once. y [B,T,D], allowed [1,1,T,T], memory_allowed [B,1,1,S], tokens
+        [B,T] → [B,T,D], metrics.
+        """
         attention_rng, residual_rng, rest_rng = split(rng, 3)
         query, past = self.self_attention.project(y)
         mixed, importance = self.self_attention.attend(
-            query, past, allowed, genes.self_heads, rates.attention, attention_rng, self.shape.importance
+            query,
+            past,
+            allowed,
+            genes.self_heads,
+            rates.attention,
+            attention_rng,
+            self.shape.importance,
         )
         y = self.self_attention_norm(y + dropout(mixed, rates.scaled, residual_rng))
-        return self._look_at_memory(y, memory, memory_allowed, tokens._replace(importance=importance), genes, rates, rest_rng)
+        return self._look_at_memory(
+            y,
+            memory,
+            memory_allowed,
+            tokens._replace(importance=importance),
+            genes,
+            rates,
+            rest_rng,
+        )
 
     def step(
         self,
@@ -406,17 +532,28 @@ class DecoderLayer(nn.Module):
         tokens: Tokens,
         genes: LayerGenes,
     ) -> tuple[jax.Array, KeysValues]:
-        """One position of k hypotheses a sentence. y [B,k,D], cache [B,P,T·k,W], tokens [B,k] → the same, `position` written.
+        """One position of k hypotheses a sentence. y [B,k,D], cache [B,P,T·k,W], tokens [B,k] → the
+        same, `position` written.
 
         past: bool [B,1,k,T·k], which entries of the sentence's cache each hypothesis descends from.
         """
         query, now = self.self_attention.project(y)
         first = position * y.shape[1]
-        cache = KeysValues(*(jax.lax.dynamic_update_slice_in_dim(c, n, first, 2) for c, n in zip(cache, now, strict=True)))
-        mixed, importance = self.self_attention.attend(query, cache, past, genes.self_heads, importance=self.shape.importance)
+        cache = KeysValues(
+            *(
+                jax.lax.dynamic_update_slice_in_dim(c, n, first, 2)
+                for c, n in zip(cache, now, strict=True)
+            )
+        )
+        mixed, importance = self.self_attention.attend(
+            query, cache, past, genes.self_heads, importance=self.shape.importance
+        )
         y = self.self_attention_norm(y + mixed)
         tokens = tokens._replace(importance=importance)
-        return self._look_at_memory(y, memory, memory_allowed, tokens, genes, INFERENCE, None)[0], cache
+        return (
+            self._look_at_memory(y, memory, memory_allowed, tokens, genes, INFERENCE, None)[0],
+            cache,
+        )
 
     def _look_at_memory(
         self,
@@ -429,13 +566,20 @@ class DecoderLayer(nn.Module):
         rng: jax.Array | None,
     ) -> tuple[jax.Array, RouterMetrics]:
         attention_rng, residual_rng, experts_rng = split(rng, 3)
-        mixed = self.cross_attention.attend(y, memory, memory_allowed, genes.cross_heads, rates.attention, attention_rng)
+        mixed = self.cross_attention.attend(
+            y, memory, memory_allowed, genes.cross_heads, rates.attention, attention_rng
+        )
         y = self.cross_attention_norm(y + dropout(mixed, rates.scaled, residual_rng))
         return _apply_experts(self, y, tokens, genes, rates, experts_rng)
 
 
 def _apply_experts(
-    layer: EncoderLayer | DecoderLayer, x: jax.Array, tokens: Tokens, genes: LayerGenes, rates: Rates, rng: jax.Array | None
+    layer: EncoderLayer | DecoderLayer,
+    x: jax.Array,
+    tokens: Tokens,
+    genes: LayerGenes,
+    rates: Rates,
+    rng: jax.Array | None,
 ) -> tuple[jax.Array, RouterMetrics]:
     """The experts' residual block on x [B,T,D]; nothing drops after the gate."""
     y, metrics = layer.experts(x.reshape(-1, x.shape[-1]), tokens.flat(), genes.experts, rates, rng)

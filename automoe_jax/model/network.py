@@ -18,7 +18,7 @@ from automoe_jax.config import TOP_K, RouterConfig
 from automoe_jax.errors import UserError
 from automoe_jax.model.layers import DecoderLayer, EncoderLayer, ExpertGenes, LayerGenes, LayerShape
 from automoe_jax.ops.grouped import width_choices
-from automoe_jax.sharding import Placement
+from automoe_jax.runtime.sharding import Placement
 from automoe_jax.space import SearchSpace
 
 SIDES = ("encoder", "decoder")
@@ -36,8 +36,9 @@ class Widths(NamedTuple):
 class Spec:
     """Which network the parameters are: the SuperNet of `space`, or exactly `arch` cut out of it.
 
-    A sub-Transformer keeps its space, whose largest widths set its sinusoids and its dropout (SPEC 1.2.6). A space without
-    decoder layers makes a classifier, whose `classes` are numbered like the pieces of a vocabulary.
+    A sub-Transformer keeps its space, whose largest widths set its sinusoids and its dropout (SPEC
+    1.2.6). A space without decoder layers makes a classifier, whose `classes` are numbered like the
+    pieces of a vocabulary.
     """
 
     space: SearchSpace
@@ -61,9 +62,14 @@ class Spec:
 
     @property
     def exact_arch(self) -> Arch:
-        """The architecture of a sub-Transformer; raises `UserError` for a SuperNet, which has many."""
+        """The architecture of a sub-Transformer; raises `UserError` for a SuperNet, which has
+        many.
+        """
         if self.arch is None:
-            raise UserError("this is a SuperNet; cut a sub-Transformer out of it first, with extract(network, arch)")
+            raise UserError(
+                "this is a SuperNet; cut a sub-Transformer out of it first, with extract(network,"
+                " arch)"
+            )
         return self.arch
 
     @property
@@ -82,17 +88,29 @@ class Spec:
 
     def layers(self, side: str) -> int:
         """How many layers the arrays hold."""
-        return getattr(self.arch, f"{side}_layers") if self.arch is not None else max(getattr(self.space, f"{side}_layers"))
+        return (
+            getattr(self.arch, f"{side}_layers")
+            if self.arch is not None
+            else max(getattr(self.space, f"{side}_layers"))
+        )
 
     def least_layers(self, side: str) -> int:
         """How many layers every architecture of this network has."""
-        return getattr(self.arch, f"{side}_layers") if self.arch is not None else min(getattr(self.space, f"{side}_layers"))
+        return (
+            getattr(self.arch, f"{side}_layers")
+            if self.arch is not None
+            else min(getattr(self.space, f"{side}_layers"))
+        )
 
     def most_cross_layers(self) -> int:
         """The most encoder layers that any decoder layer looks at."""
         if self.arch is not None:
             return max(1, int(max(self.arch.cross_layers)))
-        return min(max(self.space.cross_layers), self.layers("encoder")) if self.layers("decoder") else 1
+        return (
+            min(max(self.space.cross_layers), self.layers("encoder"))
+            if self.layers("decoder")
+            else 1
+        )
 
     def expert_widths(self, side: str, layer: int) -> tuple[int, ...]:
         """The widths of the arrays of each expert of a layer."""
@@ -102,22 +120,28 @@ class Spec:
 
     def layer_shape(self, side: str, layer: int, widths: Widths) -> LayerShape:
         """The static facts of a layer when the embeddings have these widths."""
-        space, fan = self.space, self.expert_widths(side, layer)
+        space, max_widths = self.space, self.expert_widths(side, layer)
         if self.arch is None:
-            self_heads, cross_heads = max(getattr(space, f"{side}_self_heads")), max(space.decoder_cross_heads)
+            self_heads, cross_heads = (
+                max(getattr(space, f"{side}_self_heads")),
+                max(space.decoder_cross_heads),
+            )
             top_k, choices = max(space.top_k), space.expert_ffn_dims
         else:
-            self_heads, cross_heads = int(getattr(self.arch, f"{side}_self_heads")[layer]), int(self.arch.decoder_cross_heads[layer])
-            top_k, choices = int(getattr(self.arch, f"{side}_top_k")[layer]), fan
+            self_heads, cross_heads = (
+                int(getattr(self.arch, f"{side}_self_heads")[layer]),
+                int(self.arch.decoder_cross_heads[layer]),
+            )
+            top_k, choices = int(getattr(self.arch, f"{side}_top_k")[layer]), max_widths
         return LayerShape(
             embed_dim=getattr(widths, side),
             memory_dim=widths.encoder if side == "decoder" else 0,
             qkv_dim=space.qkv_dim,
             max_self_heads=self_heads,
             max_cross_heads=cross_heads if side == "decoder" else 0,
-            fan=fan,
+            max_widths=max_widths,
             gated=self.gated,
-            max_top_k=min(top_k, len(fan)),
+            max_top_k=min(top_k, len(max_widths)),
             ffn_dims=width_choices(choices),
             super_ffn_dim=self.super_ffn_dim,
             number=layer if side == "encoder" else MAX_LAYERS + layer,
@@ -125,14 +149,27 @@ class Spec:
         )
 
     def layer_genes(self, side: str, layer: int, arch: Arch) -> LayerGenes:
-        """The genes of a layer: Python numbers for a sub-Transformer, rows of the (traced) `arch` for a SuperNet."""
-        fan = self.expert_widths(side, layer)
-        starts = np.cumsum((0, *fan[:-1]), dtype=np.int32)
+        """The genes of a layer: Python numbers for a sub-Transformer, rows of the (traced) `arch`
+        for a SuperNet.
+        """
+        max_widths = self.expert_widths(side, layer)
+        starts = np.cumsum((0, *max_widths[:-1]), dtype=np.int32)
         if self.arch is not None:
             arch = self.arch
-            heads, cross = int(getattr(arch, f"{side}_self_heads")[layer]), int(arch.decoder_cross_heads[layer])
-            return LayerGenes(heads, cross, ExpertGenes(np.asarray(fan, np.int32), starts, int(getattr(arch, f"{side}_top_k")[layer])))
-        widths = jnp.asarray(getattr(arch, f"{side}_ffn_dims"))[layer, : len(fan)]
+            heads, cross = (
+                int(getattr(arch, f"{side}_self_heads")[layer]),
+                int(arch.decoder_cross_heads[layer]),
+            )
+            return LayerGenes(
+                heads,
+                cross,
+                ExpertGenes(
+                    np.asarray(max_widths, np.int32),
+                    starts,
+                    int(getattr(arch, f"{side}_top_k")[layer]),
+                ),
+            )
+        widths = jnp.asarray(getattr(arch, f"{side}_ffn_dims"))[layer, : len(max_widths)]
         top_k = jnp.asarray(getattr(arch, f"{side}_top_k"))[layer]
         # An absent layer's heads are never used, but must not divide by zero while they are traced.
         heads = jnp.maximum(jnp.asarray(getattr(arch, f"{side}_self_heads"))[layer], 1)
@@ -141,25 +178,32 @@ class Spec:
 
     def layer(self, side: str, layer: int, widths: Widths) -> EncoderLayer | DecoderLayer:
         """The Flax module of a layer."""
-        return (EncoderLayer if side == "encoder" else DecoderLayer)(self.layer_shape(side, layer, widths))
+        return (EncoderLayer if side == "encoder" else DecoderLayer)(
+            self.layer_shape(side, layer, widths)
+        )
 
     def check(self, arch: Arch) -> None:
         """Raises `UserError` unless `arch` is an architecture of this network."""
         if self.arch is not None and arch != self.arch:
-            raise UserError("this network is cut out for another architecture than the one given; pass its own, network.spec.arch")
+            raise UserError(
+                "this network is cut out for another architecture than the one given; pass its own,"
+                " network.spec.arch"
+            )
         if self.arch is None and not self.space.contains(arch):
             raise UserError(
-                "the architecture is not in the search space of this SuperNet; draw it with space.sample or check space.contains"
+                "the architecture is not in the search space of this SuperNet; draw it with"
+                " space.sample or check space.contains"
             )
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """Parameters, a plain nested dict of arrays, and what they are: a pytree whose gradient is a Network.
+    """Parameters, a plain nested dict of arrays, and what they are: a pytree whose gradient is a
+    Network.
 
-    `params["embedding"]["table"]` is [V, D]; `params["encoder"]["layer_0"]` and so on hold each layer's arrays; a classifier
-    also has `params["classifier"]["table"]`, [C, D].
+    `params["embedding"]["table"]` is [V, D]; `params["encoder"]["layer_0"]` and so on hold each
+    layer's arrays; a classifier also has `params["classifier"]["table"]`, [C, D].
     """
 
     params: dict[str, Any]
@@ -176,7 +220,9 @@ def init(
     router: RouterConfig = TOP_K,
     classes: int = 0,
 ) -> Network:
-    """Random float32 parameters of the SuperNet of `space`, or of the sub-Transformer `arch` at its own shapes."""
+    """Random float32 parameters of the SuperNet of `space`, or of the sub-Transformer `arch` at its
+    own shapes.
+    """
     return initialised(Spec(space, vocab_size, pad_id, arch, router, classes), key)
 
 
@@ -192,17 +238,31 @@ def abstract(spec: Spec) -> Network:
 
 @functools.lru_cache(maxsize=64)
 def logical_axes(spec: Spec) -> dict[str, Any]:
-    """The tree of the parameters with each array's logical axis names in its place, as a tuple of strings."""
-    return jax.tree.map(lambda box: tuple(box.names), _abstract_boxed(spec), is_leaf=lambda x: isinstance(x, nn.meta.AxisMetadata))
+    """The tree of the parameters with each array's logical axis names in its place, as a tuple of
+    strings.
+    """
+    return jax.tree.map(
+        lambda box: tuple(box.names),
+        _abstract_boxed(spec),
+        is_leaf=lambda x: isinstance(x, nn.meta.AxisMetadata),
+    )
 
 
 def param_shardings(spec: Spec, placement: Placement) -> Any:
     """The tree of the parameters with each array's sharding in its place; None on one device."""
-    return None if placement.mesh is None else placement.params(logical_axes(spec), abstract(spec).params)
+    return (
+        None
+        if placement.mesh is None
+        else placement.params(logical_axes(spec), abstract(spec).params)
+    )
 
 
-def narrow(params: Mapping[str, Any], axes: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, Any]:
-    """The leading entries of every array along the named axes: how a sub-network keeps the first rows and columns."""
+def narrow(
+    params: Mapping[str, Any], axes: Mapping[str, Any], sizes: Mapping[str, int]
+) -> dict[str, Any]:
+    """The leading entries of every array along the named axes: how a sub-network keeps the first
+    rows and columns.
+    """
 
     def cut(array: Any, names: tuple[str, ...]) -> Any:
         index = tuple(slice(sizes[name]) if name in sizes else slice(None) for name in names)
@@ -218,18 +278,27 @@ def _abstract_boxed(spec: Spec) -> dict[str, Any]:
 def _boxed(spec: Spec, key: jax.Array) -> dict[str, Any]:
     """Parameters with their axis names around them."""
     embedding_key, *keys = jax.random.split(key, 1 + sum(spec.layers(side) for side in SIDES))
-    params: dict[str, Any] = {"embedding": {"table": _table(embedding_key, spec.vocab_size, max(spec.widths), "vocab")}}
+    params: dict[str, Any] = {
+        "embedding": {"table": _table(embedding_key, spec.vocab_size, max(spec.widths), "vocab")}
+    }
     if spec.classes:
-        params["classifier"] = {"table": _table(jax.random.fold_in(key, 0), spec.classes, spec.widths.encoder, "class")}
+        params["classifier"] = {
+            "table": _table(jax.random.fold_in(key, 0), spec.classes, spec.widths.encoder, "class")
+        }
     remaining = iter(keys)
     for side in SIDES:
-        params[side] = {f"layer_{i}": _layer_params(spec, side, i, next(remaining)) for i in range(spec.layers(side))}
+        params[side] = {
+            f"layer_{i}": _layer_params(spec, side, i, next(remaining))
+            for i in range(spec.layers(side))
+        }
     return params
 
 
 def _table(key: jax.Array, rows: int, width: int, name: str) -> nn.LogicallyPartitioned:
     """Normal, so that a row's product with a state of unit variance has unit variance too."""
-    return nn.LogicallyPartitioned(jax.random.normal(key, (rows, width)) * width**-0.5, (name, "embed"))
+    return nn.LogicallyPartitioned(
+        jax.random.normal(key, (rows, width)) * width**-0.5, (name, "embed")
+    )
 
 
 def _layer_params(spec: Spec, side: str, layer: int, key: jax.Array) -> dict[str, Any]:
@@ -238,4 +307,6 @@ def _layer_params(spec: Spec, side: str, layer: int, key: jax.Array) -> dict[str
     x, real = jnp.zeros((1, 1, getattr(widths, side))), jnp.ones((1, 1), bool)
     genes = spec.layer_genes(side, layer, spec.arch or spec.space.largest())
     inputs = (x,) if side == "encoder" else (x, jnp.zeros((1, 1, widths.encoder)))
-    return spec.layer(side, layer, widths).init(key, *inputs, real, genes, method="declare")["params"]
+    return spec.layer(side, layer, widths).init(key, *inputs, real, genes, method="declare")[
+        "params"
+    ]

@@ -1,10 +1,13 @@
-"""The forward pass: the same code for a SuperNet under a traced `Arch` and for a sub-Transformer at its own shapes.
+"""The forward pass: the same code for a SuperNet under a traced `Arch` and for a sub-Transformer at
+its own shapes.
 
-Embedding widths are few, so each pair of them has a branch of exact shapes (`at_widths`); depth, heads, experts and
-their widths are traced inside it. Layers that an architecture may lack are skipped, not masked.
+Embedding widths are few, so each pair of them has a branch of exact shapes (`at_widths`); depth,
+heads, experts and their widths are traced inside it. Layers that an architecture may lack are
+skipped, not masked.
 
-A classifier has no decoder: what a translator's decoder would give is, for each sentence, the mean of the encoder's states
-as one target position, and its vocabulary the classes. So losses, search and training know nothing of it.
+A classifier has no decoder: what a translator's decoder would give is, for each sentence, the mean
+of the encoder's states as one target position, and its vocabulary the classes. So losses, search
+and training know nothing of it.
 
 Axes: B sentences · S source tokens · T target tokens · D embedding width · L layers · V vocabulary.
 """
@@ -19,9 +22,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from automoe_jax import masks
 from automoe_jax.arch import Arch
-from automoe_jax.model.layers import INFERENCE, DecoderLayer, KeysValues, LayerGenes, LayerShape, Rates, split
+from automoe_jax.model import masks
+from automoe_jax.model.layers import (
+    INFERENCE,
+    DecoderLayer,
+    KeysValues,
+    LayerGenes,
+    LayerShape,
+    Rates,
+    split,
+)
 from automoe_jax.model.network import Network, Spec, Widths, logical_axes, narrow
 from automoe_jax.ops.columns import ROWS, by_columns
 from automoe_jax.ops.dropout import dropout
@@ -33,14 +44,15 @@ T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
-class Regime:
+class ForwardOptions:
     """How a forward pass runs; static under `jit`."""
 
     dropout: float = 0.0
     attention_dropout: float = 0.0
     dtype: str = "float32"  # of activations and matrix products
     passes: int = 1  # equal parts of the batch, each with a random route of its own in training
-    remat: str = "none"  # what a backward pass computes again of layers that every architecture has: none, dots or full
+    # what a backward pass computes again of layers that every architecture has: none, dots or full
+    remat: str = "none"
 
 
 class Output(NamedTuple):
@@ -52,11 +64,12 @@ class Output(NamedTuple):
 
 
 def forward(network: Network, arch: Arch, source: jax.Array, target_input: jax.Array) -> jax.Array:
-    """Logits [B,T,V], float32, of the sub-Transformer `arch` of a SuperNet, or of a sub-Transformer itself.
+    """Logits [B,T,V], float32, of the sub-Transformer `arch` of a SuperNet, or of a sub-Transformer
+    itself.
 
-    source [B,S] and target_input [B,T] hold token ids, the source padded on either side, the target on the right (its
-    attention is masked causally only). Deterministic; callable under `jax.jit` with `arch` traced. Raises `UserError`
-    for a concrete `arch` that the network does not contain.
+    source [B,S] and target_input [B,T] hold token ids, the source padded on either side, the target
+    on the right (its attention is masked causally only). Deterministic; callable under `jax.jit`
+    with `arch` traced. Raises `UserError` for a concrete `arch` that the network does not contain.
     """
     if is_concrete(arch):
         network.spec.check(arch)
@@ -64,32 +77,51 @@ def forward(network: Network, arch: Arch, source: jax.Array, target_input: jax.A
 
 
 def apply(
-    network: Network, arch: Arch, source: jax.Array, target_input: jax.Array, *, regime: Regime = Regime(), rng: jax.Array | None = None
+    network: Network,
+    arch: Arch,
+    source: jax.Array,
+    target_input: jax.Array,
+    *,
+    forward_options: ForwardOptions = ForwardOptions(),
+    rng: jax.Array | None = None,
 ) -> Output:
-    """`forward` with the routers' metrics; with `rng`, under the regime's dropout."""
+    """`forward` with the routers' metrics; with `rng`, under the forward_options's dropout."""
 
     def branch(widths: Widths) -> Output:
-        states = states_at(network, widths, arch, source, target_input, regime=regime, rng=rng)
-        return Output(project(states.hidden, output_table(network, widths)), states.encoder, states.decoder)
+        states = states_at(
+            network, widths, arch, source, target_input, forward_options=forward_options, rng=rng
+        )
+        return Output(
+            project(states.hidden, output_table(network, widths)), states.encoder, states.decoder
+        )
 
     return at_widths(network.spec, arch, branch)
 
 
 def at_widths(spec: Spec, arch: Arch, branch: Callable[[Widths], T]) -> T:
-    """branch(widths) for the embedding widths of `arch`: chosen by `lax.switch` where `arch` is traced.
+    """branch(widths) for the embedding widths of `arch`: chosen by `lax.switch` where `arch` is
+    traced.
 
-    All branches must give the same shapes. Wrap a gradient inside `branch`, not around this: no residuals then have to
-    cross the switch.
+    All branches must give the same shapes. Wrap a gradient inside `branch`, not around this: no
+    residuals then have to cross the switch.
     """
     if spec.arch is not None:
         return branch(spec.widths)
-    choices = [Widths(*pair) for pair in itertools.product(spec.space.encoder_embed_dims, spec.space.decoder_embed_dims)]
+    choices = [
+        Widths(*pair)
+        for pair in itertools.product(spec.space.encoder_embed_dims, spec.space.decoder_embed_dims)
+    ]
     if len(choices) == 1:
         return branch(choices[0])
     if is_concrete(arch):
         return branch(Widths(int(arch.encoder_embed_dim), int(arch.decoder_embed_dim)))
-    fits = [(arch.encoder_embed_dim == widths.encoder) & (arch.decoder_embed_dim == widths.decoder) for widths in choices]
-    return jax.lax.switch(jnp.argmax(jnp.stack(fits)), [functools.partial(branch, widths) for widths in choices])
+    fits = [
+        (arch.encoder_embed_dim == widths.encoder) & (arch.decoder_embed_dim == widths.decoder)
+        for widths in choices
+    ]
+    return jax.lax.switch(
+        jnp.argmax(jnp.stack(fits)), [functools.partial(branch, widths) for widths in choices]
+    )
 
 
 class States(NamedTuple):
@@ -107,18 +139,32 @@ def states_at(
     source: jax.Array,
     target_input: jax.Array,
     *,
-    regime: Regime = Regime(),
+    forward_options: ForwardOptions = ForwardOptions(),
     rng: jax.Array | None = None,
 ) -> States:
-    """`apply` without the projection, for an `arch` that is known to have these embedding widths."""
+    """`apply` without the projection, for an `arch` that is known to have these embedding
+    widths.
+    """
     encoder_rng, decoder_rng = split(rng, 2)
-    memory, encoder_metrics = encode(network, widths, arch, source, regime=regime, rng=encoder_rng)
-    hidden, decoder_metrics = decode(network, widths, arch, target_input, memory, regime=regime, rng=decoder_rng)
+    memory, encoder_metrics = encode(
+        network, widths, arch, source, forward_options=forward_options, rng=encoder_rng
+    )
+    hidden, decoder_metrics = decode(
+        network,
+        widths,
+        arch,
+        target_input,
+        memory,
+        forward_options=forward_options,
+        rng=decoder_rng,
+    )
     return States(hidden, encoder_metrics, decoder_metrics)
 
 
 def output_table(network: Network, widths: Widths) -> jax.Array:
-    """[V, D]: the shared embedding as the decoder's projection to the vocabulary; a classifier's own table."""
+    """[V, D]: the shared embedding as the decoder's projection to the vocabulary; a classifier's
+    own table.
+    """
     if network.spec.classes:
         return network.params["classifier"]["table"][:, : widths.encoder]
     return network.params["embedding"]["table"][:, : widths.decoder]
@@ -127,38 +173,57 @@ def output_table(network: Network, widths: Widths) -> jax.Array:
 class Memory(NamedTuple):
     """What the decoder looks at."""
 
-    layers: jax.Array  # [B, n·S, D] the newest n encoder layers side by side along time, newest first
+    # [B, n·S, D] the newest n encoder layers side by side along time, newest first
+    layers: jax.Array
     source_real: jax.Array  # [B, S] bool
     sentences: jax.Array  # [B] uint32, a number for each source sentence
 
 
 def encode(
-    network: Network, widths: Widths, arch: Arch, source: jax.Array, *, regime: Regime = Regime(), rng: jax.Array | None = None
+    network: Network,
+    widths: Widths,
+    arch: Arch,
+    source: jax.Array,
+    *,
+    forward_options: ForwardOptions = ForwardOptions(),
+    rng: jax.Array | None = None,
 ) -> tuple[Memory, RouterMetrics]:
     """source [B,S] → the memory of the decoder, and the routers' metrics [L]."""
-    spec, rates = network.spec, _rates(network.spec, "encoder", widths, regime, rng)
+    spec, rates = network.spec, _rates(network.spec, "encoder", widths, forward_options, rng)
     real, sentences = source != spec.pad_id, hashed_sentences(source, spec.pad_id)
-    tokens = Tokens(real, _identity(spec, source, sentences, regime, rng))
+    tokens = Tokens(real, _identity(spec, source, sentences, forward_options, rng))
     embedding_rng, *rngs = split(rng, 1 + spec.layers("encoder"))
-    x = dropout(embed(network, "encoder", widths, source, regime), rates.scaled, embedding_rng)
+    x = dropout(
+        embed(network, "encoder", widths, source, forward_options), rates.scaled, embedding_rng
+    )
     allowed = real[:, None, None, :]
     outputs, metrics = [], []
     depth = masks.depth(arch.encoder_self_heads)
     for i in range(spec.layers("encoder")):
 
-        def layer(x: jax.Array, params: Any, genes: LayerGenes, rng: Any, i: int = i) -> tuple[jax.Array, RouterMetrics]:
+        def layer(
+            x: jax.Array, params: Any, genes: LayerGenes, rng: Any, i: int = i
+        ) -> tuple[jax.Array, RouterMetrics]:
             with jax.named_scope(f"encoder_layer_{i}"):
-                return spec.layer("encoder", i, widths).apply({"params": params}, x, allowed, tokens, genes, rates, rng)
+                return spec.layer("encoder", i, widths).apply(
+                    {"params": params}, x, allowed, tokens, genes, rates, rng
+                )
 
-        arguments = (x, _layer_params(network, "encoder", i, widths), spec.layer_genes("encoder", i, arch), rngs[i])
-        x, measured = _if_present(spec, "encoder", i, depth, regime, layer, arguments)
+        arguments = (
+            x,
+            _layer_params(network, "encoder", i, widths),
+            spec.layer_genes("encoder", i, arch),
+            rngs[i],
+        )
+        x, measured = _if_present(spec, "encoder", i, depth, forward_options, layer, arguments)
         outputs.append(x)
         metrics.append(measured)
     most = spec.most_cross_layers()
     if spec.least_layers("encoder") == len(outputs):
         newest = outputs[::-1][:most]
     else:
-        # An absent layer repeats the one below it, so counting back from the depth is safe wherever it is allowed.
+        # An absent layer repeats the one below it, so counting back from the depth is safe wherever
+        # it is allowed.
         newest = [jnp.stack(outputs)[jnp.maximum(depth - 1 - back, 0)] for back in range(most)]
     return Memory(jnp.concatenate(newest, axis=1), real, sentences), _stack(metrics)
 
@@ -170,16 +235,25 @@ def decode(
     target_input: jax.Array,
     memory: Memory,
     *,
-    regime: Regime = Regime(),
+    forward_options: ForwardOptions = ForwardOptions(),
     rng: jax.Array | None = None,
 ) -> tuple[jax.Array, RouterMetrics]:
-    """target_input [B,T] → the decoder's last hidden states [B,T,D] and the routers' metrics [L]; of a classifier [B,1,D] and none."""
+    """target_input [B,T] → the decoder's last hidden states [B,T,D] and the routers' metrics [L];
+    of a classifier [B,1,D] and none.
+    """
     if network.spec.classes:
         return _pooled(memory), _stack([no_metrics()], 0)
-    spec, rates = network.spec, _rates(network.spec, "decoder", widths, regime, rng)
-    tokens = Tokens(target_input != spec.pad_id, _identity(spec, target_input, memory.sentences, regime, rng))
+    spec, rates = network.spec, _rates(network.spec, "decoder", widths, forward_options, rng)
+    tokens = Tokens(
+        target_input != spec.pad_id,
+        _identity(spec, target_input, memory.sentences, forward_options, rng),
+    )
     embedding_rng, *rngs = split(rng, 1 + spec.layers("decoder"))
-    y = dropout(embed(network, "decoder", widths, target_input, regime), rates.scaled, embedding_rng)
+    y = dropout(
+        embed(network, "decoder", widths, target_input, forward_options),
+        rates.scaled,
+        embedding_rng,
+    )
     causal, depth = masks.causal(target_input.shape[1]), masks.depth(arch.decoder_self_heads)
     metrics = []
     for i in range(spec.layers("decoder")):
@@ -193,26 +267,46 @@ def decode(
                 return module.apply(variables, y, causal, seen, allowed, tokens, genes, rates, rng)
 
         allowed = cross_allowed(spec, arch, i, memory)
-        arguments = (y, _layer_params(network, "decoder", i, widths), spec.layer_genes("decoder", i, arch), allowed, rngs[i])
-        y, measured = _if_present(spec, "decoder", i, depth, regime, layer, arguments)
+        arguments = (
+            y,
+            _layer_params(network, "decoder", i, widths),
+            spec.layer_genes("decoder", i, arch),
+            allowed,
+            rngs[i],
+        )
+        y, measured = _if_present(spec, "decoder", i, depth, forward_options, layer, arguments)
         metrics.append(measured)
     return y, _stack(metrics)
 
 
-def embed(network: Network, side: str, widths: Widths, tokens: jax.Array, regime: Regime = Regime()) -> jax.Array:
-    """tokens [B,S] → √D · embedding + sinusoid [B,S,D]; a position counts non-pad tokens only (SPEC 1.2.1)."""
+def embed(
+    network: Network,
+    side: str,
+    widths: Widths,
+    tokens: jax.Array,
+    forward_options: ForwardOptions = ForwardOptions(),
+) -> jax.Array:
+    """tokens [B,S] → √D · embedding + sinusoid [B,S,D]; a position counts non-pad tokens only (SPEC
+    1.2.1).
+    """
     spec = network.spec
     real = (tokens != spec.pad_id).astype(jnp.int32)
     positions = jnp.cumsum(real, axis=1) * real + spec.pad_id
-    return _embed_at(network, side, widths, tokens, positions, spec.pad_id + 1 + tokens.shape[1], regime)
+    return _embed_at(
+        network, side, widths, tokens, positions, spec.pad_id + 1 + tokens.shape[1], forward_options
+    )
 
 
 def cross_allowed(spec: Spec, arch: Arch, layer: int, memory: Memory) -> jax.Array:
-    """bool [B,1,1,n·S]: what a decoder layer may look at; only as long as the layer needs where that is known."""
+    """bool [B,1,1,n·S]: what a decoder layer may look at; only as long as the layer needs where
+    that is known.
+    """
     if spec.arch is not None:
         layers = int(spec.arch.cross_layers[layer])
         return masks.memory_allowed(memory.source_real, layers, layers)
-    return masks.memory_allowed(memory.source_real, jnp.asarray(arch.cross_layers)[layer], spec.most_cross_layers())
+    return masks.memory_allowed(
+        memory.source_real, jnp.asarray(arch.cross_layers)[layer], spec.most_cross_layers()
+    )
 
 
 class DecodingLayer(NamedTuple):
@@ -223,66 +317,103 @@ class DecodingLayer(NamedTuple):
     allowed: jax.Array  # bool [B, 1, 1, n·S]
 
 
-class Steady(NamedTuple):
+class DecodingConstants(NamedTuple):
     """What stays the same in all steps of decoding."""
 
     layers: list[DecodingLayer]
     table: jax.Array  # [V, D] the projection to the vocabulary
 
 
-def start_decoding(network: Network, memory: Memory, beams: int, length: int) -> tuple[Steady, list[KeysValues]]:
-    """What all steps of a sub-Transformer's decoding share, and for each layer an empty cache [B,P,T·k,W]."""
+def start_decoding(
+    network: Network, memory: Memory, beams: int, length: int
+) -> tuple[DecodingConstants, list[KeysValues]]:
+    """What all steps of a sub-Transformer's decoding share, and for each layer an empty cache
+    [B,P,T·k,W].
+    """
     spec, arch = network.spec, network.spec.exact_arch
     rows = len(memory.source_real) * beams
     layers, caches = [], []
     for i in range(spec.layers("decoder")):
         allowed = cross_allowed(spec, arch, i, memory)
-        module, params = spec.layer("decoder", i, spec.widths), network.params["decoder"][f"layer_{i}"]
-        known = module.apply({"params": params}, memory.layers[:, : allowed.shape[-1]], method="look_up")
+        module, params = (
+            spec.layer("decoder", i, spec.widths),
+            network.params["decoder"][f"layer_{i}"],
+        )
+        known = module.apply(
+            {"params": params}, memory.layers[:, : allowed.shape[-1]], method="look_up"
+        )
         layers.append(DecodingLayer(_laid_out(params, module.shape, rows), known, allowed))
         heads = module.shape.max_self_heads
-        empty = jnp.zeros((len(memory.source_real), heads, length * beams, spec.space.qkv_dim // heads), memory.layers.dtype)
+        empty = jnp.zeros(
+            (len(memory.source_real), heads, length * beams, spec.space.qkv_dim // heads),
+            memory.layers.dtype,
+        )
         caches.append(KeysValues(empty, empty))
-    return Steady(layers, by_columns(output_table(network, spec.widths), rows)), caches
+    return DecodingConstants(layers, by_columns(output_table(network, spec.widths), rows)), caches
 
 
 def _laid_out(params: dict[str, Any], shape: LayerShape, rows: int) -> dict[str, Any]:
-    """A layer's parameters for products of few rows, where none of its experts' weights are cut out (`few_rows`)."""
-    if not shape.units or len(shape.fan) > rows:
+    """A layer's parameters for products of few rows, where none of its experts' weights are cut out
+    (`few_rows`).
+    """
+    if not shape.units or len(shape.max_widths) > rows:
         return params
-    return params | {"experts": params["experts"] | {"w_in": by_columns(params["experts"]["w_in"], rows)}}
+    return params | {
+        "experts": params["experts"] | {"w_in": by_columns(params["experts"]["w_in"], rows)}
+    }
 
 
 def decode_step(
     network: Network,
-    steady: Steady,
+    constants: DecodingConstants,
     caches: list[KeysValues],
     tokens: jax.Array,
     slots: jax.Array,
     position: jax.Array,
     sentences: jax.Array,
 ) -> tuple[jax.Array, list[KeysValues]]:
-    """The next-token logits [B,k,V] after tokens [B,k] at `position` (from 0), and the caches with it written.
+    """The next-token logits [B,k,V] after tokens [B,k] at `position` (from 0), and the caches with
+    it written.
 
-    sentences [B]: the memory's.
-    slots [B,k,T]: which of the k entries of each position a hypothesis descends from, its own at `position`. So the
-    caches stay where they are when hypotheses change places.
+    sentences [B]: the memory's. slots [B,k,T]: which of the k entries of each position a hypothesis
+    descends from, its own at `position`. So the caches stay where they are when hypotheses change
+    places.
     """
     spec, arch = network.spec, network.spec.exact_arch
     batch, beams, length = slots.shape
     descends = (slots[..., None] == jnp.arange(beams)) & (jnp.arange(length)[:, None] <= position)
     past = descends.reshape(batch, 1, beams, length * beams)
     positions = jnp.full(tokens.shape, position + spec.pad_id + 1)
-    y = _embed_at(network, "decoder", spec.widths, tokens, positions, spec.pad_id + 1 + length, Regime())
-    known = Tokens(jnp.ones(tokens.shape, bool), _identity(spec, tokens, sentences, Regime(), None, position))
+    y = _embed_at(
+        network,
+        "decoder",
+        spec.widths,
+        tokens,
+        positions,
+        spec.pad_id + 1 + length,
+        ForwardOptions(),
+    )
+    known = Tokens(
+        jnp.ones(tokens.shape, bool),
+        _identity(spec, tokens, sentences, ForwardOptions(), None, position),
+    )
     written = []
-    for i, (layer, cache) in enumerate(zip(steady.layers, caches, strict=True)):
+    for i, (layer, cache) in enumerate(zip(constants.layers, caches, strict=True)):
         genes = spec.layer_genes("decoder", i, arch)
         y, cache = spec.layer("decoder", i, spec.widths).apply(
-            {"params": layer.params}, y, cache, position, past, layer.memory, layer.allowed, known, genes, method="step"
+            {"params": layer.params},
+            y,
+            cache,
+            position,
+            past,
+            layer.memory,
+            layer.allowed,
+            known,
+            genes,
+            method="step",
         )
         written.append(cache)
-    return project(y, steady.table), written
+    return project(y, constants.table), written
 
 
 def is_concrete(arch: Arch) -> bool:
@@ -291,7 +422,9 @@ def is_concrete(arch: Arch) -> bool:
 
 
 def sinusoids(rows: int, width: int, pad_id: int) -> np.ndarray:
-    """Positions float32 [rows, width]: the first half sines, the second half cosines, the pad's row zero."""
+    """Positions float32 [rows, width]: the first half sines, the second half cosines, the pad's row
+    zero.
+    """
     half = width // 2
     rate = np.exp(np.arange(half) * -(np.log(10000.0) / (half - 1)))
     angle = np.arange(rows)[:, None] * rate
@@ -300,25 +433,45 @@ def sinusoids(rows: int, width: int, pad_id: int) -> np.ndarray:
     return table.astype(np.float32)
 
 
-def _embed_at(network: Network, side: str, widths: Widths, tokens: jax.Array, positions: jax.Array, rows: int, regime: Regime) -> jax.Array:
+def _embed_at(
+    network: Network,
+    side: str,
+    widths: Widths,
+    tokens: jax.Array,
+    positions: jax.Array,
+    rows: int,
+    forward_options: ForwardOptions,
+) -> jax.Array:
     width = getattr(widths, side)
     table = sinusoids(rows, getattr(network.spec.super_widths, side), network.spec.pad_id)
     embedded = _embeddings(network.params["embedding"]["table"][:, :width], tokens)
-    return (width**0.5 * embedded + jnp.asarray(table[:, :width])[positions]).astype(regime.dtype)
+    return (width**0.5 * embedded + jnp.asarray(table[:, :width])[positions]).astype(
+        forward_options.dtype
+    )
 
 
 def _embeddings(table: jax.Array, tokens: jax.Array) -> jax.Array:
-    """table [V,D] at tokens of any shape. Few rows are cut out one by one: XLA's gather on CPU wakes all threads for a large table."""
+    """table [V,D] at tokens of any shape. Few rows are cut out one by one: XLA's gather on CPU
+    wakes all threads for a large table.
+    """
     if tokens.size > ROWS:
         return table[tokens]
-    rows = [jax.lax.dynamic_index_in_dim(table, token, keepdims=False) for token in tokens.reshape(-1)]
+    rows = [
+        jax.lax.dynamic_index_in_dim(table, token, keepdims=False) for token in tokens.reshape(-1)
+    ]
     return jnp.stack(rows).reshape(*tokens.shape, -1)
 
 
 def _identity(
-    spec: Spec, tokens: jax.Array, sentences: jax.Array, regime: Regime, rng: jax.Array | None, position: jax.Array | None = None
+    spec: Spec,
+    tokens: jax.Array,
+    sentences: jax.Array,
+    forward_options: ForwardOptions,
+    rng: jax.Array | None,
+    position: jax.Array | None = None,
 ) -> jax.Array | None:
-    """uint32 of the shape of tokens [B,T]: which of them a random route may tell apart (SPEC 2); None where no route is random.
+    """uint32 of the shape of tokens [B,T]: which of them a random route may tell apart (SPEC 2);
+    None where no route is random.
 
     `position` is that of all tokens; without it they stand one after another.
     """
@@ -328,7 +481,7 @@ def _identity(
     if router.draw == "fixed":
         return tokens.astype(jnp.uint32)
     if rng is not None and router.draw == "batch":
-        part = jnp.arange(len(tokens), dtype=jnp.uint32) // (len(tokens) // regime.passes)
+        part = jnp.arange(len(tokens), dtype=jnp.uint32) // (len(tokens) // forward_options.passes)
         return jnp.broadcast_to(part[:, None], tokens.shape)
     if rng is not None:
         return jnp.arange(tokens.size, dtype=jnp.uint32).reshape(tokens.shape)
@@ -345,20 +498,34 @@ def _layer_params(network: Network, side: str, layer: int, widths: Widths) -> di
     params, name = network.params[side], f"layer_{layer}"
     if widths == network.spec.widths:
         return params[name]
-    return narrow(params[name], logical_axes(network.spec)[side][name], {"embed": getattr(widths, side), "memory": widths.encoder})
+    return narrow(
+        params[name],
+        logical_axes(network.spec)[side][name],
+        {"embed": getattr(widths, side), "memory": widths.encoder},
+    )
 
 
 def _look_up(
-    spec: Spec, module: DecoderLayer, variables: dict[str, Any], memory: Memory, allowed: jax.Array, layers: int | jax.Array
+    spec: Spec,
+    module: DecoderLayer,
+    variables: dict[str, Any],
+    memory: Memory,
+    allowed: jax.Array,
+    layers: int | jax.Array,
 ) -> KeysValues:
-    """The cross attention's keys and values [B,P,n·S,W]; zeros instead of those of encoder layers that it does not look at."""
+    """The cross attention's keys and values [B,P,n·S,W]; zeros instead of those of encoder layers
+    that it does not look at.
+    """
     look_up = lambda memory: module.apply(variables, memory, method="look_up")  # noqa: E731
     if spec.arch is not None:
         return look_up(memory.layers[:, : allowed.shape[-1]])
     newest, *older = jnp.split(memory.layers, spec.most_cross_layers(), axis=1)
     seen = look_up(newest)
     absent = lambda _: jax.tree.map(jnp.zeros_like, seen)  # noqa: E731
-    parts = [jax.lax.cond(back < layers, look_up, absent, part) for back, part in enumerate(older, start=1)]
+    parts = [
+        jax.lax.cond(back < layers, look_up, absent, part)
+        for back, part in enumerate(older, start=1)
+    ]
     return jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=2), seen, *parts)
 
 
@@ -367,40 +534,52 @@ def _if_present(
     side: str,
     layer: int,
     depth: jax.Array,
-    regime: Regime,
+    forward_options: ForwardOptions,
     run: Callable[..., tuple[jax.Array, RouterMetrics]],
     arguments: tuple,
 ) -> tuple[jax.Array, RouterMetrics]:
     """run(*arguments) if the layer exists, else its first argument unchanged.
 
-    A skipped layer costs nothing: its branch is rematerialised, so that no residuals cross the conditional.
+    A skipped layer costs nothing: its branch is rematerialised, so that no residuals cross the
+    conditional.
     """
     if layer < spec.least_layers(side):
-        return _rematerialised(run, regime.remat)(*arguments)
-    return jax.lax.cond(layer < depth, jax.checkpoint(run), lambda x, *_: (x, no_metrics()), *arguments)
+        return _rematerialised(run, forward_options.remat)(*arguments)
+    return jax.lax.cond(
+        layer < depth, jax.checkpoint(run), lambda x, *_: (x, no_metrics()), *arguments
+    )
 
 
 def _rematerialised(run: Callable[..., T], remat: str) -> Callable[..., T]:
-    """`run` that keeps for its gradient everything (none), its products with weights (dots), or its arguments alone (full).
+    """`run` that keeps for its gradient everything (none), its products with weights (dots), or its
+    arguments alone (full).
 
     The hidden units of routed experts are kept by the first only.
     """
     if remat == "none":
         return run
     policies = jax.checkpoint_policies
-    kept = policies.dots_with_no_batch_dims_saveable if remat == "dots" else policies.nothing_saveable
+    kept = (
+        policies.dots_with_no_batch_dims_saveable if remat == "dots" else policies.nothing_saveable
+    )
     return jax.checkpoint(run, policy=kept)
 
 
-def _rates(spec: Spec, side: str, widths: Widths, regime: Regime, rng: jax.Array | None) -> Rates:
+def _rates(
+    spec: Spec, side: str, widths: Widths, forward_options: ForwardOptions, rng: jax.Array | None
+) -> Rates:
     if rng is None:
         return INFERENCE
     share = getattr(widths, side) / getattr(spec.super_widths, side)
-    return Rates(regime.dropout, regime.dropout * share, regime.attention_dropout)
+    return Rates(
+        forward_options.dropout, forward_options.dropout * share, forward_options.attention_dropout
+    )
 
 
 def _pooled(memory: Memory) -> jax.Array:
-    """The mean [B,1,D] of the last encoder layer's states over the real tokens, in float32; 0 for a sentence without any."""
+    """The mean [B,1,D] of the last encoder layer's states over the real tokens, in float32; 0 for a
+    sentence without any.
+    """
     real = memory.source_real[..., None].astype(jnp.float32)
     summed = jnp.sum(memory.layers[:, : real.shape[1]] * real, axis=1, keepdims=True)
     return (summed / jnp.maximum(real.sum(axis=1, keepdims=True), 1)).astype(memory.layers.dtype)

@@ -1,9 +1,11 @@
 """Attention whose number of heads may be traced.
 
-The query width Q is fixed, so fewer heads are wider heads (SPEC 1.2). Under one trace the scores of the narrowest
-heads are computed and those that belong to the same wide head added up, which is exact.
+The query width Q is fixed, so fewer heads are wider heads (SPEC 1.2). Under one trace the scores of
+the narrowest heads are computed and those that belong to the same wide head added up, which is
+exact.
 
-Axes: B sentences · T queries · S keys · Q = H · W query width · H heads · P parts (the narrowest heads).
+Axes: B sentences · T queries · S keys · Q = H · W query width · H heads · P parts (the narrowest
+heads).
 """
 
 from typing import NamedTuple
@@ -13,7 +15,9 @@ import jax.numpy as jnp
 
 from automoe_jax.ops.dropout import keep_scale
 
-MASKED = -1e9  # finite, so that a row without any key gives numbers; its exponential is exactly 0 beside any real score
+# finite, so that a row without any key gives numbers; its exponential is exactly 0 beside any real
+# score
+MASKED = -1e9
 RECEIVED, GIVEN = IMPORTANCES = ("received", "given")  # by a token as a key, or as a query
 
 
@@ -36,11 +40,12 @@ def attention(
     importance: str | None = None,
     counted: jax.Array | None = None,
 ) -> Attended:
-    """Softmax attention. query [B,T,Q], key and value [B,P,S,W], allowed: bool, broadcastable to [B,1,T,S] → [B,T,Q].
+    """Softmax attention. query [B,T,Q], key and value [B,P,S,W], allowed: bool, broadcastable to
+    [B,1,T,S] → [B,T,Q].
 
     `heads` is P, or a traced number that divides it. Scores and softmax are float32. `importance`,
-    one of `IMPORTANCES`, asks for that of each token (DA-MoE; SPEC 3); what is received comes from the queries where counted
-    [B,T] is true.
+    one of `IMPORTANCES`, asks for that of each token (DA-MoE; SPEC 3); what is received comes from
+    the queries where counted [B,T] is true.
     """
     parts = key.shape[1]
     query = split_heads(query, parts)
@@ -66,9 +71,11 @@ def split_heads(x: jax.Array, parts: int) -> jax.Array:
 
 
 def _importance(weights: jax.Array, kind: str, counted: jax.Array | None) -> jax.Array:
-    """The largest weight [B,P,T,S] that a token gives to a key, or gets from a counted query; the mean over the heads.
+    """The largest weight [B,P,T,S] that a token gives to a key, or gets from a counted query; the
+    mean over the heads.
 
-    The parts of one head have the same weights, so the mean over parts is that over heads. It carries no gradient.
+    The parts of one head have the same weights, so the mean over parts is that over heads. It
+    carries no gradient.
     """
     weights = jax.lax.stop_gradient(weights)
     if kind == GIVEN:

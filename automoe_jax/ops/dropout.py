@@ -14,15 +14,21 @@ def kept_scale(rate: jax.Array | float) -> jax.Array:
     return _STEPS / (_STEPS - jnp.round(jnp.asarray(rate, jnp.float32) * _STEPS))
 
 
-def keep_scale(key: jax.Array, rate: jax.Array | float, shape: tuple[int, ...], first: jax.Array | int = 0) -> jax.Array:
-    """float32 [shape]: 0 with probability `rate` (traced or not, broadcastable), else 1 / (1 − rate); `first` as in `random_bits`."""
+def keep_scale(
+    key: jax.Array, rate: jax.Array | float, shape: tuple[int, ...], first: jax.Array | int = 0
+) -> jax.Array:
+    """float32 [shape]: 0 with probability `rate` (traced or not, broadcastable), else 1 / (1 −
+    rate); `first` as in `random_bits`.
+    """
     threshold = jnp.round(jnp.asarray(rate, jnp.float32) * _STEPS)
     keep = random_bits(key, shape, first) >> 8 >= threshold.astype(jnp.uint32)
     return jnp.where(keep, kept_scale(rate), 0.0)
 
 
 def dropout(x: jax.Array, rate: jax.Array | float, key: jax.Array | None) -> jax.Array:
-    """x with each element dropped with probability `rate` and the rest scaled up; unchanged without a key."""
+    """x with each element dropped with probability `rate` and the rest scaled up; unchanged without
+    a key.
+    """
     if key is None or (isinstance(rate, float) and rate == 0.0):
         return x
     return x * keep_scale(key, rate, x.shape).astype(x.dtype)
@@ -39,5 +45,7 @@ def random_bits(key: jax.Array, shape: tuple[int, ...], first: jax.Array | int =
 
     The generators of `jax.random` took a third of a training step on CPU.
     """
-    number = jax.lax.iota(jnp.uint32, int(np.prod(shape, dtype=np.int64))).reshape(shape) + jnp.asarray(first).astype(jnp.uint32)
+    number = jax.lax.iota(jnp.uint32, int(np.prod(shape, dtype=np.int64))).reshape(
+        shape
+    ) + jnp.asarray(first).astype(jnp.uint32)
     return hashed(key_words(key), number)

@@ -1,4 +1,6 @@
-"""Numbers to random-looking bits: a function of the number and a few words of seed, the same everywhere."""
+"""Numbers to random-looking bits: a function of the number and a few words of seed, the same
+everywhere.
+"""
 
 from collections.abc import Sequence
 
@@ -10,10 +12,11 @@ _SPREAD = 0x9E3779B9  # 2³² / golden ratio, odd: neighbouring numbers get far 
 
 
 def hashed(words: Sequence[Word], numbers: jax.Array) -> jax.Array:
-    """uint32 of the shape of `numbers` (uint32): each hashed with the words, by the finaliser of MurmurHash3.
+    """uint32 of the shape of `numbers` (uint32): each hashed with the words, by the finaliser of
+    MurmurHash3.
 
-    Good enough to choose what to drop and where to go, and nothing else. It fuses into what uses it, on every device and
-    under every sharding.
+    Good enough to choose what to drop and where to go, and nothing else. It fuses into what uses
+    it, on every device and under every sharding.
     """
     *first, last = (jnp.asarray(word).astype(jnp.uint32) for word in words)
     seed = jnp.zeros((), jnp.uint32)
@@ -28,10 +31,14 @@ def key_words(key: jax.Array) -> list[jax.Array]:
 
 
 def hashed_sentences(tokens: jax.Array, pad_id: int) -> jax.Array:
-    """uint32 [B]: a number for each sentence of tokens [B, S] that depends on its tokens and their order, not on padding."""
+    """uint32 [B]: a number for each sentence of tokens [B, S] that depends on its tokens and their
+    order, not on padding.
+    """
     real = tokens != pad_id
     place = jnp.cumsum(real, axis=1).astype(jnp.uint32) * jnp.uint32(_SPREAD)
-    return jnp.sum(jnp.where(real, _mixed(tokens.astype(jnp.uint32) + place), 0), axis=1, dtype=jnp.uint32)
+    return jnp.sum(
+        jnp.where(real, _mixed(tokens.astype(jnp.uint32) + place), 0), axis=1, dtype=jnp.uint32
+    )
 
 
 def hashed_positions(sentences: jax.Array, positions: jax.Array) -> jax.Array:

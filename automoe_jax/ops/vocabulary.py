@@ -1,6 +1,7 @@
 """The projection to the vocabulary and its cross entropy, without ever holding all logits.
 
-Axes: B sentences · T target tokens · D embedding width · V vocabulary · C chunks of target positions.
+Axes: B sentences · T target tokens · D embedding width · V vocabulary · C chunks of target
+positions.
 """
 
 import functools
@@ -26,37 +27,54 @@ def project(hidden: jax.Array, table: jax.Array) -> jax.Array:
     return logits.reshape(*hidden.shape[:-1], -1)
 
 
-def label_smoothed(logits: jax.Array, target: jax.Array, real: jax.Array, smoothing: float) -> CrossEntropy:
-    """(1 − ε) · nll + ε / V · Σ_v −log p_v, summed where real [B,T]; logits [B,T,V] float32, target [B,T] (SPEC 1.3).
+def label_smoothed(
+    logits: jax.Array, target: jax.Array, real: jax.Array, smoothing: float
+) -> CrossEntropy:
+    """(1 − ε) · nll + ε / V · Σ_v −log p_v, summed where real [B,T]; logits [B,T,V] float32, target
+    [B,T] (SPEC 1.3).
 
     The smoothing term is V · log Z − Σ logits, so that no second array [B,T,V] is needed.
     """
     log_z = jax.nn.logsumexp(logits, axis=-1)
     nll = log_z - jnp.take_along_axis(logits, target[..., None], axis=-1)[..., 0]
     uniform = log_z - logits.mean(-1) if smoothing else nll
-    return CrossEntropy(jnp.sum(((1 - smoothing) * nll + smoothing * uniform) * real), jnp.sum(nll * real))
+    return CrossEntropy(
+        jnp.sum(((1 - smoothing) * nll + smoothing * uniform) * real), jnp.sum(nll * real)
+    )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def projected_cross_entropy(hidden: jax.Array, table: jax.Array, target: jax.Array, real: jax.Array, smoothing: float) -> CrossEntropy:
-    """`label_smoothed(project(hidden, table), …)` in chunks of positions; only `loss` has a gradient.
+def projected_cross_entropy(
+    hidden: jax.Array, table: jax.Array, target: jax.Array, real: jax.Array, smoothing: float
+) -> CrossEntropy:
+    """`label_smoothed(project(hidden, table), …)` in chunks of positions; only `loss` has a
+    gradient.
 
-    hidden [B,T,D], table [V,D], target and real (float32 0 or 1) [B,T]. The gradient is made in the forward pass, chunk
-    by chunk while the logits are there, so nothing is computed twice.
+    hidden [B,T,D], table [V,D], target and real (float32 0 or 1) [B,T]. The gradient is made in the
+    forward pass, chunk by chunk while the logits are there, so nothing is computed twice.
     """
 
     def chunk(total: CrossEntropy, inputs: tuple) -> tuple[CrossEntropy, None]:
         hidden, target, real = inputs
-        return jax.tree.map(jnp.add, total, label_smoothed(project(hidden, table), target, real, smoothing)), None
+        return (
+            jax.tree.map(
+                jnp.add, total, label_smoothed(project(hidden, table), target, real, smoothing)
+            ),
+            None,
+        )
 
     return jax.lax.scan(chunk, _zero(), _chunks((hidden, target, real), table))[0]
 
 
-def projected_divergence(first: jax.Array, second: jax.Array, table: jax.Array, real: jax.Array) -> jax.Array:
-    """Σ over the real tokens of ½ Σ_v (p − q)(log p − log q), for the predictions p and q of first and second [B,T,D].
+def projected_divergence(
+    first: jax.Array, second: jax.Array, table: jax.Array, real: jax.Array
+) -> jax.Array:
+    """Σ over the real tokens of ½ Σ_v (p − q)(log p − log q), for the predictions p and q of first
+    and second [B,T,D].
 
-    The symmetric Kullback–Leibler divergence of THOR (SPEC 2), in nats and float32, in chunks of positions that are
-    computed once more for the gradient, which goes to both sides. table [V,D], real (float32 0 or 1) [B,T].
+    The symmetric Kullback–Leibler divergence of THOR (SPEC 2), in nats and float32, in chunks of
+    positions that are computed once more for the gradient, which goes to both sides. table [V,D],
+    real (float32 0 or 1) [B,T].
     """
 
     @jax.checkpoint
@@ -69,8 +87,11 @@ def projected_divergence(first: jax.Array, second: jax.Array, table: jax.Array, 
     return jax.lax.scan(chunk, jnp.zeros(()), _chunks((first, second, real), table))[0]
 
 
-def projected_nll(hidden: jax.Array, table: jax.Array, target: jax.Array, real: jax.Array) -> jax.Array:
-    """Σ over the real tokens of each sentence of −log p of the reference, float32 [B], in chunks of positions; no gradient of its own.
+def projected_nll(
+    hidden: jax.Array, table: jax.Array, target: jax.Array, real: jax.Array
+) -> jax.Array:
+    """Σ over the real tokens of each sentence of −log p of the reference, float32 [B], in chunks of
+    positions; no gradient of its own.
 
     hidden [B,T,D], table [V,D], target and real (float32 0 or 1) [B,T].
     """
@@ -78,13 +99,18 @@ def projected_nll(hidden: jax.Array, table: jax.Array, target: jax.Array, real: 
     def chunk(total: jax.Array, inputs: tuple) -> tuple[jax.Array, None]:
         hidden, target, real = inputs
         logits = project(hidden, table)
-        nll = jax.nn.logsumexp(logits, axis=-1) - jnp.take_along_axis(logits, target[..., None], axis=-1)[..., 0]
+        nll = (
+            jax.nn.logsumexp(logits, axis=-1)
+            - jnp.take_along_axis(logits, target[..., None], axis=-1)[..., 0]
+        )
         return total + jnp.sum(nll * real, axis=1), None
 
     return jax.lax.scan(chunk, jnp.zeros(len(target)), _chunks((hidden, target, real), table))[0]
 
 
-def _forward(hidden: jax.Array, table: jax.Array, target: jax.Array, real: jax.Array, smoothing: float) -> tuple:
+def _forward(
+    hidden: jax.Array, table: jax.Array, target: jax.Array, real: jax.Array, smoothing: float
+) -> tuple:
     def chunk(carry: tuple, inputs: tuple) -> tuple:
         total, d_table = carry
         hidden, target, real = inputs
@@ -92,7 +118,9 @@ def _forward(hidden: jax.Array, table: jax.Array, target: jax.Array, real: jax.A
         log_z = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
         sums = label_smoothed(logits, target, real, smoothing)
         # One pass: a scatter into zeros, which is what the automatic gradient does, costs two more.
-        wanted = jnp.where(jnp.arange(len(table)) == target[..., None], 1 - smoothing, 0.0) + smoothing / len(table)
+        wanted = jnp.where(
+            jnp.arange(len(table)) == target[..., None], 1 - smoothing, 0.0
+        ) + smoothing / len(table)
         d_logits = (jnp.exp(logits - log_z) - wanted) * real[..., None]
         flat = d_logits.reshape(-1, len(table)).astype(hidden.dtype)
         d_hidden = (flat @ table.astype(hidden.dtype)).reshape(hidden.shape)
@@ -120,8 +148,12 @@ def _zero() -> CrossEntropy:
 
 
 def _chunks(arrays: tuple[jax.Array, ...], table: jax.Array) -> tuple[jax.Array, ...]:
-    """The arrays [B, T, …] with a leading axis of chunks of the positions, [C, B, T/C, …]; B, which may be sharded, stays whole."""
+    """The arrays [B, T, …] with a leading axis of chunks of the positions, [C, B, T/C, …]; B, which
+    may be sharded, stays whole.
+    """
     batch, length = arrays[0].shape[:2]
     least = -(-batch * length * len(table) * 4 // CHUNK_BYTES)
     count = next(parts for parts in range(min(least, length), length + 1) if length % parts == 0)
-    return tuple(jnp.moveaxis(x.reshape(batch, count, length // count, *x.shape[2:]), 1, 0) for x in arrays)
+    return tuple(
+        jnp.moveaxis(x.reshape(batch, count, length // count, *x.shape[2:]), 1, 0) for x in arrays
+    )

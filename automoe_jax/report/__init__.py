@@ -1,10 +1,20 @@
-"""The report: `report.html` and `report.md` with the figures, and the results table of the terminal.
+"""The report: `report.html` and `report.md` with the figures, and the results table of the
+terminal.
 
-Everything here turns plain data (`ReportContents`) into text; nothing reads the workdir and nothing imports JAX.
+Everything here turns plain data (`ReportContents`) into text; nothing reads the workdir and nothing
+imports JAX.
 """
 
 from automoe_jax.report.contents import DENSE, INHERITED, RETRAINED, SUPERNET, ReportContents
 from automoe_jax.report.tables import results_table
 from automoe_jax.report.write import write_report
 
-__all__ = ["DENSE", "INHERITED", "RETRAINED", "SUPERNET", "ReportContents", "results_table", "write_report"]
+__all__ = [
+    "DENSE",
+    "INHERITED",
+    "RETRAINED",
+    "SUPERNET",
+    "ReportContents",
+    "results_table",
+    "write_report",
+]

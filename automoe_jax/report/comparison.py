@@ -1,6 +1,7 @@
 """Systems side by side: Markdown tables and plots, from plain data.
 
-BLEU, or accuracy, against FLOPs; how far two draws of experts are apart while training; experts of frequent and of rare pieces.
+BLEU, or accuracy, against FLOPs; how far two draws of experts are apart while training; experts of
+frequent and of rare pieces.
 """
 
 import dataclasses
@@ -22,7 +23,9 @@ Curve = tuple[Sequence[float], Sequence[float]]  # steps, values
 
 @dataclasses.dataclass(frozen=True)
 class System:
-    """One system's runs, a number for each seed where the field is a tuple; what is not known is None."""
+    """One system's runs, a number for each seed where the field is a tuple; what is not known is
+    None.
+    """
 
     name: str
     quality: tuple[float, ...]
@@ -31,15 +34,19 @@ class System:
     params: tuple[float, ...]
     active_params: tuple[float, ...]
     sparsity: tuple[float, ...]  # of its own experts
-    sparsity_published: tuple[float, ...]  # as if every layer had as many experts as the one with the most
+    # as if every layer had as many experts as the one with the most
+    sparsity_published: tuple[float, ...]
     train_tokens: tuple[float, ...]
     train_seconds: tuple[float, ...]
     search_seconds: tuple[float, ...]  # of the SuperNet and the search
     latency_ms: tuple[float, ...] = ()
     experts: tuple[float, ...] = ()  # per token, the mean over the layers that have several
-    disagreement: tuple[Curve, ...] = ()  # of each seed, while training, between two draws of experts, nats per token
-    pieces: tuple[Mapping[str, Any], ...] = ()  # of the first seed: pieces of the source, how often they come and their mean experts
-    difference: tuple[float, float, float, float] | None = None  # quality minus the baseline's: mean, 95 % interval, p
+    # of each seed, while training, between two draws of experts, nats per token
+    disagreement: tuple[Curve, ...] = ()
+    # of the first seed: pieces of the source, how often they come and their mean experts
+    pieces: tuple[Mapping[str, Any], ...] = ()
+    # quality minus the baseline's: mean, 95 % interval, p
+    difference: tuple[float, float, float, float] | None = None
     measures: tuple[str, str] = ("BLEU", "chrF")  # what quality and second are
 
 
@@ -49,32 +56,57 @@ def table(systems: Sequence[System], baseline: str) -> str:
     quality, second = systems[0].measures
     columns: list[tuple[str, Callable[[System], str]]] = [
         ("system", lambda s: f"**{s.name}**" if s is base else s.name),
-        (quality, lambda s: _spread(s.quality)),
+        (quality, lambda s: _mean_and_range(s.quality)),
         (f"− {baseline} [95 %], p", _difference),
-        (second, lambda s: _spread(s.second)),
+        (second, lambda s: _mean_and_range(s.second)),
         ("MFLOPs", lambda s: _scaled(s.flops, 1e6)),
         (f"{baseline} / it", lambda s: _factor(base, s, "flops")),
         ("latency ms", lambda s: _scaled(s.latency_ms, 1)),
         (f"{baseline} / it", lambda s: _factor(base, s, "latency_ms")),
         ("params M", lambda s: _scaled(s.params, 1e6)),
         ("active M", lambda s: _scaled(s.active_params, 1e6)),
-        ("experts per token", lambda s: f"{_mean(s.experts):.2f}" if s.experts else numbers.MISSING),
-        ("sparsity % own / as published", lambda s: f"{100 * _mean(s.sparsity):.0f} / {100 * _mean(s.sparsity_published):.0f}"),
+        (
+            "experts per token",
+            lambda s: f"{_mean(s.experts):.2f}" if s.experts else numbers.MISSING,
+        ),
+        (
+            "sparsity % own / as published",
+            lambda s: f"{100 * _mean(s.sparsity):.0f} / {100 * _mean(s.sparsity_published):.0f}",
+        ),
         ("trained on", lambda s: numbers.count(_mean(s.train_tokens))),
         ("training", lambda s: numbers.duration(_mean(s.train_seconds))),
-        ("SuperNet, search", lambda s: numbers.duration(_mean(s.search_seconds)) if any(s.search_seconds) else numbers.MISSING),
+        (
+            "SuperNet, search",
+            lambda s: (
+                numbers.duration(_mean(s.search_seconds))
+                if any(s.search_seconds)
+                else numbers.MISSING
+            ),
+        ),
     ]
-    return markdown_rows([title for title, _ in columns], [[show(system) for _, show in columns] for system in systems])
+    return markdown_rows(
+        [title for title, _ in columns],
+        [[show(system) for _, show in columns] for system in systems],
+    )
 
 
 def plot(systems: Sequence[System]) -> str:
-    """Quality against FLOPs as an SVG document: a point for each seed, a line through those of a system; named in the order given."""
+    """Quality against FLOPs as an SVG document: a point for each seed, a line through those of a
+    system; named in the order given.
+    """
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
         for i, system in enumerate(systems):
             x = [flops / 1e6 for flops in system.flops]
-            axes.plot(x, system.quality, color=_colour(i), marker=MARKERS[i % len(MARKERS)], linewidth=1, label=system.name)
+            axes.plot(
+                x,
+                system.quality,
+                color=_colour(i),
+                marker=MARKERS[i % len(MARKERS)],
+                linewidth=1,
+                label=system.name,
+            )
         axes.set_xlim(left=0)
         axis_titles(axes, "MFLOPs of one sentence", systems[0].measures[0])
         figure.legend(loc="outside right upper", frameon=False, fontsize=WIDE.font - 2)
@@ -98,7 +130,9 @@ def pieces_table(system: System) -> str:
 
 
 def disagreement_plot(systems: Sequence[System]) -> str:
-    """How far two draws of experts are apart while training, as an SVG document: a line for each seed of each system that has it."""
+    """How far two draws of experts are apart while training, as an SVG document: a line for each
+    seed of each system that has it.
+    """
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -106,10 +140,21 @@ def disagreement_plot(systems: Sequence[System]) -> str:
         shown = [system for system in systems if system.disagreement]
         for i, system in enumerate(shown):
             for number, (steps, values) in enumerate(system.disagreement):
-                axes.plot(steps, values, color=_colour(i), linestyle=("-", "--", ":", "-.")[number % 4])
+                axes.plot(
+                    steps, values, color=_colour(i), linestyle=("-", "--", ":", "-.")[number % 4]
+                )
             steps, values = system.disagreement[0]
-            ends.append((f"{system.name}  {numbers.significant(values[-1])}", _colour(i), MARKERS[0], (steps[-1], values[-1])))
-        log_if_wide(axes, [np.asarray(values) for system in shown for _, values in system.disagreement])
+            ends.append(
+                (
+                    f"{system.name}  {numbers.significant(values[-1])}",
+                    _colour(i),
+                    MARKERS[0],
+                    (steps[-1], values[-1]),
+                )
+            )
+        log_if_wide(
+            axes, [np.asarray(values) for system in shown for _, values in system.disagreement]
+        )
         axis_titles(axes, "update", "nats per token")
         end_labels(axes, ends, WIDE)
 
@@ -125,7 +170,7 @@ def _mean(values: Sequence[float]) -> float:
     return statistics.fmean(values)
 
 
-def _spread(values: Sequence[float]) -> str:
+def _mean_and_range(values: Sequence[float]) -> str:
     """The mean, and every seed's value where there are several."""
     each = f" ({', '.join(f'{value:.1f}' for value in values)})" if len(values) > 1 else ""
     return f"{_mean(values):.1f}{each}"

@@ -1,7 +1,8 @@
 """What a report is made of: plain data, gathered by the stage and only read here.
 
-A field may be empty and a number may be missing (absent, None, NaN or infinite): the report then says so or leaves
-the piece out. A row of results or a training run is recognised by how its name begins, see the constants.
+A field may be empty and a number may be missing (absent, None, NaN or infinite): the report then
+says so or leaves the piece out. A row of results or a training run is recognised by how its name
+begins, see the constants.
 """
 
 import dataclasses
@@ -39,22 +40,31 @@ class ReportContents:
     title: str
     arch: Arch  # the found sub-Transformer
     space: SearchSpace
-    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # flattened: {"data.source": "toy"}
+    # flattened: {"data.source": "toy"}
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     command: str = ""
     date: str = ""
     device: str = ""
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     seed: int = 0
-    data_statistics: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # nested counts of the prepare stage
-    costs: Mapping[str, float] = dataclasses.field(default_factory=dict)  # of `arch`: flops, params, active_params …
-    # Run title -> metric records {"step", "nll", "loss", "routing_entropy": [layers], "dead_experts": [layers] …} and
-    # validation records {"step", "validation_nll"}. Lists over layers hold the encoder's first, then the decoder's.
+    # nested counts of the prepare stage
+    data_statistics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    # of `arch`: flops, params, active_params …
+    costs: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    # Run title -> metric records {"step", "nll", "loss", "routing_entropy": [layers],
+    # "dead_experts": [layers] …} and
+    # validation records {"step", "validation_nll"}. Lists over layers hold the encoder's first,
+    # then the decoder's.
     curves: Mapping[str, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
-    candidates: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # {"arch", "loss", "flops", "params", "origin" …}
+    # {"arch", "loss", "flops", "params", "origin" …}
+    candidates: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     pareto: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    limits: Mapping[str, float] = dataclasses.field(default_factory=dict)  # {"max_flops": …}; 0: none
-    results: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # {"name", "bleu", "chrf" or "accuracy", "flops" …}
-    samples: list[dict[str, str]] = dataclasses.field(default_factory=list)  # {"source", "reference", <row name>: translation}
+    # {"max_flops": …}; 0: none
+    limits: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    # {"name", "bleu", "chrf" or "accuracy", "flops" …}
+    results: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    # {"source", "reference", <row name>: translation}
+    samples: list[dict[str, str]] = dataclasses.field(default_factory=list)
     stage_seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
@@ -78,4 +88,6 @@ def quality(results: Iterable[Mapping[str, Any]]) -> Quality:
 
 def find(results: Iterable[Mapping[str, Any]], role: str) -> Mapping[str, Any] | None:
     """The first row whose name begins with `role`, whatever the case."""
-    return next((row for row in results if str(row.get("name", "")).lower().startswith(role.lower())), None)
+    return next(
+        (row for row in results if str(row.get("name", "")).lower().startswith(role.lower())), None
+    )

@@ -1,6 +1,8 @@
-"""The found architecture as a drawing: encoder and decoder side by side, one card per layer, the first at the bottom.
+"""The found architecture as a drawing: encoder and decoder side by side, one card per layer, the
+first at the bottom.
 
-Drawn in the light palette with literal colours; `palette.themed` makes it follow the page. Lengths are pixels.
+Drawn in the light palette with literal colours; `palette.themed` makes it follow the page. Lengths
+are pixels.
 """
 
 import dataclasses
@@ -12,7 +14,10 @@ from automoe_jax.arch import Arch
 from automoe_jax.report.palette import light
 from automoe_jax.space import SearchSpace
 
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Liberation Sans', Arial, sans-serif"
+FONT = (
+    "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Liberation Sans', Arial,"
+    " sans-serif"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +49,12 @@ class Layout:
         return self.font + 2
 
 
-WIDE = Layout(width=1000, column=405, card=66, gap=10, pad=9, number=22, bar=72, font=12, words=True)
-NARROW = Layout(width=352, column=148, card=58, gap=7, pad=6, number=14, bar=32, font=10, words=False)
+WIDE = Layout(
+    width=1000, column=405, card=66, gap=10, pad=9, number=22, bar=72, font=12, words=True
+)
+NARROW = Layout(
+    width=352, column=148, card=58, gap=7, pad=6, number=14, bar=32, font=10, words=False
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +73,15 @@ def architecture_svg(arch: Arch, space: SearchSpace, layout: Layout) -> str:
     top = 2 * layout.font + 20
     bottom = top + rows * (layout.card + layout.gap)
     height = bottom + layout.font + 16
-    dims = [*space.encoder_embed_dims, *space.decoder_embed_dims, int(arch.encoder_embed_dim), int(arch.decoder_embed_dim)]
-    stack = functools.partial(_stack, rows=rows, top=top, bottom=bottom, scale=scale, widest=max(dims), layout=layout)
+    dims = [
+        *space.encoder_embed_dims,
+        *space.decoder_embed_dims,
+        int(arch.encoder_embed_dim),
+        int(arch.decoder_embed_dim),
+    ]
+    stack = functools.partial(
+        _stack, rows=rows, top=top, bottom=bottom, scale=scale, widest=max(dims), layout=layout
+    )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {layout.width} {height}" role="img" '
         f'width="{layout.width}" height="{height}" font-family="{FONT}" font-size="{layout.font}">'
@@ -73,7 +89,17 @@ def architecture_svg(arch: Arch, space: SearchSpace, layout: Layout) -> str:
         + _rect(0, 0, layout.width, height, "paper", "paper")
         + _links(decoder, len(encoder), top, rows, layout)
         + stack("Encoder", encoder, 1, int(arch.encoder_embed_dim), max(space.encoder_layers))
-        + (stack("Decoder", decoder, layout.decoder_x, int(arch.decoder_embed_dim), max(space.decoder_layers)) if decoder else "")
+        + (
+            stack(
+                "Decoder",
+                decoder,
+                layout.decoder_x,
+                int(arch.decoder_embed_dim),
+                max(space.decoder_layers),
+            )
+            if decoder
+            else ""
+        )
         + "</svg>"
     )
 
@@ -82,11 +108,21 @@ def describe(arch: Arch) -> str:
     """The architecture in words, for those who do not see the drawing."""
     encoder, decoder = _encoder(arch), _decoder(arch)
     sentences = [f"Attention width {arch.qkv_dim}. Encoder of width {arch.encoder_embed_dim}:"]
-    sentences += [f"layer {i}: {layer.heads[0]} heads, {_experts_text(layer)}." for i, layer in enumerate(encoder, 1)]
+    sentences += [
+        f"layer {i}: {layer.heads[0]} heads, {_experts_text(layer)}."
+        for i, layer in enumerate(encoder, 1)
+    ]
     sentences += [f"Decoder of width {arch.decoder_embed_dim}:" if decoder else "No decoder."]
     for i, layer in enumerate(decoder, 1):
-        reach = f"the last {layer.cross_layers} encoder layers" if layer.cross_layers > 1 else "the last encoder layer"
-        sentences += [f"layer {i}: {layer.heads[0]} self heads, {layer.heads[1]} cross heads over {reach}, {_experts_text(layer)}."]
+        reach = (
+            f"the last {layer.cross_layers} encoder layers"
+            if layer.cross_layers > 1
+            else "the last encoder layer"
+        )
+        sentences += [
+            f"layer {i}: {layer.heads[0]} self heads, {layer.heads[1]} cross heads over {reach},"
+            f" {_experts_text(layer)}."
+        ]
     return " ".join(sentences)
 
 
@@ -94,9 +130,15 @@ def shorthand(arch: Arch) -> str:
     """Expert widths of every layer on one line: '640: [2048 3072] [id 1024] / 512: [3072]'."""
 
     def side(dim: int, experts: Sequence[Sequence[int]]) -> str:
-        return f"{dim}: " + " ".join("[" + " ".join(str(width) if width else "id" for width in widths) + "]" for widths in experts)
+        return f"{dim}: " + " ".join(
+            "[" + " ".join(str(width) if width else "id" for width in widths) + "]"
+            for widths in experts
+        )
 
-    return f"{side(int(arch.encoder_embed_dim), arch.encoder_experts)} / {side(int(arch.decoder_embed_dim), arch.decoder_experts)}"
+    return (
+        f"{side(int(arch.encoder_embed_dim), arch.encoder_experts)} /"
+        f" {side(int(arch.decoder_embed_dim), arch.decoder_experts)}"
+    )
 
 
 def has_identity(arch: Arch) -> bool:
@@ -106,7 +148,10 @@ def has_identity(arch: Arch) -> bool:
 
 def has_ghosts(arch: Arch, space: SearchSpace) -> bool:
     """Whether the space allows more layers than the architecture has."""
-    return max(space.encoder_layers) > arch.encoder_layers or max(space.decoder_layers) > arch.decoder_layers
+    return (
+        max(space.encoder_layers) > arch.encoder_layers
+        or max(space.decoder_layers) > arch.decoder_layers
+    )
 
 
 def _encoder(arch: Arch) -> list[_Layer]:
@@ -131,7 +176,9 @@ def _decoder(arch: Arch) -> list[_Layer]:
 def _experts_text(layer: _Layer) -> str:
     widths = [str(width) if width else "identity" for width in layer.widths]
     if len(widths) == 1:
-        return "an identity instead of an FFN" if layer.widths == (0,) else f"one FFN of {widths[0]}"
+        return (
+            "an identity instead of an FFN" if layer.widths == (0,) else f"one FFN of {widths[0]}"
+        )
     return f"{len(widths)} experts of {', '.join(widths)}, {layer.top_k} per token"
 
 
@@ -157,21 +204,40 @@ def _scale(layers: Sequence[_Layer], layout: Layout) -> float:
     scales = []
     for layer in layers:
         identities = layer.widths.count(0)
-        room = _room(layout) - _gap(layer) * (len(layer.widths) - 1) - identities * _identity_width(layout)
+        room = (
+            _room(layout)
+            - _gap(layer) * (len(layer.widths) - 1)
+            - identities * _identity_width(layout)
+        )
         scales += [room / sum(layer.widths)] if sum(layer.widths) else []
     return max(min(scales, default=1.0), 0.0)
 
 
-def _text(x: float, y: float, text: str, fill: str = "muted", anchor: str = "start", extra: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" fill="{light(fill)}" text-anchor="{anchor}"{extra}>{html.escape(text)}</text>'
+def _text(
+    x: float, y: float, text: str, fill: str = "muted", anchor: str = "start", extra: str = ""
+) -> str:
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" fill="{light(fill)}"'
+        f' text-anchor="{anchor}"{extra}>{html.escape(text)}</text>'
+    )
 
 
-def _rect(x: float, y: float, width: float, height: float, fill: str, stroke: str, extra: str = "", title: str = "") -> str:
+def _rect(
+    x: float,
+    y: float,
+    width: float,
+    height: float,
+    fill: str,
+    stroke: str,
+    extra: str = "",
+    title: str = "",
+) -> str:
     inside = f"<title>{html.escape(title)}</title>" if title else ""
     fill = light(fill) if fill != "none" else fill
     return (
-        f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(width, 1):.1f}" height="{height:.1f}" rx="{min(3, width / 5):.1f}" fill="{fill}" '
-        f'stroke="{light(stroke)}"{extra}>{inside}</rect>'
+        f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(width, 1):.1f}" height="{height:.1f}"'
+        f' rx="{min(3, width / 5):.1f}" fill="{fill}"'
+        f' stroke="{light(stroke)}"{extra}>{inside}</rect>'
     )
 
 
@@ -189,15 +255,26 @@ def _stack(
     widest: int,
     layout: Layout,
 ) -> str:
-    """Encoder or decoder: title, cards, ghosts of the layers the space has beyond them, embedding."""
+    """Encoder or decoder: title, cards, ghosts of the layers the space has beyond them,
+    embedding.
+    """
     most = max(deepest, len(layers))
-    cards = [_card(side, i, layer, x, _card_y(i, top, rows, layout), scale, layout) for i, layer in enumerate(layers)]
+    cards = [
+        _card(side, i, layer, x, _card_y(i, top, rows, layout), scale, layout)
+        for i, layer in enumerate(layers)
+    ]
     cards += [_ghost(i, x, _card_y(i, top, rows, layout), layout) for i in range(len(layers), most)]
-    return _title(side, len(layers), most, x, layout) + "".join(cards) + _embedding(dim, widest, x, bottom + 6, layout)
+    return (
+        _title(side, len(layers), most, x, layout)
+        + "".join(cards)
+        + _embedding(dim, widest, x, bottom + 6, layout)
+    )
 
 
 def _title(side: str, layers: int, most: int, x: int, layout: Layout) -> str:
-    depth = f"{layers} layer{'s' * (layers != 1)}" if layers == most else f"{layers} of {most} layers"
+    depth = (
+        f"{layers} layer{'s' * (layers != 1)}" if layers == most else f"{layers} of {most} layers"
+    )
     y = layout.font + 8
     big = f' font-size="{layout.font + 3}" font-weight="650"'
     return _text(x, y, side, "ink", extra=big) + _text(x + layout.column, y, depth, anchor="end")
@@ -209,20 +286,41 @@ def _card(side: str, i: int, layer: _Layer, x: int, y: int, scale: float, layout
     middle = y + layout.card / 2 + layout.font / 3
     parts += [_text(x + layout.pad, middle, str(i + 1), "ink", extra=' font-weight="650"')]
     parts += _attention(side, layer, left, base, layout)
-    chosen = f"{layer.top_k} of {len(layer.widths)}" if len(layer.widths) > 1 else ("dense" if layer.widths[0] else "identity")
-    short = chosen if layout.words else chosen.replace(" of ", "/").replace("dense", "").replace("identity", "")
+    chosen = (
+        f"{layer.top_k} of {len(layer.widths)}"
+        if len(layer.widths) > 1
+        else ("dense" if layer.widths[0] else "identity")
+    )
+    short = (
+        chosen
+        if layout.words
+        else chosen.replace(" of ", "/").replace("dense", "").replace("identity", "")
+    )
     parts += [_text(x + layout.column - layout.pad, base + layout.line - 3, short, anchor="end")]
     parts += _experts(layer, left, base + layout.line + 6, scale, layout)
     return "<g>" + "".join(parts) + "</g>"
 
 
 def _attention(side: str, layer: _Layer, x: float, y: float, layout: Layout) -> Iterator[str]:
-    """A bar of fixed width per attention, cut into its heads: fewer heads are wider heads (SPEC 1.2)."""
-    for kind, heads, colour in zip(("self", "cross"), layer.heads, ("ghost", "supernet"), strict=False):
+    """A bar of fixed width per attention, cut into its heads: fewer heads are wider heads (SPEC
+    1.2).
+    """
+    for kind, heads, colour in zip(
+        ("self", "cross"), layer.heads, ("ghost", "supernet"), strict=False
+    ):
         cell = layout.bar / heads
         for h in range(heads):
             title = f"{side.lower()} {kind} attention, {heads} heads"
-            yield _rect(x + h * cell, y + 1, cell - 1, layout.line - 4, colour, colour, ' stroke-width="0"', title)
+            yield _rect(
+                x + h * cell,
+                y + 1,
+                cell - 1,
+                layout.line - 4,
+                colour,
+                colour,
+                ' stroke-width="0"',
+                title,
+            )
         x += layout.bar + 5
         words = f"{heads} {kind}" if layout.words else str(heads)
         yield _text(x, y + layout.line - 3, words)
@@ -234,14 +332,32 @@ def _experts(layer: _Layer, x: float, y: float, scale: float, layout: Layout) ->
     for e, width in enumerate(layer.widths, 1):
         drawn = width * scale if width else _identity_width(layout)
         if width:
-            yield _rect(x, y, drawn, layout.box, "found-soft", "found", "", f"expert {e}: width {width}")
+            yield _rect(
+                x, y, drawn, layout.box, "found-soft", "found", "", f"expert {e}: width {width}"
+            )
             yield _box_label(x, y, width, drawn, layout)
         else:
-            yield _rect(x, y, drawn, layout.box, "none", "found", ' stroke-dasharray="3 3" stroke-width="1.2"', f"expert {e}: identity")
-            yield _text(x + drawn / 2, y + layout.box / 2 + layout.font / 3, "id", "found", "middle")
+            yield _rect(
+                x,
+                y,
+                drawn,
+                layout.box,
+                "none",
+                "found",
+                ' stroke-dasharray="3 3" stroke-width="1.2"',
+                f"expert {e}: identity",
+            )
+            yield _text(
+                x + drawn / 2, y + layout.box / 2 + layout.font / 3, "id", "found", "middle"
+            )
         x += drawn + _gap(layer)
     beside = str(layer.widths[0])
-    if len(layer.widths) == 1 and layer.widths[0] and not _label(layer.widths[0], drawn, layout) and right - x > layout.font * len(beside):
+    if (
+        len(layer.widths) == 1
+        and layer.widths[0]
+        and not _label(layer.widths[0], drawn, layout)
+        and right - x > layout.font * len(beside)
+    ):
         yield _text(x + 3, y + layout.box / 2 + layout.font / 3, beside, "ink")
 
 
@@ -250,7 +366,11 @@ def _label(width: int, drawn: float, layout: Layout) -> str:
     across = len(str(width)) * layout.font * 0.6 + 4
     if drawn >= across:
         return "across"
-    return "upright" if drawn >= layout.font and layout.box >= len(str(width)) * (layout.font - 2) * 0.56 + 2 else ""
+    return (
+        "upright"
+        if drawn >= layout.font and layout.box >= len(str(width)) * (layout.font - 2) * 0.56 + 2
+        else ""
+    )
 
 
 def _box_label(x: float, y: float, width: int, drawn: float, layout: Layout) -> str:
@@ -268,21 +388,44 @@ def _ghost(i: int, x: int, y: int, layout: Layout) -> str:
     dashes = ' stroke-dasharray="2 5" stroke-width="1.2"'
     words = "in the space, not used" if layout.words else "not used"
     number = _text(x + layout.pad, y + layout.card / 2 + layout.font / 3, str(i + 1), "ghost")
-    text = _text(x + layout.column / 2, y + layout.card / 2 + layout.font / 3, words, "ghost", "middle")
-    return "<g>" + _rect(x, y, layout.column, layout.card, "none", "ghost", dashes) + number + text + "</g>"
+    text = _text(
+        x + layout.column / 2, y + layout.card / 2 + layout.font / 3, words, "ghost", "middle"
+    )
+    return (
+        "<g>"
+        + _rect(x, y, layout.column, layout.card, "none", "ghost", dashes)
+        + number
+        + text
+        + "</g>"
+    )
 
 
 def _embedding(dim: int, widest: int, x: int, y: int, layout: Layout) -> str:
     """A bar for the embedding width, inside the outline of the widest one of the space."""
     height = layout.font + 8
-    outline = _rect(x, y, layout.column, height, "none", "ghost", ' stroke-dasharray="2 5"') if dim < widest else ""
-    bar = _rect(x, y, layout.column * dim / widest, height, "supernet-soft", "supernet", "", f"embedding width {dim} of at most {widest}")
+    outline = (
+        _rect(x, y, layout.column, height, "none", "ghost", ' stroke-dasharray="2 5"')
+        if dim < widest
+        else ""
+    )
+    bar = _rect(
+        x,
+        y,
+        layout.column * dim / widest,
+        height,
+        "supernet-soft",
+        "supernet",
+        "",
+        f"embedding width {dim} of at most {widest}",
+    )
     of = f" of {widest}" if dim < widest else ""
     words = f"embedding width {dim}{of}" if layout.words else f"width {dim}{of}"
     return "<g>" + outline + bar + _text(x + layout.pad, y + height - 6, words, "ink") + "</g>"
 
 
-def _links(decoder: Sequence[_Layer], encoder_layers: int, top: int, rows: int, layout: Layout) -> str:
+def _links(
+    decoder: Sequence[_Layer], encoder_layers: int, top: int, rows: int, layout: Layout
+) -> str:
     """A curve from every decoder layer to each encoder layer that its cross attention sees."""
     start, end = layout.decoder_x, 1 + layout.column
     bend = (start - end) * 0.5
@@ -290,14 +433,19 @@ def _links(decoder: Sequence[_Layer], encoder_layers: int, top: int, rows: int, 
     for j, layer in enumerate(decoder):
         for n in range(min(layer.cross_layers, encoder_layers)):
             i = encoder_layers - 1 - n
-            port = (j + 1) / (len(decoder) + 1)  # spread along the card, so that the curves of a layer stay apart
+            # spread along the card, so that the curves of a layer stay apart
+            port = (j + 1) / (len(decoder) + 1)
             y0 = _card_y(j, top, rows, layout) + layout.card * (
                 0.3 + 0.4 * n / max(layer.cross_layers - 1, 1) if layer.cross_layers > 1 else 0.5
             )
             y1 = _card_y(i, top, rows, layout) + layout.card * (1 - port)
             title = f"<title>decoder layer {j + 1} attends to encoder layer {i + 1}</title>"
             paths += [
-                f'<path d="M{start} {y0:.1f}C{start - bend:.1f} {y0:.1f} {end + bend:.1f} {y1:.1f} {end} {y1:.1f}">{title}</path>'
-                f'<circle cx="{end + 2}" cy="{y1:.1f}" r="2.4" fill="{light("supernet")}" stroke="none"/>'
+                f'<path d="M{start} {y0:.1f}C{start - bend:.1f} {y0:.1f} {end + bend:.1f} {y1:.1f}'
+                f' {end} {y1:.1f}">{title}</path><circle cx="{end + 2}" cy="{y1:.1f}" r="2.4"'
+                f' fill="{light("supernet")}" stroke="none"/>'
             ]
-    return f'<g fill="none" stroke="{light("supernet")}" stroke-width="1.4" stroke-opacity="0.6">{"".join(paths)}</g>'
+    return (
+        f'<g fill="none" stroke="{light("supernet")}" stroke-width="1.4"'
+        f' stroke-opacity="0.6">{"".join(paths)}</g>'
+    )

@@ -31,7 +31,9 @@ class Drawn:
     def inline(self, narrow: bool) -> str:
         """The SVG element for a page, in the page's colours."""
         form = "narrow" if narrow else "wide"
-        element = plots.inline(self.narrow if narrow else self.wide, f"{self.name}-{form}", TITLES[self.name])
+        element = plots.inline(
+            self.narrow if narrow else self.wide, f"{self.name}-{form}", TITLES[self.name]
+        )
         return palette.themed(element)
 
 
@@ -47,7 +49,10 @@ def draw(contents: ReportContents) -> dict[str, Drawn]:
 
 
 def _architecture(contents: ReportContents) -> Drawn:
-    wide, narrow = (drawing.architecture_svg(contents.arch, contents.space, layout) for layout in (drawing.WIDE, drawing.NARROW))
+    wide, narrow = (
+        drawing.architecture_svg(contents.arch, contents.space, layout)
+        for layout in (drawing.WIDE, drawing.NARROW)
+    )
     return Drawn("architecture", wide, narrow)
 
 

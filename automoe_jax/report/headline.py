@@ -1,4 +1,6 @@
-"""The first sentences of the report, in plain words and without claiming more than the numbers say."""
+"""The first sentences of the report, in plain words and without claiming more than the numbers
+say.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +15,9 @@ Row = Mapping[str, Any]
 
 
 def headline(results: Sequence[Row]) -> str:
-    """One sentence: what the found translator or classifier reaches, at what cost, beside the largest dense one."""
+    """One sentence: what the found translator or classifier reaches, at what cost, beside the
+    largest dense one.
+    """
     found, dense, judged = find(results, RETRAINED), find(results, DENSE), quality(results)
     if found is None or number(found, judged.key) is None:
         return f"The found {judged.system} has no score yet."
@@ -24,7 +28,9 @@ def headline(results: Sequence[Row]) -> str:
 
 
 def caveats(results: Sequence[Row], seed: int) -> list[str]:
-    """Sentences that keep the headline honest: baselines it does not beat, inherited weights that do better."""
+    """Sentences that keep the headline honest: baselines it does not beat, inherited weights that
+    do better.
+    """
     found, judged = find(results, RETRAINED), quality(results)
     reached = number(found or {}, judged.key)
     if found is None or reached is None:
@@ -33,7 +39,10 @@ def caveats(results: Sequence[Row], seed: int) -> list[str]:
     inherited = find(results, INHERITED) or {}
     if (inherits := number(inherited, judged.key)) is not None and inherits > reached:
         score = _score(inherited, results)
-        notes.append(f"The same architecture with the SuperNet's weights scores higher without retraining ({score}).")
+        notes.append(
+            "The same architecture with the SuperNet's weights scores higher without retraining"
+            f" ({score})."
+        )
     for row in results:
         baseline = number(row, judged.key)
         if _is_simple(row) and baseline is not None and baseline >= reached:
@@ -43,7 +52,9 @@ def caveats(results: Sequence[Row], seed: int) -> list[str]:
 
 def _is_simple(row: Row) -> bool:
     """Whether the row is a baseline without a network."""
-    return number(row, "params") is None and not any(find([row], role) for role in (RETRAINED, INHERITED, DENSE))
+    return number(row, "params") is None and not any(
+        find([row], role) for role in (RETRAINED, INHERITED, DENSE)
+    )
 
 
 def _score(row: Row, results: Sequence[Row]) -> str:
@@ -68,10 +79,16 @@ def _comparison(found: Row, dense: Row, results: Sequence[Row]) -> str:
     if abs(cost / dense_cost - 1) < SAME_COST:
         return f", the same cost as the largest dense one ({dense_score})"
     if cost < dense_cost:
-        return f": {_factor(dense_cost / cost, 1 - cost / dense_cost)} fewer than the largest dense one ({dense_score})"
+        return (
+            f": {_factor(dense_cost / cost, 1 - cost / dense_cost)} fewer than the largest dense"
+            f" one ({dense_score})"
+        )
     if (number(dense, key) or 0.0) >= (number(found, key) or 0.0):
         return f"; the largest dense one is cheaper and not worse, {_reach(dense, results)}"
-    return f": {_factor(cost / dense_cost, cost / dense_cost - 1)} more than the largest dense one ({dense_score})"
+    return (
+        f": {_factor(cost / dense_cost, cost / dense_cost - 1)} more than the largest dense one"
+        f" ({dense_score})"
+    )
 
 
 def _factor(ratio: float, share: float) -> str:

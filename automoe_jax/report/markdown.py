@@ -1,4 +1,6 @@
-"""`report.md`: the same report where GitHub or an editor shows it, with the figures as files beside it."""
+"""`report.md`: the same report where GitHub or an editor shows it, with the figures as files beside
+it.
+"""
 
 from collections.abc import Callable, Mapping
 
@@ -6,7 +8,15 @@ from automoe_jax.report import drawing, numbers, tables
 from automoe_jax.report.contents import ReportContents, number
 from automoe_jax.report.figures import TITLES, Drawn
 from automoe_jax.report.headline import caveats, headline
-from automoe_jax.report.sections import CAPTIONS, architecture_caption, count_note, dead_note, flat, routing_figures, search_caption
+from automoe_jax.report.sections import (
+    CAPTIONS,
+    architecture_caption,
+    count_note,
+    dead_note,
+    flat,
+    routing_figures,
+    search_caption,
+)
 from automoe_jax.report.tables import markdown_rows, markdown_text
 from automoe_jax.report.text import clean, escape
 
@@ -17,7 +27,10 @@ Figures = Mapping[str, Drawn]
 
 def markdown_page(contents: ReportContents, drawn: Figures) -> str:
     """The whole document; the figures are files of their names in `FOLDER`."""
-    blocks = [f"# {markdown_text(contents.title)}", f"**{markdown_text(headline(contents.results))}**"]
+    blocks = [
+        f"# {markdown_text(contents.title)}",
+        f"**{markdown_text(headline(contents.results))}**",
+    ]
     blocks += [" ".join(markdown_text(note) for note in caveats(contents.results, contents.seed))]
     for title, make in _SECTIONS:
         body = [block for block in make(contents, drawn) if block]
@@ -28,12 +41,18 @@ def markdown_page(contents: ReportContents, drawn: Figures) -> str:
 def _results(contents: ReportContents, drawn: Figures) -> list[str]:
     if not contents.results:
         return ["Nothing was scored."]
-    scores = "<br>".join(f"{name} {_code(signature)}" for name, signature in tables.signatures(contents.results))
+    scores = "<br>".join(
+        f"{name} {_code(signature)}" for name, signature in tables.signatures(contents.results)
+    )
     return [tables.markdown_table(contents.results), count_note(contents), scores]
 
 
 def _architecture(contents: ReportContents, drawn: Figures) -> list[str]:
-    return [_image("architecture", drawn), architecture_caption(contents), _folded("The same in words", drawing.describe(contents.arch))]
+    return [
+        _image("architecture", drawn),
+        architecture_caption(contents),
+        _folded("The same in words", drawing.describe(contents.arch)),
+    ]
 
 
 def _search(contents: ReportContents, drawn: Figures) -> list[str]:
@@ -43,11 +62,16 @@ def _search(contents: ReportContents, drawn: Figures) -> list[str]:
 
 
 def _training(contents: ReportContents, drawn: Figures) -> list[str]:
-    return [_image("loss", drawn), CAPTIONS["loss"]] if "loss" in drawn else ["No loss was recorded."]
+    return (
+        [_image("loss", drawn), CAPTIONS["loss"]] if "loss" in drawn else ["No loss was recorded."]
+    )
 
 
 def _routing(contents: ReportContents, drawn: Figures) -> list[str]:
-    keys = [*(key for key, _ in routing_figures(contents)), *(["experts_shares"] if "experts_shares" in drawn else [])]
+    keys = [
+        *(key for key, _ in routing_figures(contents)),
+        *(["experts_shares"] if "experts_shares" in drawn else []),
+    ]
     shown = [text for key in keys for text in (_image(key, drawn), CAPTIONS[key])]
     return [*shown, dead_note(contents)]
 
@@ -56,9 +80,10 @@ def _samples(contents: ReportContents, drawn: Figures) -> list[str]:
     if not contents.samples:
         return ["No sample was recorded."]
     return [
-        markdown_rows(["", f"sample {i}"], [[markdown_text(name), markdown_text(text)] for name, text in sample.items()]).replace(
-            "---:", ":---"
-        )
+        markdown_rows(
+            ["", f"sample {i}"],
+            [[markdown_text(name), markdown_text(text)] for name, text in sample.items()],
+        ).replace("---:", ":---")
         for i, sample in enumerate(contents.samples, 1)
     ]
 
@@ -70,21 +95,34 @@ def _data(contents: ReportContents, drawn: Figures) -> list[str]:
 
 def _reproduce(contents: ReportContents, drawn: Figures) -> list[str]:
     fence = "`" * (3 + contents.command.count("`"))
-    facts = {"seed": contents.seed, "date": contents.date, "device": contents.device, **contents.versions}
-    facts |= {f"time of {stage}": numbers.duration(number(contents.stage_seconds, stage)) for stage in contents.stage_seconds}
+    facts = {
+        "seed": contents.seed,
+        "date": contents.date,
+        "device": contents.device,
+        **contents.versions,
+    }
+    facts |= {
+        f"time of {stage}": numbers.duration(number(contents.stage_seconds, stage))
+        for stage in contents.stage_seconds
+    }
     rows = [(name, str(value)) for name, value in facts.items() if value != ""]
     settings = [(str(name), numbers.plain(value)) for name, value in contents.config.items()]
     return [
         f"{fence}\n{contents.command}\n{fence}" if contents.command else "",
         _table(["", ""], rows),
-        f"<details><summary>All {len(settings)} settings</summary>\n\n{_table(['setting', 'value'], settings)}\n\n</details>"
-        if settings
-        else "",
+        (
+            f"<details><summary>All {len(settings)}"
+            f" settings</summary>\n\n{_table(['setting', 'value'], settings)}\n\n</details>"
+            if settings
+            else ""
+        ),
     ]
 
 
 def _table(head: list[str], rows: list[tuple[str, str]]) -> str:
-    return markdown_rows(head, [[markdown_text(name), markdown_text(value)] for name, value in rows])
+    return markdown_rows(
+        head, [[markdown_text(name), markdown_text(value)] for name, value in rows]
+    )
 
 
 def _image(name: str, drawn: Figures) -> str:

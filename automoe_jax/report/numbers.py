@@ -20,7 +20,11 @@ class Unit:
         return MISSING if value is None else significant(value / self.size)
 
 
-GIGA, MEGA, KILO = Unit(1e9, "G", "billions"), Unit(1e6, "M", "millions"), Unit(1e3, "k", "thousands")
+GIGA, MEGA, KILO = (
+    Unit(1e9, "G", "billions"),
+    Unit(1e6, "M", "millions"),
+    Unit(1e3, "k", "thousands"),
+)
 
 
 def unit_of(values: Iterable[float | None]) -> Unit:
@@ -30,7 +34,9 @@ def unit_of(values: Iterable[float | None]) -> Unit:
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """Plain decimal notation with so many significant digits, thousands separated: 1,234 · 31.4 · 0.0314."""
+    """Plain decimal notation with so many significant digits, thousands separated: 1,234 · 31.4 ·
+    0.0314.
+    """
     if value == 0:
         return "0"
     text = f"{value:.{digits - 1}e}"
@@ -41,7 +47,9 @@ def significant(value: float, digits: int = 3) -> str:
 
 
 def plain(value: Any) -> str:
-    """Any value of a statistic or a setting: counts with separators, fractions with four digits, lists with commas."""
+    """Any value of a statistic or a setting: counts with separators, fractions with four digits,
+    lists with commas.
+    """
     if value is None:
         return MISSING
     if isinstance(value, bool | str):

@@ -1,7 +1,8 @@
-"""`report.html`: one page that needs nothing beside itself, for light and dark screens, wide and narrow ones.
+"""`report.html`: one page that needs nothing beside itself, for light and dark screens, wide and
+narrow ones.
 
-Figures are inline SVG in two forms, one for a desk and one for a phone, of which the style shows one. Every text from
-outside goes through `escape`.
+Figures are inline SVG in two forms, one for a desk and one for a phone, of which the style shows
+one. Every text from outside goes through `escape`.
 """
 
 import difflib
@@ -27,7 +28,8 @@ from automoe_jax.report.sections import (
 from automoe_jax.report.style import style_sheet
 from automoe_jax.report.text import escape
 
-DIFFERENCE_WORDS = 300  # a longer translation is shown without marking how it differs from the reference
+# a longer translation is shown without marking how it differs from the reference
+DIFFERENCE_WORDS = 300
 SHOWN_FRONT = 25
 
 Figures = Mapping[str, Drawn]
@@ -35,28 +37,36 @@ Figures = Mapping[str, Drawn]
 
 def html_page(contents: ReportContents, figures: Figures) -> str:
     """The whole page."""
-    sections = [(anchor, title, body) for anchor, title, make in _SECTIONS if (body := make(contents, figures))]
+    sections = [
+        (anchor, title, body)
+        for anchor, title, make in _SECTIONS
+        if (body := make(contents, figures))
+    ]
     links = " ".join(f'<a href="#{anchor}">{title}</a>' for anchor, title, _ in sections)
     body = "\n".join(
-        f'<section id="{anchor}" aria-labelledby="{anchor}-h"><h2 id="{anchor}-h">{title}</h2>\n{body}\n</section>'
+        f'<section id="{anchor}" aria-labelledby="{anchor}-h"><h2'
+        f' id="{anchor}-h">{title}</h2>\n{body}\n</section>'
         for anchor, title, body in sections
     )
     notes = " ".join(escape(note) for note in caveats(contents.results, contents.seed))
     return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(contents.title)}</title>\n'
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width,'
+        f' initial-scale=1">\n<title>{escape(contents.title)}</title>\n'
         f"<style>\n{style_sheet()}</style>\n</head>\n<body>\n<main>\n<header>\n"
-        f'<p class="kind">{escape(contents.title)}{" · " if contents.date else ""}{escape(contents.date)}</p>\n'
+        f'<p class="kind">{escape(contents.title)}'
+        f"{' · ' if contents.date else ''}{escape(contents.date)}</p>\n"
         f"<h1>{escape(headline(contents.results))}</h1>\n"
         + (f'<p class="caveats">{notes}</p>\n' if notes else "")
-        + f'<nav aria-label="Sections">{links}</nav>\n{_tiles(contents)}\n</header>\n{body}\n</main>\n</body>\n</html>\n'
+        + f'<nav aria-label="Sections">{links}</nav>\n{_tiles(contents)}\n</header>\n'
+        f"{body}\n</main>\n</body>\n</html>\n"
     )
 
 
 def _tiles(contents: ReportContents) -> str:
     tiles = "".join(
-        f'<div class="tile"><dt>{name}</dt><dd><span class="value">{value}</span><span class="unit">{unit}</span>'
-        f'<span class="more">{more}</span></dd></div>'
+        f'<div class="tile"><dt>{name}</dt><dd><span class="value">{value}</span><span'
+        f' class="unit">{unit}</span><span class="more">{more}</span></dd></div>'
         for name, value, unit, more in _key_figures(contents)
     )
     return f'<dl class="tiles">{tiles}</dl>' if tiles else ""
@@ -68,7 +78,12 @@ def _key_figures(contents: ReportContents) -> Iterator[tuple[str, str, str, str]
     judged = quality(contents.results)
     if (reached := number(found, judged.key)) is not None:
         second = number(found, judged.second_key)
-        yield "Quality", numbers.score(reached), judged.unit, f"{judged.second} {numbers.score(second)}" if second is not None else ""
+        yield (
+            "Quality",
+            numbers.score(reached),
+            judged.unit,
+            f"{judged.second} {numbers.score(second)}" if second is not None else "",
+        )
     if (flops := number(contents.costs, "flops")) is not None:
         unit = numbers.unit_of([flops])
         low, high = number(contents.costs, "flops_min"), number(contents.costs, "flops_max")
@@ -90,8 +105,15 @@ def _key_figures(contents: ReportContents) -> Iterator[tuple[str, str, str, str]
     if contents.candidates:
         origins = [str(c.get("origin", "")) for c in contents.candidates]
         evolved = sum(origin not in ("", "random") for origin in origins)
-        yield "Architectures scored", f"{len(origins):,}", "", f"{evolved:,} by evolution" if evolved else "all drawn at random"
-    if seconds := sum(number(contents.stage_seconds, stage) or 0.0 for stage in contents.stage_seconds):
+        yield (
+            "Architectures scored",
+            f"{len(origins):,}",
+            "",
+            f"{evolved:,} by evolution" if evolved else "all drawn at random",
+        )
+    if seconds := sum(
+        number(contents.stage_seconds, stage) or 0.0 for stage in contents.stage_seconds
+    ):
         yield "Time, all stages", numbers.duration(seconds), "", escape(contents.device)
 
 
@@ -100,27 +122,49 @@ def _results(contents: ReportContents, figures: Figures) -> str:
     if not results:
         return '<p class="quiet">Nothing was scored.</p>'
     shown = tables.columns(results)
-    head = "".join(f'<th scope="col" role="columnheader" title="{escape(c.explanation)}">{escape(c.title)}</th>' for c in shown)
+    head = "".join(
+        '<th scope="col" role="columnheader"'
+        f' title="{escape(c.explanation)}">{escape(c.title)}</th>'
+        for c in shown
+    )
     rows = "\n".join(_result_row(row, shown, results) for row in results)
     table = (
-        f'<div class="card"><div class="scroll"><table class="results" role="table"><thead role="rowgroup"><tr role="row">'
-        f'<th scope="col" role="columnheader">system</th>{head}</tr></thead>\n<tbody role="rowgroup">\n{rows}\n</tbody></table></div></div>'
+        '<div class="card"><div class="scroll"><table class="results" role="table"><thead'
+        ' role="rowgroup"><tr role="row"><th scope="col"'
+        f' role="columnheader">system</th>{head}</tr></thead>\n<tbody'
+        f' role="rowgroup">\n{rows}\n</tbody></table></div></div>'
     )
-    lines = "".join(f"<br>{name} <code>{escape(signature)}</code>" for name, signature in tables.signatures(results))
-    return f'{table}\n<p class="quiet">The best value of a column is bold with a dot. {count_note(contents)}{lines}</p>'
+    lines = "".join(
+        f"<br>{name} <code>{escape(signature)}</code>"
+        for name, signature in tables.signatures(results)
+    )
+    return (
+        f'{table}\n<p class="quiet">The best value of a column is bold with a dot.'
+        f" {count_note(contents)}{lines}</p>"
+    )
 
 
-def _result_row(row: Mapping[str, Any], shown: Sequence[tables.Column], results: Sequence[Mapping[str, Any]]) -> str:
+def _result_row(
+    row: Mapping[str, Any], shown: Sequence[tables.Column], results: Sequence[Mapping[str, Any]]
+) -> str:
     kind = ' class="found"' if row is find(results, RETRAINED) else ""
     note = f"<small>{escape(row['note'])}</small>" if row.get("note") else ""
     cells = "".join(_result_cell(column, row, results) for column in shown)
-    return f'<tr{kind} role="row"><th scope="row" role="rowheader">{escape(row.get("name", ""))}{note}</th>{cells}</tr>'
+    return (
+        f'<tr{kind} role="row"><th scope="row"'
+        f' role="rowheader">{escape(row.get("name", ""))}{note}</th>{cells}</tr>'
+    )
 
 
-def _result_cell(column: tables.Column, row: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> str:
+def _result_cell(
+    column: tables.Column, row: Mapping[str, Any], results: Sequence[Mapping[str, Any]]
+) -> str:
     value, label = column.value(row), escape(column.title)
     if value is None:
-        return f'<td role="cell" class="missing-cell" data-label="{label}"><span class="missing">{numbers.MISSING}</span></td>'
+        return (
+            f'<td role="cell" class="missing-cell" data-label="{label}"><span'
+            f' class="missing">{numbers.MISSING}</span></td>'
+        )
     text = f"<span>{column.text(row)}</span>"
     if column.is_best(row, results):
         text = f'<span class="best">{column.text(row)}<span class="hidden"> (best)</span></span>'
@@ -131,29 +175,54 @@ def _figure(name: str, figures: Figures, caption: str) -> str:
     """A figure in both forms with its caption, or nothing where nothing was drawn."""
     if name not in figures:
         return ""
-    forms = "".join(f'<div class="{form}">{figures[name].inline(form == "narrow")}</div>' for form in ("wide", "narrow"))
-    return f'<figure id="figure-{name}"><div class="paper">{forms}</div><figcaption>{escape(caption)}</figcaption></figure>'
+    forms = "".join(
+        f'<div class="{form}">{figures[name].inline(form == "narrow")}</div>'
+        for form in ("wide", "narrow")
+    )
+    return (
+        f'<figure id="figure-{name}"><div'
+        f' class="paper">{forms}</div><figcaption>{escape(caption)}</figcaption></figure>'
+    )
 
 
 def _architecture(contents: ReportContents, figures: Figures) -> str:
-    words = f"<details><summary>The same in words</summary><p>{escape(drawing.describe(contents.arch))}</p></details>"
-    json = f"<details><summary>As JSON</summary><pre>{escape(contents.arch.to_json(indent=2))}</pre></details>"
+    words = (
+        "<details><summary>The same in"
+        f" words</summary><p>{escape(drawing.describe(contents.arch))}</p></details>"
+    )
+    json = (
+        "<details><summary>As"
+        f" JSON</summary><pre>{escape(contents.arch.to_json(indent=2))}</pre></details>"
+    )
     return _figure("architecture", figures, architecture_caption(contents)) + words + json
 
 
 def _search(contents: ReportContents, figures: Figures) -> str:
     figure = _figure("search", figures, search_caption(contents))
-    return (figure or '<p class="quiet">No candidate with a finite loss was recorded.</p>') + _front(contents)
+    return (
+        figure or '<p class="quiet">No candidate with a finite loss was recorded.</p>'
+    ) + _front(contents)
 
 
 def _front(contents: ReportContents) -> str:
     """The Pareto front as a folded table."""
-    front = [c for c in contents.pareto if number(c, "flops") is not None and number(c, "loss") is not None]
+    front = [
+        c
+        for c in contents.pareto
+        if number(c, "flops") is not None and number(c, "loss") is not None
+    ]
     if not front:
         return ""
     front.sort(key=lambda c: number(c, "flops") or 0.0)
-    kept = [front[i * (len(front) - 1) // max(SHOWN_FRONT - 1, 1)] for i in range(SHOWN_FRONT)] if len(front) > SHOWN_FRONT else front
-    unit, params = numbers.unit_of(number(c, "flops") for c in front), numbers.unit_of(number(c, "params") for c in front)
+    kept = (
+        [front[i * (len(front) - 1) // max(SHOWN_FRONT - 1, 1)] for i in range(SHOWN_FRONT)]
+        if len(front) > SHOWN_FRONT
+        else front
+    )
+    unit, params = (
+        numbers.unit_of(number(c, "flops") for c in front),
+        numbers.unit_of(number(c, "params") for c in front),
+    )
     rows = "".join(
         f"<tr><td>{numbers.significant(number(c, 'loss') or 0.0, 4)}</td>"
         f"<td>{unit.show(number(c, 'flops'))}</td><td>{params.show(number(c, 'params'))}</td>"
@@ -162,12 +231,20 @@ def _front(contents: ReportContents) -> str:
     )
     head = "".join(
         f'<th scope="col">{name}</th>'
-        for name in ("loss", f"{unit.prefix}FLOPs", f"params {params.prefix}", f"active {params.prefix}", "encoder / decoder")
+        for name in (
+            "loss",
+            f"{unit.prefix}FLOPs",
+            f"params {params.prefix}",
+            f"active {params.prefix}",
+            "encoder / decoder",
+        )
     )
     some = f", {len(kept)} of {len(front)} shown" if len(kept) < len(front) else ""
     return (
-        f"<details><summary>The Pareto front as a table ({len(front)} architectures{some})</summary>"
-        f'<div class="card"><div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></div></details>'
+        f"<details><summary>The Pareto front as a table ({len(front)}"
+        f" architectures{some})</summary>"
+        '<div class="card"><div class="scroll"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></div></details>"
     )
 
 
@@ -193,23 +270,44 @@ def _routing(contents: ReportContents, figures: Figures) -> str:
 def _samples(contents: ReportContents, figures: Figures) -> str:
     if not contents.samples:
         return '<p class="quiet">No sample was recorded.</p>'
-    intro = '<p class="quiet">Words with a dotted line under them are not in the reference at that place.</p>'
-    return f'{intro}<div class="samples">' + "\n".join(_sample(sample, contents) for sample in contents.samples) + "</div>"
+    intro = (
+        '<p class="quiet">Words with a dotted line under them are not in the reference at that'
+        " place.</p>"
+    )
+    return (
+        f'{intro}<div class="samples">'
+        + "\n".join(_sample(sample, contents) for sample in contents.samples)
+        + "</div>"
+    )
 
 
 def _sample(sample: Mapping[str, Any], contents: ReportContents) -> str:
     reference = str(sample.get("reference", ""))
-    source, target = (_language(contents.config.get(f"data.{side}_language")) for side in ("source", "target"))
-    parts = [f'<dt>source</dt><dd dir="auto" class="source"{source}>{escape(sample.get("source", ""))}</dd>']
-    parts += [f'<dt>reference</dt><dd dir="auto" class="reference"{target}>{escape(reference)}</dd>']
+    source, target = (
+        _language(contents.config.get(f"data.{side}_language")) for side in ("source", "target")
+    )
+    parts = [
+        '<dt>source</dt><dd dir="auto"'
+        f' class="source"{source}>{escape(sample.get("source", ""))}</dd>'
+    ]
+    parts += [
+        f'<dt>reference</dt><dd dir="auto" class="reference"{target}>{escape(reference)}</dd>'
+    ]
     for name, translation in sample.items():
         if name not in ("source", "reference"):
-            parts += [f'<dt>{escape(name)}</dt><dd dir="auto"{target}>{_compared(str(translation), reference)}</dd>']
+            parts += [
+                f"<dt>{escape(name)}</dt><dd"
+                f' dir="auto"{target}>{_compared(str(translation), reference)}</dd>'
+            ]
     return f'<article class="sample"><dl>{"".join(parts)}</dl></article>'
 
 
 def _language(code: Any) -> str:
-    return f' lang="{code}"' if isinstance(code, str) and re.fullmatch(r"[A-Za-z]{2,3}(-[A-Za-z0-9]+)*", code) else ""
+    return (
+        f' lang="{code}"'
+        if isinstance(code, str) and re.fullmatch(r"[A-Za-z]{2,3}(-[A-Za-z0-9]+)*", code)
+        else ""
+    )
 
 
 def _compared(translation: str, reference: str) -> str:
@@ -222,14 +320,18 @@ def _compared(translation: str, reference: str) -> str:
     if max(len(words), len(wanted)) > DIFFERENCE_WORDS:
         return escape(translation)
     pieces = []
-    for kind, start, end, _, _ in difflib.SequenceMatcher(None, words, wanted, autojunk=False).get_opcodes():
+    for kind, start, end, _, _ in difflib.SequenceMatcher(
+        None, words, wanted, autojunk=False
+    ).get_opcodes():
         if text := escape(" ".join(words[start:end])):
             pieces += [text if kind == "equal" else f'<span class="off">{text}</span>']
     return " ".join(pieces)
 
 
 def _data(contents: ReportContents, figures: Figures) -> str:
-    return _statistics(contents.data_statistics) or '<p class="quiet">No statistics were recorded.</p>'
+    return (
+        _statistics(contents.data_statistics) or '<p class="quiet">No statistics were recorded.</p>'
+    )
 
 
 def _statistics(values: Mapping[str, Any], title: str = "") -> str:
@@ -241,19 +343,31 @@ def _statistics(values: Mapping[str, Any], title: str = "") -> str:
     if rows:
         head = "".join(f'<th scope="col">{escape(name)}</th>' for name in ("", *columns))
         body = "".join(
-            f'<tr><th scope="row">{escape(name)}</th>' + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+            f'<tr><th scope="row">{escape(name)}</th>'
+            + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+            + "</tr>"
             for name, cells in rows
         )
-        parts += [f'<div class="card"><div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></div>']
+        parts += [
+            '<div class="card"><div class="scroll"><table>'
+            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></div>"
+        ]
     for name, value in values.items():
         if isinstance(value, Mapping) and value and not any(name == row for row, _ in rows):
-            parts += [_statistics(value, f"{title}{name} · ").replace("<table", f'<table aria-label="{escape(title + str(name))}"', 1)]
+            parts += [
+                _statistics(value, f"{title}{name} · ").replace(
+                    "<table", f'<table aria-label="{escape(title + str(name))}"', 1
+                )
+            ]
     heading = f"<h3>{escape(title.removesuffix(' · '))}</h3>" if title and (single or rows) else ""
     return heading + "".join(parts)
 
 
 def _pairs(values: Mapping[str, Any]) -> str:
-    rows = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{escape(numbers.plain(value))}</td></tr>' for name, value in values.items())
+    rows = "".join(
+        f'<tr><th scope="row">{escape(name)}</th><td>{escape(numbers.plain(value))}</td></tr>'
+        for name, value in values.items()
+    )
     return f'<div class="card plain"><table class="plain"><tbody>{rows}</tbody></table></div>'
 
 
@@ -267,18 +381,26 @@ def _reproduce(contents: ReportContents, figures: Figures) -> str:
     }
     parts += [_stages(contents), _pairs({name: value for name, value in facts.items() if value})]
     if contents.config:
-        parts += [f"<details><summary>All {len(contents.config)} settings</summary>{_pairs(contents.config)}</details>"]
+        parts += [
+            f"<details><summary>All {len(contents.config)}"
+            f" settings</summary>{_pairs(contents.config)}</details>"
+        ]
     return "".join(parts)
 
 
 def _stages(contents: ReportContents) -> str:
-    seconds = {stage: value for stage in contents.stage_seconds if (value := number(contents.stage_seconds, stage)) is not None}
+    seconds = {
+        stage: value
+        for stage in contents.stage_seconds
+        if (value := number(contents.stage_seconds, stage)) is not None
+    }
     longest = max(seconds.values(), default=0.0)
     if longest <= 0:
         return ""
     rows = "".join(
-        f'<span>{escape(stage)}</span><span class="bar" style="width:{max(0.0, 100 * value / longest):.1f}%"></span>'
-        f'<span class="time">{numbers.duration(value)}</span>'
+        f'<span>{escape(stage)}</span><span class="bar"'
+        f' style="width:{max(0.0, 100 * value / longest):.1f}%"></span><span'
+        f' class="time">{numbers.duration(value)}</span>'
         for stage, value in seconds.items()
     )
     return f'<div class="stages">{rows}</div>'

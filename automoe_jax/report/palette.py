@@ -1,11 +1,13 @@
 """The report's colours: one name, one meaning, in every figure and on both backgrounds.
 
-Neighbouring series differ in hue, in lightness and in marker, so that colour-blind readers and grey prints can tell them apart.
+Neighbouring series differ in hue, in lightness and in marker, so that colour-blind readers and grey
+prints can tell them apart.
 """
 
 from automoe_jax.report.contents import DENSE, RETRAINED, SUPERNET
 
-# name: (on light, on dark). The light values are all different: figures are drawn with them and translated afterwards.
+# name: (on light, on dark). The light values are all different: figures are drawn with them and
+# translated afterwards.
 COLOURS = {
     "page": ("#f6f6f3", "#101216"),
     "paper": ("#fffffe", "#181b21"),
@@ -34,14 +36,23 @@ def light(name: str) -> str:
 
 
 def run_colours(titles: list[str]) -> dict[str, str]:
-    """A colour name for each training run: its own where it is a known one, a spare one otherwise."""
-    known = {title: name for title in titles for start, name in _RUNS if title.lower().startswith(start.lower())}
+    """A colour name for each training run: its own where it is a known one, a spare one
+    otherwise.
+    """
+    known = {
+        title: name
+        for title in titles
+        for start, name in _RUNS
+        if title.lower().startswith(start.lower())
+    }
     unknown = [title for title in titles if title not in known]
     return known | {title: _SPARE[i % len(_SPARE)] for i, title in enumerate(unknown)}
 
 
 def themed(svg: str) -> str:
-    """`svg` with its literal colours replaced by the page's CSS variables, which follow light and dark."""
+    """`svg` with its literal colours replaced by the page's CSS variables, which follow light and
+    dark.
+    """
     for name, (value, _) in COLOURS.items():
         svg = svg.replace(value, f"var(--{name})")
     return svg

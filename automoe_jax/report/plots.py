@@ -1,7 +1,8 @@
-"""The figures with axes: search, loss curves, routing. Matplotlib draws them as SVG in the light palette.
+"""The figures with axes: search, loss curves, routing. Matplotlib draws them as SVG in the light
+palette.
 
-Every function returns the text of an SVG document, or an empty string where there is nothing to draw. Equal contents
-give equal bytes. `palette.themed` and `inline` make a document part of a page.
+Every function returns the text of an SVG document, or an empty string where there is nothing to
+draw. Equal contents give equal bytes. `palette.themed` and `inline` make a document part of a page.
 """
 
 import dataclasses
@@ -27,13 +28,19 @@ from automoe_jax.report.drawing import FONT
 from automoe_jax.report.palette import light, run_colours
 from automoe_jax.report.text import clean
 
-RASTER_POINTS = 2000  # more candidates than this are drawn as one picture, which keeps the page light
+# more candidates than this are drawn as one picture, which keeps the page light
+RASTER_POINTS = 2000
 CURVE_POINTS = 400  # a longer curve is averaged in bins
 ROUTING_POINTS = 60
 MARKERS = ("o", "s", "^", "D", "v", "P")
 STOPPED = "stopped early"  # instead of the origin of candidates whose loss is an estimate
 FAINT = 0.4  # how much of their strength is left
-ORIGINS = {STOPPED: ("muted", "x"), "random": ("muted", "o"), "mutation": ("supernet", "s"), "crossover": ("gold", "^")}
+ORIGINS = {
+    STOPPED: ("muted", "x"),
+    "random": ("muted", "o"),
+    "mutation": ("supernet", "s"),
+    "crossover": ("gold", "^"),
+}
 PIXELS = 1 / 72  # inches of one SVG unit
 
 Points = tuple[np.ndarray, np.ndarray]
@@ -58,19 +65,27 @@ NARROW = Size(width=352, height=330, columns=3, font=10)
 
 
 def inline(document: str, name: str, label: str) -> str:
-    """The SVG element of a document for a page: ids made unique by `name`, no prolog, no style of its own."""
+    """The SVG element of a document for a page: ids made unique by `name`, no prolog, no style of
+    its own.
+    """
     svg = document[document.index("<svg") :]
     svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, count=1, flags=re.DOTALL)
     svg = re.sub(r'\sxmlns(:xlink)?="[^"]*"', "", svg).replace("xlink:href", "href")
     svg = re.sub(r'<g id="[^"#]*">', "<g>", svg)
-    svg = re.sub(r'\bid="', f'id="{name}-', svg).replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
+    svg = (
+        re.sub(r'\bid="', f'id="{name}-', svg)
+        .replace("url(#", f"url(#{name}-")
+        .replace('href="#', f'href="#{name}-')
+    )
     for attribute in ("width", "height", "role"):
         svg = re.sub(rf'(<svg[^>]*?)\s{attribute}="[^"]*"', r"\1", svg, count=1)
     return svg.replace("<svg", f'<svg role="img" aria-label="{_attribute(label)}"', 1).strip()
 
 
 def search_plot(contents: ReportContents, size: Size) -> str:
-    """Every candidate as loss against FLOPs, by origin, with the Pareto front, the limit and the chosen one; stopped ones faint."""
+    """Every candidate as loss against FLOPs, by origin, with the Pareto front, the limit and the
+    chosen one; stopped ones faint.
+    """
     points = [
         (x, y, STOPPED if (number(c, "share") or 1.0) < 1 else clean(c.get("origin", "random")))
         for c in contents.candidates
@@ -89,7 +104,11 @@ def search_plot(contents: ReportContents, size: Size) -> str:
         _chosen(axes, contents, unit, size)
         axes.set_ylim(bottom, top)
         axes.margins(x=0.04)
-        axis_titles(axes, f"{unit.prefix}FLOPs of one sentence", "validation loss with the SuperNet's weights")
+        axis_titles(
+            axes,
+            f"{unit.prefix}FLOPs of one sentence",
+            "validation loss with the SuperNet's weights",
+        )
         _legend(axes, size)
 
     return svg_of(draw, size, "search")
@@ -97,17 +116,24 @@ def search_plot(contents: ReportContents, size: Size) -> str:
 
 def outliers(candidates: Iterable[Mapping[str, Any]]) -> int:
     """How many candidates lie above the upper edge of the search plot."""
-    losses = [y for c in candidates if (y := number(c, "loss")) is not None and number(c, "flops") is not None]
+    losses = [
+        y
+        for c in candidates
+        if (y := number(c, "loss")) is not None and number(c, "flops") is not None
+    ]
     top = _loss_range(losses)[1] if losses else 0.0
     return sum(loss > top for loss in losses)
 
 
 def loss_plot(curves: Mapping[str, list[dict[str, Any]]], size: Size) -> str:
-    """Negative log likelihood per token of every run: training thin, validation thick with markers."""
+    """Negative log likelihood per token of every run: training thin, validation thick with
+    markers.
+    """
     runs = {
         title: (training, validation)
         for title, records in curves.items()
-        if len((training := training_curve(records))[0]) + len((validation := series(records, "validation_nll"))[0])
+        if len((training := training_curve(records))[0])
+        + len((validation := series(records, "validation_nll"))[0])
     }
     if not runs:
         return ""
@@ -116,14 +142,30 @@ def loss_plot(curves: Mapping[str, list[dict[str, Any]]], size: Size) -> str:
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
         ends = []
-        for (title, (training, validation)), marker in zip(runs.items(), _cycled(MARKERS, len(runs)), strict=True):
+        for (title, (training, validation)), marker in zip(
+            runs.items(), _cycled(MARKERS, len(runs)), strict=True
+        ):
             colour = light(colours[title])
             _line(axes, binned(training, CURVE_POINTS), color=colour, linewidth=1.1, alpha=0.55)
             if len(validation[0]):
                 few = max(1, len(validation[0]) // 12)
-                axes.plot(*validation, color=colour, linewidth=2, marker=marker, markersize=5, markevery=few)
+                axes.plot(
+                    *validation,
+                    color=colour,
+                    linewidth=2,
+                    marker=marker,
+                    markersize=5,
+                    markevery=few,
+                )
             best = validation if len(validation[0]) else training
-            ends.append((f"{clean(title)}  {numbers.significant(best[1][-1])}", colour, marker, (best[0][-1], best[1][-1])))
+            ends.append(
+                (
+                    f"{clean(title)}  {numbers.significant(best[1][-1])}",
+                    colour,
+                    marker,
+                    (best[0][-1], best[1][-1]),
+                )
+            )
         log_if_wide(axes, [y for pair in runs.values() for _, y in pair])
         axis_titles(axes, "update", "negative log likelihood, nats per token")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
@@ -133,17 +175,27 @@ def loss_plot(curves: Mapping[str, list[dict[str, Any]]], size: Size) -> str:
 
 
 def routing_plot(contents: ReportContents, key: str, title: str, size: Size) -> str:
-    """One small panel per layer with `key` ("routing_entropy" or "dead_experts") of every run over its updates."""
+    """One small panel per layer with `key` ("routing_entropy" or "dead_experts") of every run over
+    its updates.
+    """
     runs = {run: layered(records, key, contents) for run, records in contents.curves.items()}
     names = sorted({name for layers in runs.values() for name in layers}, key=_layer_order)
     if not names:
         return ""
     colours = run_colours(list(contents.curves))
-    columns = min(size.columns, max(sum(name.split()[0] == side for name in names) for side in {name.split()[0] for name in names}))
+    columns = min(
+        size.columns,
+        max(
+            sum(name.split()[0] == side for name in names)
+            for side in {name.split()[0] for name in names}
+        ),
+    )
     places = _places(names, columns)
     rows = 1 + max(row for row, _ in places.values())
     panel = 92 if size.narrow else 108
-    grown = dataclasses.replace(size, height=rows * panel + 48 + (16 * len(runs) if size.narrow else 26))
+    grown = dataclasses.replace(
+        size, height=rows * panel + 48 + (16 * len(runs) if size.narrow else 26)
+    )
 
     def draw(figure: Figure) -> None:
         grid = figure.add_gridspec(rows, columns)
@@ -153,13 +205,20 @@ def routing_plot(contents: ReportContents, key: str, title: str, size: Size) -> 
             shared = shared or axes
             for run, layers in runs.items():
                 if name in layers:
-                    _line(axes, binned(layers[name], ROUTING_POINTS), color=light(colours[run]), linewidth=1.4)
+                    _line(
+                        axes,
+                        binned(layers[name], ROUTING_POINTS),
+                        color=light(colours[run]),
+                        linewidth=1.4,
+                    )
             _small_panel(axes, name, column == 0, places, row, column)
         values = np.concatenate([layers[name][1] for layers in runs.values() for name in layers])
         assert shared is not None
         top = max(float(values.max()), 0.05)
         shared.set_ylim(-0.05 * top, 1.1 * top)
-        _run_legend(figure, {run: light(colours[run]) for run, layers in runs.items() if layers}, size)
+        _run_legend(
+            figure, {run: light(colours[run]) for run, layers in runs.items() if layers}, size
+        )
         figure.supxlabel("update", fontsize=size.font - 1, color=light("muted"))
         figure.supylabel(title, fontsize=size.font - 1, color=light("muted"))
 
@@ -167,9 +226,13 @@ def routing_plot(contents: ReportContents, key: str, title: str, size: Size) -> 
 
 
 def shares_plot(contents: ReportContents, size: Size) -> str:
-    """For each layer of the retrained sub-Transformer a bar of the shares of tokens with 1, 2, … experts (DA-MoE)."""
+    """For each layer of the retrained sub-Transformer a bar of the shares of tokens with 1, 2, …
+    experts (DA-MoE).
+    """
     found = find(contents.results, RETRAINED) or {}
-    shares = [[finite(share) or 0.0 for share in layer] for layer in found.get("experts_shares", [])]
+    shares = [
+        [finite(share) or 0.0 for share in layer] for layer in found.get("experts_shares", [])
+    ]
     names = layer_names(len(shares), contents.arch, contents.space)
     bars = [(name, layer) for name, layer in zip(names, shares, strict=True) if len(layer) > 1]
     if not bars:
@@ -182,13 +245,31 @@ def shares_plot(contents: ReportContents, size: Size) -> str:
             left = 0.0
             for number_of, share in enumerate(layer, start=1):
                 shade = 0.15 + 0.85 * number_of / most
-                axes.barh(row, share, left=left, height=0.62, color=light("found"), alpha=shade, edgecolor=light("paper"))
+                axes.barh(
+                    row,
+                    share,
+                    left=left,
+                    height=0.62,
+                    color=light("found"),
+                    alpha=shade,
+                    edgecolor=light("paper"),
+                )
                 if share > 0.06:
                     ink = light("paper") if shade > 0.6 else light("ink")
-                    axes.text(left + share / 2, row, str(number_of), ha="center", va="center", color=ink, fontsize=size.font - 1)
+                    axes.text(
+                        left + share / 2,
+                        row,
+                        str(number_of),
+                        ha="center",
+                        va="center",
+                        color=ink,
+                        fontsize=size.font - 1,
+                    )
                 left += share
             mean = sum(number_of * share for number_of, share in enumerate(layer, start=1))
-            axes.text(1.01, row, f"{mean:.2f}", va="center", color=light("ink"), fontsize=size.font - 1)
+            axes.text(
+                1.01, row, f"{mean:.2f}", va="center", color=light("ink"), fontsize=size.font - 1
+            )
         axes.set_yticks(range(len(bars)), [name for name, _ in bars])
         axes.set_xlim(0, 1.08)
         axes.set_xticks([0, 0.5, 1], ["0", "half", "all"])
@@ -202,7 +283,10 @@ def shares_plot(contents: ReportContents, size: Size) -> str:
 def series(records: Iterable[Mapping[str, Any]], key: str) -> Points:
     """(steps, values) of the records in which `key` is a finite number."""
     pairs = [
-        (step, value) for record in records if (step := number(record, "step")) is not None and (value := number(record, key)) is not None
+        (step, value)
+        for record in records
+        if (step := number(record, "step")) is not None
+        and (value := number(record, key)) is not None
     ]
     pairs.sort()
     return np.array([step for step, _ in pairs]), np.array([value for _, value in pairs])
@@ -220,11 +304,17 @@ def binned(points: Points, most: int) -> Points:
     if len(steps) <= most:
         return points
     parts = np.array_split(np.arange(len(steps)), most)
-    return np.array([steps[part].mean() for part in parts]), np.array([values[part].mean() for part in parts])
+    return np.array([steps[part].mean() for part in parts]), np.array(
+        [values[part].mean() for part in parts]
+    )
 
 
-def layered(records: Iterable[Mapping[str, Any]], key: str, contents: ReportContents) -> dict[str, Points]:
-    """{"encoder 1": (steps, values)} of the lists over layers in `key`, layers without any value left out."""
+def layered(
+    records: Iterable[Mapping[str, Any]], key: str, contents: ReportContents
+) -> dict[str, Points]:
+    """{"encoder 1": (steps, values)} of the lists over layers in `key`, layers without any value
+    left out.
+    """
     collected: dict[str, list[tuple[float, float]]] = {}
     names = functools.cache(lambda length: layer_names(length, contents.arch, contents.space))
     for record in records:
@@ -234,20 +324,33 @@ def layered(records: Iterable[Mapping[str, Any]], key: str, contents: ReportCont
         for name, value in zip(names(len(values)), values, strict=True):
             if (checked := finite(value)) is not None:
                 collected.setdefault(name, []).append((step, checked))
-    return {name: (np.array([s for s, _ in pairs]), np.array([v for _, v in pairs])) for name, pairs in collected.items()}
+    return {
+        name: (np.array([s for s, _ in pairs]), np.array([v for _, v in pairs]))
+        for name, pairs in collected.items()
+    }
 
 
 def layer_names(length: int, arch: Arch, space: Any) -> list[str]:
-    """Names for a list over layers, the encoder's first: of the space, the found architecture or padded to the package's maxima."""
-    depths = ((max(space.encoder_layers), max(space.decoder_layers)), (arch.encoder_layers, arch.decoder_layers), (MAX_LAYERS, MAX_LAYERS))
+    """Names for a list over layers, the encoder's first: of the space, the found architecture or
+    padded to the package's maxima.
+    """
+    depths = (
+        (max(space.encoder_layers), max(space.decoder_layers)),
+        (arch.encoder_layers, arch.decoder_layers),
+        (MAX_LAYERS, MAX_LAYERS),
+    )
     for encoder, decoder in depths:
         if encoder + decoder == length:
-            return [f"encoder {i + 1}" for i in range(encoder)] + [f"decoder {i + 1}" for i in range(decoder)]
+            return [f"encoder {i + 1}" for i in range(encoder)] + [
+                f"decoder {i + 1}" for i in range(decoder)
+            ]
     return [f"layer {i + 1}" for i in range(length)]
 
 
 def svg_of(draw: Callable[[Figure], None], size: Size, salt: str) -> str:
-    """What `draw` draws on a figure of this size, as an SVG document; `salt` keeps its ids apart from those of others."""
+    """What `draw` draws on a figure of this size, as an SVG document; `salt` keeps its ids apart
+    from those of others.
+    """
     style: dict[str, Any] = {
         "svg.fonttype": "none",
         "svg.hashsalt": salt,
@@ -273,15 +376,27 @@ def svg_of(draw: Callable[[Figure], None], size: Size, salt: str) -> str:
         "lines.solid_capstyle": "round",
         "figure.facecolor": light("paper"),
     }
-    # Only the letters of a run's title can be missing in matplotlib's font, and the browser draws them with its own.
+    # Only the letters of a run's title can be missing in matplotlib's font, and the browser draws
+    # them with its own.
     with matplotlib.rc_context(style), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure = Figure(figsize=(size.width * PIXELS, size.height * PIXELS), dpi=72, layout="constrained")
+        figure = Figure(
+            figsize=(size.width * PIXELS, size.height * PIXELS), dpi=72, layout="constrained"
+        )
         FigureCanvasSVG(figure)
         draw(figure)
         out = io.StringIO()
-        figure.savefig(out, format="svg", dpi=216, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    return out.getvalue().replace("font-family: 'DejaVu Sans'", f"font-family: {FONT}").replace("px 'DejaVu Sans'", f"px {FONT}")
+        figure.savefig(
+            out,
+            format="svg",
+            dpi=216,
+            metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
+        )
+    return (
+        out.getvalue()
+        .replace("font-family: 'DejaVu Sans'", f"font-family: {FONT}")
+        .replace("px 'DejaVu Sans'", f"px {FONT}")
+    )
 
 
 def _attribute(text: str) -> str:
@@ -295,7 +410,9 @@ def _cycled(items: Sequence[str], length: int) -> list[str]:
 def axis_titles(axes: Axes, x: str, y: str) -> None:
     """The y title stands above the axis, where it reads without turning one's head."""
     axes.set_xlabel(x)
-    axes.set_title(y, loc="left", fontsize=matplotlib.rcParams["font.size"], color=light("muted"), pad=10)
+    axes.set_title(
+        y, loc="left", fontsize=matplotlib.rcParams["font.size"], color=light("muted"), pad=10
+    )
     axes.grid(True, axis="y")
 
 
@@ -307,14 +424,21 @@ def _line(axes: Axes, points: Points, **style: Any) -> None:
 
 def _loss_range(losses: Sequence[float]) -> tuple[float, float]:
     """Limits of the y axis: far outliers do not squeeze the rest."""
-    low, bulk, high = (float(value) for value in (min(losses), np.quantile(losses, 0.97), max(losses)))
+    low, bulk, high = (
+        float(value) for value in (min(losses), np.quantile(losses, 0.97), max(losses))
+    )
     top = high if high - low <= 2.5 * (bulk - low) else bulk + 0.25 * (bulk - low)
     room = 0.06 * (top - low) or 0.05 * abs(low) or 1.0
     return low - room, top + room
 
 
-def _candidates(axes: Axes, points: Sequence[tuple[float, float, str]], unit: float, top: float) -> None:
-    origins = sorted({origin for _, _, origin in points}, key=lambda origin: ([*ORIGINS, origin].index(origin), origin))
+def _candidates(
+    axes: Axes, points: Sequence[tuple[float, float, str]], unit: float, top: float
+) -> None:
+    origins = sorted(
+        {origin for _, _, origin in points},
+        key=lambda origin: ([*ORIGINS, origin].index(origin), origin),
+    )
     for origin in origins:
         xs = [x / unit for x, _, own in points if own == origin]
         ys = [y for _, y, own in points if own == origin]
@@ -341,11 +465,28 @@ def _candidates(axes: Axes, points: Sequence[tuple[float, float, str]], unit: fl
 
 
 def _front(axes: Axes, pareto: Sequence[Mapping[str, Any]], unit: float) -> None:
-    front = sorted((x / unit, y) for c in pareto if (x := number(c, "flops")) is not None and (y := number(c, "loss")) is not None)
+    front = sorted(
+        (x / unit, y)
+        for c in pareto
+        if (x := number(c, "flops")) is not None and (y := number(c, "loss")) is not None
+    )
     if front:
         xs, ys = zip(*front, strict=True)
-        style: dict[str, Any] = {"color": light("ink"), "linewidth": 1.4, "drawstyle": "steps-post", "zorder": 4}
-        axes.plot(xs, ys, marker="o", markersize=4.5, markerfacecolor=light("paper"), label=f"Pareto front ({len(xs)})", **style)
+        style: dict[str, Any] = {
+            "color": light("ink"),
+            "linewidth": 1.4,
+            "drawstyle": "steps-post",
+            "zorder": 4,
+        }
+        axes.plot(
+            xs,
+            ys,
+            marker="o",
+            markersize=4.5,
+            markerfacecolor=light("paper"),
+            label=f"Pareto front ({len(xs)})",
+            **style,
+        )
 
 
 def _limit(axes: Axes, contents: ReportContents, unit: numbers.Unit, furthest: float) -> None:
@@ -353,28 +494,67 @@ def _limit(axes: Axes, contents: ReportContents, unit: numbers.Unit, furthest: f
     limit = number(contents.limits, "max_flops")
     if not limit or limit > 1.5 * furthest:
         return
-    axes.axvline(limit / unit.size, color=light("purple"), linewidth=1.4, linestyle=(0, (5, 4)), zorder=1)
-    where: dict[str, Any] = {"xy": (limit / unit.size, 0.98), "xycoords": axes.get_xaxis_transform(), "textcoords": "offset points"}
-    axes.annotate(f"limit {unit.show(limit)} {unit.prefix}", xytext=(-5, 0), ha="right", va="top", color=light("purple"), **where)
+    axes.axvline(
+        limit / unit.size, color=light("purple"), linewidth=1.4, linestyle=(0, (5, 4)), zorder=1
+    )
+    where: dict[str, Any] = {
+        "xy": (limit / unit.size, 0.98),
+        "xycoords": axes.get_xaxis_transform(),
+        "textcoords": "offset points",
+    }
+    axes.annotate(
+        f"limit {unit.show(limit)} {unit.prefix}",
+        xytext=(-5, 0),
+        ha="right",
+        va="top",
+        color=light("purple"),
+        **where,
+    )
 
 
 def _chosen(axes: Axes, contents: ReportContents, unit: numbers.Unit, size: Size) -> None:
     found = contents.arch.to_dict()
-    chosen = next((c for c in [*contents.pareto, *contents.candidates] if c.get("arch") == found), None)
-    if chosen is None or (x := number(chosen, "flops")) is None or (y := number(chosen, "loss")) is None:
+    chosen = next(
+        (c for c in [*contents.pareto, *contents.candidates] if c.get("arch") == found), None
+    )
+    if (
+        chosen is None
+        or (x := number(chosen, "flops")) is None
+        or (y := number(chosen, "loss")) is None
+    ):
         return
-    style: dict[str, Any] = {"color": light("found"), "markeredgecolor": light("paper"), "markersize": 17, "linestyle": "none", "zorder": 6}
+    style: dict[str, Any] = {
+        "color": light("found"),
+        "markeredgecolor": light("paper"),
+        "markersize": 17,
+        "linestyle": "none",
+        "zorder": 6,
+    }
     axes.plot([x / unit.size], [y], marker="*", label="chosen", **style)
     words = f"chosen: {numbers.significant(y)} at {unit.show(x)} {unit.prefix}"
     left, right = axes.get_xlim()
     side = -1 if x / unit.size > (left + right) / 2 else 1
-    place: dict[str, Any] = {"xytext": (10 * side, -13), "textcoords": "offset points", "ha": "left" if side > 0 else "right"}
-    axes.annotate(words, (x / unit.size, y), color=light("found"), weight="bold", zorder=7, fontsize=size.font, **place)
+    place: dict[str, Any] = {
+        "xytext": (10 * side, -13),
+        "textcoords": "offset points",
+        "ha": "left" if side > 0 else "right",
+    }
+    axes.annotate(
+        words,
+        (x / unit.size, y),
+        color=light("found"),
+        weight="bold",
+        zorder=7,
+        fontsize=size.font,
+        **place,
+    )
 
 
 def _legend(axes: Axes, size: Size) -> None:
     handles, labels = axes.get_legend_handles_labels()
-    kept = [(handle, label) for handle, label in zip(handles, labels, strict=True) if label != "chosen"]
+    kept = [
+        (handle, label) for handle, label in zip(handles, labels, strict=True) if label != "chosen"
+    ]
     place: dict[str, Any] = {
         "loc": "lower left",
         "bbox_to_anchor": (-0.02, 1.08 if not size.narrow else 1.1),
@@ -399,23 +579,37 @@ def log_if_wide(axes: Axes, values: Sequence[np.ndarray]) -> None:
         axes.set_yscale("log")
         ticks = [m * 10.0**e for e in range(-6, 7) for m in (1, 2, 5)]
         axes.set_ylim(low / 1.15, high * 1.1)
-        axes.yaxis.set_major_locator(FixedLocator([tick for tick in ticks if low / 1.15 <= tick <= high * 1.1]))
+        axes.yaxis.set_major_locator(
+            FixedLocator([tick for tick in ticks if low / 1.15 <= tick <= high * 1.1])
+        )
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
 
 
-def end_labels(axes: Axes, ends: Sequence[tuple[str, str, str, tuple[float, float]]], size: Size) -> None:
+def end_labels(
+    axes: Axes, ends: Sequence[tuple[str, str, str, tuple[float, float]]], size: Size
+) -> None:
     """Names where the curves end; on a phone, in a legend above."""
     if size.narrow:
-        handles = [axes.plot([], [], color=colour, marker=marker, markersize=5, linewidth=2)[0] for _, colour, marker, _ in ends]
+        handles = [
+            axes.plot([], [], color=colour, marker=marker, markersize=5, linewidth=2)[0]
+            for _, colour, marker, _ in ends
+        ]
         labels = [label for label, *_ in ends]
-        axes.legend(handles, labels, frameon=False, borderpad=0.2, loc="lower left", bbox_to_anchor=(-0.02, 1.1))
+        axes.legend(
+            handles,
+            labels,
+            frameon=False,
+            borderpad=0.2,
+            loc="lower left",
+            bbox_to_anchor=(-0.02, 1.1),
+        )
         return
     low, high = axes.get_ylim()
     left, right = axes.get_xlim()
     to_axes = axes.transData + axes.transAxes.inverted()
     heights = [float(to_axes.transform(point)[1]) for *_, point in ends]
-    for (label, colour, _, point), y in zip(ends, spread(heights, 0.065), strict=True):
+    for (label, colour, _, point), y in zip(ends, kept_apart(heights, 0.065), strict=True):
         place: dict[str, Any] = {
             "xytext": (right + 0.01 * (right - left), y),
             "textcoords": ("data", "axes fraction"),
@@ -423,14 +617,24 @@ def end_labels(axes: Axes, ends: Sequence[tuple[str, str, str, tuple[float, floa
         }
         axes.annotate(label, point, color=colour, weight="bold", va="center", **place)
         far = point[0] < right - 0.06 * (right - left)
-        leader: dict[str, Any] = {"xytext": (right, y), "textcoords": ("data", "axes fraction"), "annotation_clip": False}
-        arrow: dict[str, Any] = {"arrowstyle": "-", "color": colour, "linewidth": 0.9, "linestyle": (0, (1, 3)), "shrinkB": 8 if far else 0}
+        leader: dict[str, Any] = {
+            "xytext": (right, y),
+            "textcoords": ("data", "axes fraction"),
+            "annotation_clip": False,
+        }
+        arrow: dict[str, Any] = {
+            "arrowstyle": "-",
+            "color": colour,
+            "linewidth": 0.9,
+            "linestyle": (0, (1, 3)),
+            "shrinkB": 8 if far else 0,
+        }
         axes.annotate("", point, arrowprops=arrow, **leader)
     axes.set_xlim(left, right)
     axes.set_ylim(low, high)
 
 
-def spread(heights: Sequence[float], apart: float) -> list[float]:
+def kept_apart(heights: Sequence[float], apart: float) -> list[float]:
     """The heights, moved up where needed so that any two are so far apart."""
     out = list(heights)
     order = np.argsort(heights, kind="stable")
@@ -455,19 +659,35 @@ def _places(names: Sequence[str], columns: int) -> dict[str, tuple[int, int]]:
     return places
 
 
-def _small_panel(axes: Axes, name: str, first: bool, places: Mapping[str, tuple[int, int]], row: int, column: int) -> None:
-    axes.set_title(name, loc="left", fontsize=matplotlib.rcParams["font.size"] - 1, color=light("ink"), pad=4)
+def _small_panel(
+    axes: Axes, name: str, first: bool, places: Mapping[str, tuple[int, int]], row: int, column: int
+) -> None:
+    axes.set_title(
+        name, loc="left", fontsize=matplotlib.rcParams["font.size"] - 1, color=light("ink"), pad=4
+    )
     axes.grid(True, axis="y")
     axes.yaxis.set_major_locator(MaxNLocator(3))
     axes.xaxis.set_major_locator(MaxNLocator(2, integer=True))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1000:g}k" if x >= 10_000 else f"{x:,.0f}"))
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda x, _: f"{x / 1000:g}k" if x >= 10_000 else f"{x:,.0f}")
+    )
     below = (row + 1, column) in places.values()
-    axes.tick_params(labelsize=matplotlib.rcParams["font.size"] - 2, labelleft=first, labelbottom=not below)
+    axes.tick_params(
+        labelsize=matplotlib.rcParams["font.size"] - 2, labelleft=first, labelbottom=not below
+    )
 
 
 def _run_legend(figure: Figure, colours: Mapping[str, str], size: Size) -> None:
-    handles = [matplotlib.lines.Line2D([], [], color=colour, linewidth=2) for colour in colours.values()]
+    handles = [
+        matplotlib.lines.Line2D([], [], color=colour, linewidth=2) for colour in colours.values()
+    ]
     ncols = 1 if size.narrow else len(handles)
     figure.legend(
-        handles, [clean(run) for run in colours], loc="outside upper left", frameon=False, ncols=ncols, borderpad=0.2, borderaxespad=0.2
+        handles,
+        [clean(run) for run in colours],
+        loc="outside upper left",
+        frameon=False,
+        ncols=ncols,
+        borderpad=0.2,
+        borderaxespad=0.2,
     )

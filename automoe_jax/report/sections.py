@@ -1,4 +1,6 @@
-"""What both forms of the report say and how they arrange it: captions, notes, the tables of statistics."""
+"""What both forms of the report say and how they arrange it: captions, notes, the tables of
+statistics.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,19 +14,22 @@ FILLED = 0.75  # share of cells that must not be empty for groups to stand in on
 
 CAPTIONS = {
     "loss": (
-        "Thin: training text. Thick with markers: validation text; the number is the last value. Training runs with dropout, if any, "
-        "and, in the SuperNet, on sampled sub-networks, so its loss can lie above the validation loss."
+        "Thin: training text. Thick with markers: validation text; the number is the last value."
+        " Training runs with dropout, if any, and, in the SuperNet, on sampled sub-networks, so its"
+        " loss can lie above the validation loss."
     ),
     "routing_entropy": (
-        "How evenly the tokens of a batch spread over a layer's experts: their entropy divided by its largest value. "
-        "1 is even, 0 is a collapse onto one expert."
+        "How evenly the tokens of a batch spread over a layer's experts: their entropy divided by"
+        " its largest value. 1 is even, 0 is a collapse onto one expert."
     ),
     "dead_experts": "Share of a layer's experts that got no token.",
     "experts_per_token": "How many experts a token gets, on average over the tokens of a layer.",
-    "dropped_choices": "Share of the tokens that found no room in their expert and passed the layer by.",
+    "dropped_choices": (
+        "Share of the tokens that found no room in their expert and passed the layer by."
+    ),
     "experts_shares": (
-        "How many experts the tokens of the test text get in each layer of the retrained sub-Transformer: the darker, the more. "
-        "The number at the right is the mean."
+        "How many experts the tokens of the test text get in each layer of the retrained"
+        " sub-Transformer: the darker, the more. The number at the right is the mean."
     ),
 }
 
@@ -33,35 +38,81 @@ def count_note(contents: ReportContents) -> str:
     """What the FLOPs of the table count."""
     source, target = (contents.config.get(f"search.{side}_length") for side in ("source", "target"))
     if contents.config.get("task") == "classify":
-        return f"FLOPs are those of one text of {source} tokens, expected under uniform routing; parameters leave out embeddings."
-    lengths = f" of {source} source and {target} target tokens" if isinstance(source, int) and isinstance(target, int) else ""
+        return (
+            f"FLOPs are those of one text of {source} tokens, expected under uniform routing;"
+            " parameters leave out embeddings."
+        )
+    lengths = (
+        f" of {source} source and {target} target tokens"
+        if isinstance(source, int) and isinstance(target, int)
+        else ""
+    )
     return (
-        f"FLOPs are those of one sentence{lengths}, teacher-forced, expected under uniform routing, "
-        "vocabulary projection left out; parameters leave out embeddings."
+        f"FLOPs are those of one sentence{lengths}, teacher-forced, expected under uniform routing,"
+        " vocabulary projection left out; parameters leave out embeddings."
     )
 
 
 def architecture_caption(contents: ReportContents) -> str:
     """How to read the drawing; mentions only what is in it."""
     parts = [
-        "Each card is a layer, the first at the bottom. The bars are attention heads (the width is fixed, so fewer heads are wider heads)."
+        "Each card is a layer, the first at the bottom. The bars are attention heads (the width is"
+        " fixed, so fewer heads are wider heads)."
     ]
-    parts += ["The boxes are experts, as wide as their hidden layer; the number at the right of a card says how many of them a token uses."]
-    parts += ["A dashed “id” box is an identity expert, which costs nothing."] if has_identity(contents.arch) else []
-    parts += ["Curves run from a decoder layer to the encoder layers its cross attention sees."] if contents.arch.decoder_layers else []
-    parts += ["Dashed outlines are what the space offers and the search left out."] if has_ghosts(contents.arch, contents.space) else []
+    parts += [
+        "The boxes are experts, as wide as their hidden layer; the number at the right of a card"
+        " says how many of them a token uses."
+    ]
+    parts += (
+        ["A dashed “id” box is an identity expert, which costs nothing."]
+        if has_identity(contents.arch)
+        else []
+    )
+    parts += (
+        ["Curves run from a decoder layer to the encoder layers its cross attention sees."]
+        if contents.arch.decoder_layers
+        else []
+    )
+    parts += (
+        ["Dashed outlines are what the space offers and the search left out."]
+        if has_ghosts(contents.arch, contents.space)
+        else []
+    )
     return " ".join(parts)
 
 
 def search_caption(contents: ReportContents) -> str:
     """What the search plot shows, and what it does not."""
-    parts = ["Every scored architecture; lower and further left is better. The star is the one that was retrained."]
-    unscored = sum(number(c, "loss") is None or number(c, "flops") is None for c in contents.candidates)
+    parts = [
+        "Every scored architecture; lower and further left is better. The star is the one that was"
+        " retrained."
+    ]
+    unscored = sum(
+        number(c, "loss") is None or number(c, "flops") is None for c in contents.candidates
+    )
     above = plots.outliers(contents.candidates)
-    parts += [f"{above:,} with a much higher loss {'is' if above == 1 else 'are'} drawn as arrows at the upper edge."] if above else []
+    parts += (
+        [
+            f"{above:,} with a much higher loss {'is' if above == 1 else 'are'} drawn as arrows at"
+            " the upper edge."
+        ]
+        if above
+        else []
+    )
     stopped = sum((number(c, "share") or 1.0) < 1 for c in contents.candidates)
-    parts += [f"The crosses are candidates that were stopped early ({stopped:,}): their losses are estimates."] if stopped else []
-    parts += [f"{unscored:,} without a finite loss {'is' if unscored == 1 else 'are'} left out."] if unscored else []
+    parts += (
+        [
+            f"The crosses are candidates that were stopped early ({stopped:,}): their losses are"
+            " estimates."
+        ]
+        if stopped
+        else []
+    )
+    parts += (
+        [f"{unscored:,} without a finite loss {'is' if unscored == 1 else 'are'} left out."]
+        if unscored
+        else []
+    )
     limits = {name: limit for name in contents.limits if (limit := number(contents.limits, name))}
     shown = [f"{name} = {numbers.count(limit)}" for name, limit in limits.items()]
     return " ".join([*parts, f"Limits: {', '.join(shown)}." if shown else "No limit was set."])
@@ -78,7 +129,8 @@ def routing_figures(contents: ReportContents) -> list[tuple[str, str]]:
     return [
         (key, title)
         for key, title in keys.items()
-        if (values := _layer_values(contents, key)) and (key == "routing_entropy" or max(values) > 0)
+        if (values := _layer_values(contents, key))
+        and (key == "routing_entropy" or max(values) > 0)
     ]
 
 
@@ -90,7 +142,13 @@ def dead_note(contents: ReportContents) -> str:
 
 def _layer_values(contents: ReportContents, key: str) -> list[float]:
     lists = [record.get(key) for records in contents.curves.values() for record in records]
-    return [value for layers in lists if isinstance(layers, list | tuple) for value in map(finite, layers) if value is not None]
+    return [
+        value
+        for layers in lists
+        if isinstance(layers, list | tuple)
+        for value in map(finite, layers)
+        if value is not None
+    ]
 
 
 def scalars(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,15 +157,25 @@ def scalars(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def matrix(values: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, list[str]]]]:
-    """(columns, rows) of the groups that hold only scalars, if they share enough names to stand in one table."""
+    """(columns, rows) of the groups that hold only scalars, if they share enough names to stand in
+    one table.
+    """
     groups = {
-        str(name): group for name, group in values.items() if isinstance(group, Mapping) and group and len(scalars(group)) == len(group)
+        str(name): group
+        for name, group in values.items()
+        if isinstance(group, Mapping) and group and len(scalars(group)) == len(group)
     }
     columns = list(dict.fromkeys(str(name) for group in groups.values() for name in group))
     filled = sum(len(group) for group in groups.values())
-    if len(groups) < 2 or len(columns) > MOST_COLUMNS or filled < FILLED * len(groups) * len(columns):
+    if (
+        len(groups) < 2
+        or len(columns) > MOST_COLUMNS
+        or filled < FILLED * len(groups) * len(columns)
+    ):
         return [], []
-    return columns, [(name, [_cell(group, column) for column in columns]) for name, group in groups.items()]
+    return columns, [
+        (name, [_cell(group, column) for column in columns]) for name, group in groups.items()
+    ]
 
 
 def _cell(group: Mapping[str, Any], column: str) -> str:
@@ -119,5 +187,9 @@ def flat(values: Mapping[str, Any], path: Sequence[str] = ()) -> list[tuple[str,
     rows: list[tuple[str, str]] = []
     for name, value in values.items():
         here = (*path, str(name))
-        rows += flat(value, here) if isinstance(value, Mapping) else [(".".join(here), numbers.plain(value))]
+        rows += (
+            flat(value, here)
+            if isinstance(value, Mapping)
+            else [(".".join(here), numbers.plain(value))]
+        )
     return rows

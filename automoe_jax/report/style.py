@@ -1,4 +1,6 @@
-"""The page's style sheet. Colours are variables of `palette`, so that light and dark differ in one place."""
+"""The page's style sheet. Colours are variables of `palette`, so that light and dark differ in one
+place.
+"""
 
 from automoe_jax.report import palette
 from automoe_jax.report.drawing import FONT
@@ -101,5 +103,9 @@ summary { cursor: pointer; color: var(--supernet); width: fit-content; }
 
 def style_sheet() -> str:
     """The whole sheet with its colours and font filled in."""
-    filled = _SHEET.replace("LIGHT", palette.variables(0)).replace("DARK", palette.variables(1)).replace("FONT", FONT)
+    filled = (
+        _SHEET.replace("LIGHT", palette.variables(0))
+        .replace("DARK", palette.variables(1))
+        .replace("FONT", FONT)
+    )
     return filled.lstrip()

@@ -23,8 +23,10 @@ class Column:
     explanation: str
     value: Callable[[Row], float | None]
     show: Callable[[float | None], str]
-    best: Callable[[Sequence[float]], float] | None = None  # max or min, where more or less is better
-    importance: int = 0  # the columns with the highest numbers are dropped first where space is short
+    # max or min, where more or less is better
+    best: Callable[[Sequence[float]], float] | None = None
+    # the columns with the highest numbers are dropped first where space is short
+    importance: int = 0
 
     def text(self, row: Row) -> str:
         return self.show(self.value(row))
@@ -33,12 +35,21 @@ class Column:
         """Whether the row has the best value of at least two different ones."""
         values = [value for value in map(self.value, results) if value is not None]
         own = self.value(row)
-        return self.best is not None and own is not None and len(set(values)) > 1 and own == self.best(values)
+        return (
+            self.best is not None
+            and own is not None
+            and len(set(values)) > 1
+            and own == self.best(values)
+        )
 
 
 def columns(results: Sequence[Row]) -> list[Column]:
     """The measures that at least one row has, in the order they are shown."""
-    return [column for column in _all_columns(results) if any(column.value(row) is not None for row in results)]
+    return [
+        column
+        for column in _all_columns(results)
+        if any(column.value(row) is not None for row in results)
+    ]
 
 
 def _all_columns(results: Sequence[Row]) -> list[Column]:
@@ -49,18 +60,73 @@ def _all_columns(results: Sequence[Row]) -> list[Column]:
         Column("BLEU", "higher is better", _value("bleu"), numbers.score, max),
         Column("chrF", "higher is better", _value("chrf"), numbers.score, max),
         Column("accuracy %", "higher is better", _value("accuracy"), numbers.score, max),
-        Column("macro F1", "the mean F1 of the classes; higher is better", _value("macro_f1"), numbers.score, max),
-        Column(f"{flops.prefix}FLOPs", "of one sentence, vocabulary projection left out", _value("flops"), flops.show, min, 1),
         Column(
-            f"as routed {flops.prefix}", "FLOPs with the experts that the text's tokens got", _value("flops_measured"), flops.show, None, 9
+            "macro F1",
+            "the mean F1 of the classes; higher is better",
+            _value("macro_f1"),
+            numbers.score,
+            max,
         ),
-        Column("vs dense", "FLOPs relative to the largest dense Transformer", _relative(dense), _times, None, 2),
-        Column(f"+ vocab {flops.prefix}", "FLOPs with the vocabulary projection", _value("flops_with_vocabulary"), flops.show, None, 8),
-        Column(f"params {params.prefix}", "without embeddings", _value("params"), params.show, None, 3),
-        Column(f"active {params.prefix}", "parameters a token meets, on average", _value("active_params"), params.show, None, 4),
-        Column("trained on", "target tokens, or texts that are classified", _value("train_tokens"), numbers.count, None, 7),
+        Column(
+            f"{flops.prefix}FLOPs",
+            "of one sentence, vocabulary projection left out",
+            _value("flops"),
+            flops.show,
+            min,
+            1,
+        ),
+        Column(
+            f"as routed {flops.prefix}",
+            "FLOPs with the experts that the text's tokens got",
+            _value("flops_measured"),
+            flops.show,
+            None,
+            9,
+        ),
+        Column(
+            "vs dense",
+            "FLOPs relative to the largest dense Transformer",
+            _relative(dense),
+            _times,
+            None,
+            2,
+        ),
+        Column(
+            f"+ vocab {flops.prefix}",
+            "FLOPs with the vocabulary projection",
+            _value("flops_with_vocabulary"),
+            flops.show,
+            None,
+            8,
+        ),
+        Column(
+            f"params {params.prefix}", "without embeddings", _value("params"), params.show, None, 3
+        ),
+        Column(
+            f"active {params.prefix}",
+            "parameters a token meets, on average",
+            _value("active_params"),
+            params.show,
+            None,
+            4,
+        ),
+        Column(
+            "trained on",
+            "target tokens, or texts that are classified",
+            _value("train_tokens"),
+            numbers.count,
+            None,
+            7,
+        ),
         Column("train time", "wall clock", _value("train_seconds"), numbers.duration, None, 6),
-        Column("sent./s", "sentences decoded per second", _value("decode_sentences_per_second"), _rate, max, 5),
+        Column(
+            "sent./s",
+            "sentences decoded per second",
+            _value("decode_sentences_per_second"),
+            _rate,
+            max,
+            5,
+        ),
     ]
 
 
@@ -85,7 +151,9 @@ def _rate(value: float | None) -> str:
 
 
 def results_table(results: Sequence[Row]) -> str:
-    """The results as an aligned Markdown table of at most 100 columns, with the scores' signatures beneath."""
+    """The results as an aligned Markdown table of at most 100 columns, with the scores' signatures
+    beneath.
+    """
     if not results:
         return "No results."
     shown = columns(results)
@@ -93,7 +161,9 @@ def results_table(results: Sequence[Row]) -> str:
     while _width(cells) > TERMINAL_WIDTH and len(shown) > 1:
         shown.remove(max(shown, key=lambda column: column.importance))
         cells = _cells(results, shown)
-    return "\n".join([_aligned(cells), *[f"{name}: {signature}" for name, signature in signatures(results)]])
+    return "\n".join(
+        [_aligned(cells), *[f"{name}: {signature}" for name, signature in signatures(results)]]
+    )
 
 
 def markdown_table(results: Sequence[Row]) -> str:
@@ -114,7 +184,9 @@ def markdown_rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def markdown_text(value: Any) -> str:
-    """`value` as one line of inert Markdown: nothing in it is formatting, a link, HTML or a table's border."""
+    """`value` as one line of inert Markdown: nothing in it is formatting, a link, HTML or a table's
+    border.
+    """
     line = " ".join(str(value).split())
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     line = re.sub(r"([\\`*_{}\[\]|~$#])", r"\\\1", line)
@@ -124,14 +196,24 @@ def markdown_text(value: Any) -> str:
 
 def signatures(results: Sequence[Row]) -> list[tuple[str, str]]:
     """(measure, sacreBLEU's signature), each different signature once."""
-    found = [(name, str(row.get(key) or "")) for name, key in (("BLEU", "bleu_signature"), ("chrF", "chrf_signature")) for row in results]
+    found = [
+        (name, str(row.get(key) or ""))
+        for name, key in (("BLEU", "bleu_signature"), ("chrF", "chrf_signature"))
+        for row in results
+    ]
     return [pair for pair in dict.fromkeys(found) if pair[1]]
 
 
 def _cells(results: Sequence[Row], shown: Sequence[Column]) -> list[list[str]]:
     """Head and rows as text."""
     head = ["system", *[column.title for column in shown]]
-    return [head, *[[_short(row.get("name", "")), *[column.text(row) for column in shown]] for row in results]]
+    return [
+        head,
+        *[
+            [_short(row.get("name", "")), *[column.text(row) for column in shown]]
+            for row in results
+        ],
+    ]
 
 
 def _short(name: Any) -> str:
@@ -142,7 +224,9 @@ def _short(name: Any) -> str:
 
 
 def _display_width(text: str) -> int:
-    """Terminal cells that `text` takes: wide East Asian characters take two, combining ones none."""
+    """Terminal cells that `text` takes: wide East Asian characters take two, combining ones
+    none.
+    """
     wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
     return len(text) + wide - sum(unicodedata.combining(character) > 0 for character in text)
 
@@ -160,7 +244,12 @@ def _aligned(cells: Sequence[Sequence[str]]) -> str:
     rule = ["-" * widths[0], *["-" * (width - 1) + ":" for width in widths[1:]]]
     lines = [cells[0], rule, *cells[1:]]
     return "\n".join(
-        "| " + " | ".join(_pad(cell, width, i > 0) for i, (cell, width) in enumerate(zip(line, widths, strict=True))) + " |"
+        "| "
+        + " | ".join(
+            _pad(cell, width, i > 0)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        + " |"
         for line in lines
     )
 

@@ -10,10 +10,14 @@ from automoe_jax.report.markdown import FOLDER, markdown_page
 from automoe_jax.report.page import html_page
 
 
-def write_report(contents: ReportContents, workdir: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
-    """Writes `report.html`, `report.md` and `figures/*.svg` into `workdir`; returns the paths of the first two.
+def write_report(
+    contents: ReportContents, workdir: pathlib.Path
+) -> tuple[pathlib.Path, pathlib.Path]:
+    """Writes `report.html`, `report.md` and `figures/*.svg` into `workdir`; returns the paths of
+    the first two.
 
-    Equal contents give equal bytes. The page and the document are written after the figures they show.
+    Equal contents give equal bytes. The page and the document are written after the figures they
+    show.
     """
     drawn = draw(contents)
     folder = workdir / FOLDER
@@ -27,7 +31,9 @@ def write_report(contents: ReportContents, workdir: pathlib.Path) -> tuple[pathl
 
 
 def _write(path: pathlib.Path, text: str) -> None:
-    """Writes `path` through a temporary file beside it, so that no reader and no crash ever meets half of it."""
+    """Writes `path` through a temporary file beside it, so that no reader and no crash ever meets
+    half of it.
+    """
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:

@@ -1,1 +1,3 @@
-"""The search for the best sub-Transformer under a limit; it knows no model, only a score and a cost."""
+"""The search for the best sub-Transformer under a limit; it knows no model, only a score and a
+cost.
+"""

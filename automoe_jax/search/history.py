@@ -1,7 +1,8 @@
 """Every candidate of a search in one file of JSON lines, appended to as soon as each is scored.
 
-A process killed while writing leaves half a line at the end: reading drops it, and the next append cuts it off.
-Objects in a store, such as gs://, cannot be appended to: there the whole file is written again, which is atomic.
+A process killed while writing leaves half a line at the end: reading drops it, and the next append
+cuts it off. Objects in a store, such as gs://, cannot be appended to: there the whole file is
+written again, which is atomic.
 """
 
 import json
@@ -50,7 +51,10 @@ def _parse(line: bytes, where: str) -> Candidate:
     try:
         return Candidate.from_dict(json.loads(line))
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{where} does not hold a candidate ({error}); delete the line, or the file to search anew") from None
+        raise UserError(
+            f"{where} does not hold a candidate ({error}); delete the line, or the file to search"
+            " anew"
+        ) from None
 
 
 def _complete_bytes(file: IO[bytes]) -> int:

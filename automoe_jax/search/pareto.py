@@ -8,24 +8,35 @@ from automoe_jax.search.candidate import Candidate
 
 
 def pareto_front(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """The candidates that no other beats in loss or FLOPs without losing in the other, cheapest first.
+    """The candidates that no other beats in loss or FLOPs without losing in the other, cheapest
+    first.
 
-    Of those equal in both the first stays; candidates that were stopped or whose loss is not finite are left out.
+    Of those equal in both the first stays; candidates that were stopped or whose loss is not finite
+    are left out.
     """
     front: list[Candidate] = []
-    for candidate in sorted((one for one in candidates if one.complete), key=lambda one: (one.flops, one.loss)):
+    for candidate in sorted(
+        (one for one in candidates if one.complete), key=lambda one: (one.flops, one.loss)
+    ):
         if candidate.loss < (front[-1].loss if front else math.inf):
             front.append(candidate)
     return front
 
 
 def best(candidates: Iterable[Candidate]) -> Candidate:
-    """The candidate with the lowest loss, among equals the one with the fewest FLOPs, then parameters, then the first;
-    none that was stopped.
+    """The candidate with the lowest loss, among equals the one with the fewest FLOPs, then
+    parameters, then the first; none that was stopped.
 
     Raises `UserError` when no candidate has a finite loss.
     """
-    finite = [candidate for candidate in candidates if candidate.complete and math.isfinite(candidate.loss)]
+    finite = [
+        candidate
+        for candidate in candidates
+        if candidate.complete and math.isfinite(candidate.loss)
+    ]
     if not finite:
-        raise UserError("no candidate of the search has a finite loss; train the SuperNet longer or at a lower learning rate")
+        raise UserError(
+            "no candidate of the search has a finite loss; train the SuperNet longer or at a lower"
+            " learning rate"
+        )
     return min(finite, key=lambda candidate: candidate.rank)

@@ -1,15 +1,17 @@
 """Clearly worse candidates are stopped before they have seen the whole validation text.
 
-The text is cut into parts. A part is a random sample of the text, drawn from each bucket of sentence lengths in
-proportion, so what the rest will say can be told from the parts seen, with a known error. A candidate has a rival
-(`evolution.Trial`): it is of no use once it is worse than that. After each part the difference of the two losses, sentence
-by sentence, gives an estimate of the difference over the whole text and the estimate's standard error; the candidate is
-stopped when the estimate is more than `standard_errors` of them above zero.
+The text is cut into parts. A part is a random sample of the text, drawn from each bucket of
+sentence lengths in proportion, so what the rest will say can be told from the parts seen, with a
+known error. A candidate has a rival (`evolution.Trial`): it is of no use once it is worse than
+that. After each part the difference of the two losses, sentence by sentence, gives an estimate of
+the difference over the whole text and the estimate's standard error; the candidate is stopped when
+the estimate is more than `standard_errors` of them above zero.
 
-What that guarantees: a candidate that finishes has exactly the loss it would have without stopping, and one that is
-stopped wins in neither search unless its estimate was off by more than so many standard errors. For differences that
-are about normal, five of them are one case in three million; no such statement holds for sure, as the sentences not seen
-may say anything. The tests compare whole searches with and without stopping.
+What that guarantees: a candidate that finishes has exactly the loss it would have without stopping,
+and one that is stopped wins in neither search unless its estimate was off by more than so many
+standard errors. For differences that are about normal, five of them are one case in three million;
+no such statement holds for sure, as the sentences not seen may say anything. The tests compare
+whole searches with and without stopping.
 
 Axes: R rows of a part: sentences, or filling.
 """
@@ -26,7 +28,9 @@ from automoe_jax.arch import Arch
 from automoe_jax.search.candidate import Score
 
 FILLING = -1
-IN_FLIGHT = 2  # candidates computed in turns: while one's result is fetched and judged, the device has the other's part
+# candidates computed in turns: while one's result is fetched and judged, the device has the other's
+# part
+IN_FLIGHT = 2
 KEPT_BYTES = 64 << 20  # of finished candidates' losses: rivals to come
 
 T = TypeVar("T")
@@ -36,7 +40,8 @@ class Trial(NamedTuple):
     """An architecture to score."""
 
     arch: Arch
-    rival: Arch | None = None  # a candidate that this one need not be scored beyond being worse than
+    # a candidate that this one need not be scored beyond being worse than
+    rival: Arch | None = None
 
 
 class Estimate(NamedTuple):
@@ -58,20 +63,29 @@ class Cut:
         return len(self.strata)
 
     def estimate(self, values: np.ndarray, parts: int) -> Estimate:
-        """The sum over the text of what `values` [rows of the first `parts` parts] says of each sentence.
+        """The sum over the text of what `values` [rows of the first `parts` parts] says of each
+        sentence.
 
-        Each bucket's mean stands for its sentences not seen. The error is that of a sample without replacement of the
-        whole text, which sampling bucket by bucket can only lower.
+        Each bucket's mean stands for its sentences not seen. The error is that of a sample without
+        replacement of the whole text, which sampling bucket by bucket can only lower.
         """
         seen, everything = np.concatenate(self.strata[:parts]), np.concatenate(self.strata)
-        there, sampled = (np.bincount(strata[strata != FILLING], minlength=everything.max() + 1) for strata in (everything, seen))
+        there, sampled = (
+            np.bincount(strata[strata != FILLING], minlength=everything.max() + 1)
+            for strata in (everything, seen)
+        )
         sentences = seen != FILLING
         stands_for = values[sentences] * (there / np.maximum(sampled, 1))[seen[sentences]]
         count, total = len(stands_for), float(stands_for.sum())
         if count < 2:
             return Estimate(total, math.inf)
         unseen = 1 - count / there.sum()
-        return Estimate(total, float(np.sqrt(unseen * count / (count - 1) * np.sum((stands_for - total / count) ** 2))))
+        return Estimate(
+            total,
+            float(
+                np.sqrt(unseen * count / (count - 1) * np.sum((stands_for - total / count) ** 2))
+            ),
+        )
 
 
 class Recent(Generic[T]):
@@ -103,12 +117,19 @@ class Scorer:
 
     Args:
       cut: the parts of the text.
-      nll: nll(arch, parts) starts to compute the parts, a range, and returns a function that waits for the sum of −log p of
+      nll: nll(arch, parts) starts to compute the parts, a range, and returns a function that waits
+      for the sum of −log p of
         every row of them, one after another.
-      standard_errors: how clearly worse than its rival a candidate must be to be stopped; 0: none is.
+      standard_errors: how clearly worse than its rival a candidate must be to be stopped; 0: none
+      is.
     """
 
-    def __init__(self, cut: Cut, nll: Callable[[Arch, range], Callable[[], np.ndarray]], standard_errors: float):
+    def __init__(
+        self,
+        cut: Cut,
+        nll: Callable[[Arch, range], Callable[[], np.ndarray]],
+        standard_errors: float,
+    ):
         self._cut, self._nll, self._standard_errors = cut, nll, standard_errors
         self._finished: Recent[np.ndarray] = Recent(KEPT_BYTES, lambda rows: rows.nbytes)
 
@@ -135,9 +156,13 @@ class Scorer:
                 given += 1
 
     def _started(self, index: int, trial: Trial) -> "_Running":
-        rival = self._rows(trial.rival) if trial.rival is not None and self._standard_errors else None
+        rival = (
+            self._rows(trial.rival) if trial.rival is not None and self._standard_errors else None
+        )
         computing = self._next(range(0), rival is None)
-        return _Running(index, trial.arch, rival, computing, self._nll(trial.arch, computing), np.zeros(0))
+        return _Running(
+            index, trial.arch, rival, computing, self._nll(trial.arch, computing), np.zeros(0)
+        )
 
     def _next(self, before: range, everything: bool) -> range:
         """The parts to compute after those: all at once if nothing could stop the candidate."""
@@ -155,12 +180,20 @@ class Scorer:
             return None
         seen = np.concatenate(self._cut.strata[: one.computing.stop])
         share = np.sum(seen != FILLING) / np.sum(np.concatenate(self._cut.strata) != FILLING)
-        return Score((float(one.rival.sum()) + worse.total) / max(self._cut.tokens, 1), float(share))
+        return Score(
+            (float(one.rival.sum()) + worse.total) / max(self._cut.tokens, 1), float(share)
+        )
 
     def _rows(self, arch: Arch) -> np.ndarray:
-        """Every row's −log p of a finished candidate, computed again where it is not kept: after an interruption, for example."""
+        """Every row's −log p of a finished candidate, computed again where it is not kept: after an
+        interruption, for example.
+        """
         kept = self._finished.get(arch)
-        return self._finished.put(arch, self._nll(arch, range(self._cut.parts))()) if kept is None else kept
+        return (
+            self._finished.put(arch, self._nll(arch, range(self._cut.parts))())
+            if kept is None
+            else kept
+        )
 
 
 @dataclasses.dataclass

@@ -1,7 +1,7 @@
 """The stages of an experiment, each of which reads and leaves files in the workdir.
 
-A stage is a module of this package with run(config, workdir), imported when its turn comes: training need not wait for
-what draws the report.
+A stage is a module of this package with run(config, workdir), imported when its turn comes:
+training need not wait for what draws the report.
 """
 
 import functools
@@ -10,7 +10,7 @@ import time
 
 from automoe_jax.config import STAGES, Config, stage_names
 from automoe_jax.errors import UserError
-from automoe_jax.processes import first_alone, is_first, wait_for_all
+from automoe_jax.runtime.processes import first_alone, is_first, wait_for_all
 from automoe_jax.workdir import Workdir
 
 _SHARED = {"supernet", "search", "retrain"}  # by all processes; the first runs the others alone
@@ -27,7 +27,10 @@ def run_stages(config: Config, workdir: Workdir) -> None:
             continue
         missing = [name for name in STAGES[: STAGES.index(stage)] if not workdir.is_done(name)]
         if missing:
-            raise UserError(f"the stage {stage!r} needs {missing[0]!r}, which is not finished in {workdir.root}; run it first")
+            raise UserError(
+                f"the stage {stage!r} needs {missing[0]!r}, which is not finished in"
+                f" {workdir.root}; run it first"
+            )
         print(f"{stage}: starts", flush=True)
         started = time.perf_counter()
         run = importlib.import_module(f"{__name__}.{stage}").run

@@ -8,7 +8,7 @@ import sys
 from automoe_jax import report
 from automoe_jax.config import STAGES, Config
 from automoe_jax.costs import costs
-from automoe_jax.machine import device, versions
+from automoe_jax.runtime.machine import device, versions
 from automoe_jax.search import history
 from automoe_jax.train.metrics import read_metrics
 from automoe_jax.workdir import Workdir, read_json
@@ -34,14 +34,26 @@ def run(config: Config, workdir: Workdir) -> None:
         versions=versions(),
         seed=config.seed,
         data_statistics=read_json(workdir.statistics_path),
-        costs=vars(costs(arch, search.source_length, search.target_length, evaluated["output_size"], **config.router.cost_options(arch))),
+        costs=vars(
+            costs(
+                arch,
+                search.source_length,
+                search.target_length,
+                evaluated["output_size"],
+                **config.router.cost_options(arch),
+            )
+        ),
         curves=curves,
         candidates=[candidate.to_dict() for candidate in history.load(workdir.candidates_path)],
         pareto=read_json(workdir.pareto_path) if workdir.pareto_path.exists() else [],
-        limits={name: getattr(search, name) for name in ("max_flops", "max_params", "max_active_params")},
+        limits={
+            name: getattr(search, name) for name in ("max_flops", "max_params", "max_active_params")
+        },
         results=evaluated["rows"],
         samples=evaluated["samples"],
-        stage_seconds={stage: seconds for stage in STAGES if (seconds := workdir.seconds(stage)) is not None},
+        stage_seconds={
+            stage: seconds for stage in STAGES if (seconds := workdir.seconds(stage)) is not None
+        },
     )
     page, text = report.write_report(contents, pathlib.Path(workdir.root))
     print(f"report: {page} and {text}", flush=True)
@@ -50,8 +62,14 @@ def run(config: Config, workdir: Workdir) -> None:
 def _what(config: Config) -> str:
     data = config.data
     named = data.name or data.source
-    return f"{named}, classified" if config.task == "classify" else f"{named} {data.source_language}-{data.target_language}"
+    return (
+        f"{named}, classified"
+        if config.task == "classify"
+        else f"{named} {data.source_language}-{data.target_language}"
+    )
 
 
 def _command() -> str:
-    return "python -m automoe_jax.main " + " ".join(shlex.quote(argument) for argument in sys.argv[1:])
+    return "python -m automoe_jax.main " + " ".join(
+        shlex.quote(argument) for argument in sys.argv[1:]
+    )

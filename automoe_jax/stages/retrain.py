@@ -1,4 +1,6 @@
-"""retrain: the found architecture trained by itself, and in the same way the largest dense one it is compared with."""
+"""retrain: the found architecture trained by itself, and in the same way the largest dense one it
+is compared with.
+"""
 
 import jax
 from etils import epath
@@ -7,8 +9,8 @@ from automoe_jax.arch import Arch
 from automoe_jax.config import Config
 from automoe_jax.extract import extract
 from automoe_jax.model.network import Network, initialised
-from automoe_jax.model.transformer import Regime
-from automoe_jax.sharding import placement
+from automoe_jax.model.transformer import ForwardOptions
+from automoe_jax.runtime.sharding import placement
 from automoe_jax.train import runs
 from automoe_jax.train.loop import Run
 from automoe_jax.workdir import Workdir
@@ -20,10 +22,19 @@ def run(config: Config, workdir: Workdir) -> None:
     inherit = config.retrain.init == "inherited"
     _train(config, workdir, "sub-Transformer", workdir.retrained, arch, inherit)
     if config.retrain.dense_baseline:
-        _train(config, workdir, "largest dense", workdir.dense, config.space.largest_dense(), inherit=False)
+        _train(
+            config,
+            workdir,
+            "largest dense",
+            workdir.dense,
+            config.space.largest_dense(),
+            inherit=False,
+        )
 
 
-def _train(config: Config, workdir: Workdir, title: str, folder: epath.Path, arch: Arch, inherit: bool) -> None:
+def _train(
+    config: Config, workdir: Workdir, title: str, folder: epath.Path, arch: Arch, inherit: bool
+) -> None:
     def start() -> Network:
         if inherit:
             return extract(runs.load(workdir.supernet, workdir.spec(config)), arch)
@@ -33,11 +44,18 @@ def _train(config: Config, workdir: Workdir, title: str, folder: epath.Path, arc
         title=title,
         folder=folder,
         train=config.retrain,
-        regime=Regime(config.model.dropout, config.model.attention_dropout, config.model.dtype, remat=config.remat),
+        forward_options=ForwardOptions(
+            config.model.dropout,
+            config.model.attention_dropout,
+            config.model.dtype,
+            remat=config.remat,
+        ),
         seed=config.seed,
         archs=lambda _: [arch],
         probes={"": arch},
         placement=placement(config),
     )
-    summary = runs.complete(run, start, config.data, workdir.tokens("train"), workdir.tokens("validation"))
+    summary = runs.complete(
+        run, start, config.data, workdir.tokens("train"), workdir.tokens("validation")
+    )
     print(f"{title}: validation loss {summary.validation_nll:.3f} nats per token", flush=True)

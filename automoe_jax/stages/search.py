@@ -1,4 +1,6 @@
-"""search: the SuperNet → every candidate with its loss and cost, the Pareto front, and `arch.json`."""
+"""search: the SuperNet → every candidate with its loss and cost, the Pareto front, and
+`arch.json`.
+"""
 
 import functools
 import sys
@@ -8,7 +10,7 @@ from tqdm import tqdm
 from automoe_jax.arch import Arch
 from automoe_jax.config import Config
 from automoe_jax.costs import Costs, costs
-from automoe_jax.processes import is_first, wait_for_all
+from automoe_jax.runtime.processes import is_first, wait_for_all
 from automoe_jax.search import evolution, history, pareto
 from automoe_jax.search.evaluator import inherited_loss
 from automoe_jax.train import runs
@@ -16,7 +18,9 @@ from automoe_jax.workdir import Workdir, write_json
 
 
 def run(config: Config, workdir: Workdir) -> None:
-    """Continues after the last recorded candidate; leaves the best architecture within the limits, or the only one there is."""
+    """Continues after the last recorded candidate; leaves the best architecture within the limits,
+    or the only one there is.
+    """
     settings, spec = config.search, workdir.spec(config)
     if config.space.size() == 1:
         if is_first():
@@ -25,25 +29,55 @@ def run(config: Config, workdir: Workdir) -> None:
         return
 
     def cost(arch: Arch) -> Costs:
-        return costs(arch, settings.source_length, settings.target_length, spec.output_size, **config.router.cost_options(arch))
+        return costs(
+            arch,
+            settings.source_length,
+            settings.target_length,
+            spec.output_size,
+            **config.router.cost_options(arch),
+        )
 
     evolution.check_limits(config.space, settings, cost)
     supernet = runs.load(workdir.supernet, spec)
     score = inherited_loss(supernet, config, workdir.tokens("validation"))
     known = {candidate.arch: candidate.score for candidate in history.load(workdir.candidates_path)}
     wait_for_all("candidates")  # all processes know the same ones before the first adds to them
-    with tqdm(total=evolution.max_candidates(settings), desc="search", unit="candidate", file=sys.stderr, dynamic_ncols=True) as bar:
+    with tqdm(
+        total=evolution.max_candidates(settings),
+        desc="search",
+        unit="candidate",
+        file=sys.stderr,
+        dynamic_ncols=True,
+    ) as bar:
 
         def progress(iteration: int, done: int, lowest: float) -> None:
             bar.update(done - bar.n)
             bar.set_postfix_str(f"generation {iteration}, loss {lowest:.3f}", refresh=False)
 
-        record = functools.partial(history.append, workdir.candidates_path) if is_first() else lambda _: None
+        record = (
+            functools.partial(history.append, workdir.candidates_path)
+            if is_first()
+            else lambda _: None
+        )
         candidates = evolution.evolve(
-            config.space, settings, score=score, cost=cost, seed=config.seed, record=record, known=known, progress=progress
+            config.space,
+            settings,
+            score=score,
+            cost=cost,
+            seed=config.seed,
+            record=record,
+            known=known,
+            progress=progress,
         )
     found = pareto.best(candidates)
     if is_first():
-        write_json(workdir.pareto_path, [candidate.to_dict() for candidate in pareto.pareto_front(candidates)])
+        write_json(
+            workdir.pareto_path,
+            [candidate.to_dict() for candidate in pareto.pareto_front(candidates)],
+        )
         write_json(workdir.arch_path, found.arch.to_dict())
-    print(f"search: {len(candidates)} candidates, the best has loss {found.loss:.3f} at {found.flops:.4g} FLOPs", flush=True)
+    print(
+        f"search: {len(candidates)} candidates, the best has loss {found.loss:.3f} at"
+        f" {found.flops:.4g} FLOPs",
+        flush=True,
+    )

@@ -1,4 +1,6 @@
-"""supernet: trains the weights that all sub-Transformers share, by sampling sub-networks (SPEC 1.3)."""
+"""supernet: trains the weights that all sub-Transformers share, by sampling sub-networks (SPEC
+1.3).
+"""
 
 import functools
 
@@ -8,15 +10,17 @@ import numpy as np
 from automoe_jax.arch import Arch
 from automoe_jax.config import Config
 from automoe_jax.model.network import initialised
-from automoe_jax.model.transformer import Regime
-from automoe_jax.sharding import placement
+from automoe_jax.model.transformer import ForwardOptions
+from automoe_jax.runtime.sharding import placement
 from automoe_jax.train import runs
 from automoe_jax.train.loop import Run
 from automoe_jax.workdir import Workdir
 
 
 def run(config: Config, workdir: Workdir) -> None:
-    """Leaves the trained SuperNet in the workdir; a space of one architecture has no use for one."""
+    """Leaves the trained SuperNet in the workdir; a space of one architecture has no use for
+    one.
+    """
     space, train = config.space, config.supernet
     if space.size() == 1:
         print("supernet: the space has one architecture, which needs none", flush=True)
@@ -26,20 +30,37 @@ def run(config: Config, workdir: Workdir) -> None:
         title="SuperNet",
         folder=workdir.supernet,
         train=train,
-        regime=Regime(config.model.dropout, config.model.attention_dropout, config.model.dtype, remat=config.remat),
+        forward_options=ForwardOptions(
+            config.model.dropout,
+            config.model.attention_dropout,
+            config.model.dtype,
+            remat=config.remat,
+        ),
         seed=config.seed,
         archs=functools.partial(sampled, config),
         probes={"largest": space.largest(), "smallest": space.smallest()},
         placement=placement(config),
     )
     start = lambda: initialised(workdir.spec(config), jax.random.key(config.seed))  # noqa: E731
-    summary = runs.complete(run, start, config.data, workdir.tokens("train"), workdir.tokens("validation"))
-    print(f"supernet: validation loss of the largest architecture {summary.validation_nll:.3f} nats per token", flush=True)
+    summary = runs.complete(
+        run, start, config.data, workdir.tokens("train"), workdir.tokens("validation")
+    )
+    print(
+        f"supernet: validation loss of the largest architecture {summary.validation_nll:.3f} nats"
+        " per token",
+        flush=True,
+    )
 
 
 def sampled(config: Config, step: int) -> list[Arch]:
-    """The sub-networks of an update, drawn from the seed and the update's number alone: the same on every process."""
+    """The sub-networks of an update, drawn from the seed and the update's number alone: the same on
+    every process.
+    """
     rng, space = np.random.default_rng([config.seed, step]), config.space
     if config.supernet.sampling == "uniform":
         return [space.sample(rng)]
-    return [space.largest(), space.smallest(), *(space.sample(rng) for _ in range(config.supernet.sandwich_random))]
+    return [
+        space.largest(),
+        space.smallest(),
+        *(space.sample(rng) for _ in range(config.supernet.sandwich_random)),
+    ]

@@ -1,7 +1,9 @@
-"""Checkpoints by Orbax: asynchronous, the last ones and the best ones, and back to the one before where one is broken.
+"""Checkpoints by Orbax: asynchronous, the last ones and the best ones, and back to the one before
+where one is broken.
 
-A checkpoint holds the training state and the position in the data, so that training continues with the exact next
-batch. All processes write it together; any number of processes and any mesh can read it.
+A checkpoint holds the training state and the position in the data, so that training continues with
+the exact next batch. All processes write it together; any number of processes and any mesh can read
+it.
 """
 
 import logging
@@ -16,9 +18,9 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from automoe_jax.config import TrainConfig
-from automoe_jax.data.files import absolute
 from automoe_jax.errors import UserError
-from automoe_jax.processes import any_process
+from automoe_jax.runtime.files import absolute
+from automoe_jax.runtime.processes import any_process
 from automoe_jax.train.step import TrainState
 
 VALIDATION = "validation_nll"
@@ -35,7 +37,9 @@ class Checkpoints:
         keep = [
             # One more than is averaged: a checkpoint made on SIGTERM lies between the regular ones.
             checkpoint_managers.LatestN(train.average_checkpoints + 1),
-            checkpoint_managers.BestN(get_metric_fn=lambda metrics: metrics[VALIDATION], reverse=True, n=train.keep_best),
+            checkpoint_managers.BestN(
+                get_metric_fn=lambda metrics: metrics[VALIDATION], reverse=True, n=train.keep_best
+            ),
         ]
         self._manager = ocp.CheckpointManager(
             absolute(folder),
@@ -56,7 +60,9 @@ class Checkpoints:
     def save(self, state: TrainState, data: grain.DatasetIterator, validation_nll: float) -> None:
         """Starts writing a checkpoint; returns before it is on disk."""
         step = int(state.step)
-        items = ocp.args.Composite(state=ocp.args.StandardSave(state._asdict()), data=ocp.args.JsonSave(data.get_state()))
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(state._asdict()), data=ocp.args.JsonSave(data.get_state())
+        )
         self._manager.save(step, args=items, metrics={VALIDATION: validation_nll}, force=True)
         for irregular in [s for s in self._manager.all_steps() if s < step and s % self._every]:
             self._manager.delete(irregular)
@@ -66,12 +72,18 @@ class Checkpoints:
         self._manager.wait_until_finished()
 
     def restore(self, state: TrainState, data: grain.DatasetIterator) -> TrainState | None:
-        """The newest state that can be read, with `data` set to its position; None where there is none.
+        """The newest state that can be read, with `data` set to its position; None where there is
+        none.
 
-        A checkpoint that cannot be read is named in a warning and removed, and the one before is taken.
+        A checkpoint that cannot be read is named in a warning and removed, and the one before is
+        taken.
         """
         for step in sorted(self._manager.all_steps(), reverse=True):
-            restored = self._read(step, state=ocp.args.StandardRestore(_abstract(state._asdict())), data=ocp.args.JsonRestore())
+            restored = self._read(
+                step,
+                state=ocp.args.StandardRestore(_abstract(state._asdict())),
+                data=ocp.args.JsonRestore(),
+            )
             if restored is not None:
                 data.set_state(restored["data"])
                 return TrainState(**restored["state"])
@@ -79,16 +91,24 @@ class Checkpoints:
         return None
 
     def best_params(self, state: TrainState) -> dict[str, Any]:
-        """The parameters with the lowest validation loss among the checkpoints; `state`'s own if none can be read."""
+        """The parameters with the lowest validation loss among the checkpoints; `state`'s own if
+        none can be read.
+        """
         self.wait()
         best = self._manager.best_step()
         return next(self._readable_params([] if best is None else [best], state), state.params)
 
     def averaged_params(self, state: TrainState, count: int) -> dict[str, Any]:
-        """The mean of the parameters of the last `count` regular checkpoints, `state`'s own being the newest."""
+        """The mean of the parameters of the last `count` regular checkpoints, `state`'s own being
+        the newest.
+        """
         self.wait()
         last = int(state.step)
-        older = [s for s in sorted(self._manager.all_steps(), reverse=True) if s < last and s % self._every == 0][: count - 1]
+        older = [
+            s
+            for s in sorted(self._manager.all_steps(), reverse=True)
+            if s < last and s % self._every == 0
+        ][: count - 1]
         mean, found = state.params, 1
         for params in self._readable_params(older, state):
             found += 1
@@ -108,19 +128,24 @@ class Checkpoints:
         except Exception as error:  # Orbax and its storage raise many kinds for a broken file
             reason = _in_short(error)
         if any_process(restored is None):
-            _log.warning("checkpoint %d cannot be read (%s); falling back to the one before", step, reason)
+            _log.warning(
+                "checkpoint %d cannot be read (%s); falling back to the one before", step, reason
+            )
             return None
         return restored
 
 
 def save_params(folder: epath.PathLike, params: dict[str, Any]) -> None:
-    """Writes parameters to a new folder, complete or not at all; all processes that hold parts of them call it."""
+    """Writes parameters to a new folder, complete or not at all; all processes that hold parts of
+    them call it.
+    """
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(absolute(folder), params, force=True)
 
 
 def load_params(folder: epath.PathLike, like: dict[str, Any]) -> dict[str, Any]:
-    """What `save_params` wrote on any mesh, as NumPy arrays, for a tree of the same shapes (abstract will do).
+    """What `save_params` wrote on any mesh, as NumPy arrays, for a tree of the same shapes
+    (abstract will do).
 
     Each process reads all of it by itself. Raises `UserError` if it cannot be read.
     """
@@ -129,7 +154,8 @@ def load_params(folder: epath.PathLike, like: dict[str, Any]) -> dict[str, Any]:
             return checkpointer.restore(absolute(folder), jax.tree.map(_on_the_host, like))
     except Exception as error:  # as above
         raise UserError(
-            f"the weights in {folder} cannot be read ({_in_short(error)}); remove that folder and run the stage that writes it again"
+            f"the weights in {folder} cannot be read ({_in_short(error)}); remove that folder and"
+            " run the stage that writes it again"
         ) from None
 
 
@@ -138,7 +164,9 @@ def _by_itself() -> dict[str, Any]:
     if jax.process_count() == 1:
         return {}
     this = jax.process_index()
-    options = ocp.options.MultiprocessingOptions(primary_host=this, active_processes={this}, barrier_sync_key_prefix=f"process_{this}")
+    options = ocp.options.MultiprocessingOptions(
+        primary_host=this, active_processes={this}, barrier_sync_key_prefix=f"process_{this}"
+    )
     return {"multiprocessing_options": options}
 
 
@@ -149,7 +177,9 @@ def _moved(mean: dict[str, Any], params: dict[str, Any], share: float) -> dict[s
 
 
 def _on_the_host(array: Any) -> np.ndarray:
-    """A NumPy array of this shape and dtype, which takes no memory: Orbax restores into arrays of the given kind."""
+    """A NumPy array of this shape and dtype, which takes no memory: Orbax restores into arrays of
+    the given kind.
+    """
     return np.broadcast_to(np.zeros((), array.dtype), array.shape)
 
 
@@ -158,7 +188,9 @@ def _abstract(tree: Any) -> Any:
 
 
 def _not_raised_too(record: logging.LogRecord) -> bool:
-    """False for a failure that Orbax writes to the log with its traceback: it raises it too, and is then explained."""
+    """False for a failure that Orbax writes to the log with its traceback: it raises it too, and is
+    then explained.
+    """
     return not (record.exc_info and "orbax" in record.pathname)
 
 

@@ -1,4 +1,6 @@
-"""The training loop: from a network and batches to trained, averaged weights, whatever interrupts it on the way."""
+"""The training loop: from a network and batches to trained, averaged weights, whatever interrupts
+it on the way.
+"""
 
 import signal
 import sys
@@ -16,21 +18,29 @@ from tqdm import tqdm
 from automoe_jax.arch import Arch
 from automoe_jax.config import TrainConfig
 from automoe_jax.data.batching import Batch
-from automoe_jax.data.shards import micro_batches, spread
+from automoe_jax.data.shards import micro_batches, put_on_devices
 from automoe_jax.errors import UserError
 from automoe_jax.model.network import Network
-from automoe_jax.model.transformer import Regime
-from automoe_jax.processes import any_process, is_first
-from automoe_jax.sharding import ONE_DEVICE, Placement
+from automoe_jax.model.transformer import ForwardOptions
+from automoe_jax.runtime.processes import any_process, is_first
+from automoe_jax.runtime.sharding import ONE_DEVICE, Placement
 from automoe_jax.train.checkpoint import Checkpoints
 from automoe_jax.train.metrics import MetricsWriter, NoMetrics, read_metrics, summarise
 from automoe_jax.train.optim import schedule
-from automoe_jax.train.step import StepMetrics, TrainState, init_state, make_eval_step, make_train_step, state_shardings
+from automoe_jax.train.step import (
+    StepMetrics,
+    TrainState,
+    init_state,
+    make_eval_step,
+    make_train_step,
+    state_shardings,
+)
 
 DROPOUT_RNG = "rbg"  # four words of key for `ops.dropout` to hash; its own bits are not drawn
 
 
-AGREE_EVERY = 5  # updates between the questions whether any process got SIGTERM, for which the devices wait
+# updates between the questions whether any process got SIGTERM, for which the devices wait
+AGREE_EVERY = 5
 
 
 class Preempted(Exception):
@@ -43,53 +53,79 @@ class Run(NamedTuple):
     title: str  # for the progress bar
     folder: epath.Path
     train: TrainConfig
-    regime: Regime
+    forward_options: ForwardOptions
     seed: int
     archs: Callable[[int], list[Arch]]  # the sub-networks of an update, by its number
-    probes: dict[str, Arch]  # whose validation loss is logged; the first one's chooses the best checkpoint
+    # whose validation loss is logged; the first one's chooses the best checkpoint
+    probes: dict[str, Arch]
     placement: Placement = ONE_DEVICE
 
 
 class Trained(NamedTuple):
     """The result of a run."""
 
-    network: Network  # the average of the last checkpoints, the last or the best one, whichever validates best
+    # the average of the last checkpoints, the last or the best one, whichever validates best
+    network: Network
     tokens: int  # non-pad target tokens seen
     seconds: float  # spent in training, interruptions not counted
     validation_nll: float  # of that network, nats per token
 
 
-def train(run: Run, network: Network, data: grain.DatasetIterator, validation: list[Batch]) -> Trained:
+def train(
+    run: Run, network: Network, data: grain.DatasetIterator, validation: list[Batch]
+) -> Trained:
     """Trains `network` from where the run's folder says it stopped.
 
-    Raises `UserError` when the loss is not finite, `Preempted` after a SIGTERM; both leave a checkpoint to go on from.
+    Raises `UserError` when the loss is not finite, `Preempted` after a SIGTERM; both leave a
+    checkpoint to go on from.
     """
-    state = spread(init_state(network, run.train), state_shardings(network.spec, run.train, run.placement))
-    with Checkpoints(run.folder / "checkpoints", run.train) as checkpoints, _sigterm() as terminated:
+    state = put_on_devices(
+        init_state(network, run.train), state_shardings(network.spec, run.train, run.placement)
+    )
+    with (
+        Checkpoints(run.folder / "checkpoints", run.train) as checkpoints,
+        _sigterm() as terminated,
+    ):
         state = checkpoints.restore(state, data) or state
-        evaluate = validator(network, run.regime, validation, run.placement)
+        evaluate = validator(network, run.forward_options, validation, run.placement)
         probe = next(iter(run.probes.values()))
         writer = MetricsWriter(run.folder, int(state.step)) if is_first() else NoMetrics()
         with writer:
             state = _updates(run, network, state, data, evaluate, checkpoints, writer, terminated)
-        # While the loss still falls fast, older checkpoints pull the average down: the validation text decides.
-        choices = (checkpoints.averaged_params(state, run.train.average_checkpoints), state.params, checkpoints.best_params(state))
-        nll, params = min(((evaluate(params, probe), params) for params in choices), key=lambda scored: scored[0])
+        # While the loss still falls fast, older checkpoints pull the average down: the validation
+        # text decides.
+        choices = (
+            checkpoints.averaged_params(state, run.train.average_checkpoints),
+            state.params,
+            checkpoints.best_params(state),
+        )
+        nll, params = min(
+            ((evaluate(params, probe), params) for params in choices), key=lambda scored: scored[0]
+        )
     records = read_metrics(run.folder)
-    tokens, seconds = (sum(record.get(name, 0) for record in records) for name in ("tokens", "seconds"))
+    tokens, seconds = (
+        sum(record.get(name, 0) for record in records) for name in ("tokens", "seconds")
+    )
     return Trained(Network(params, network.spec), tokens, round(seconds, 1), nll)
 
 
 def validator(
-    network: Network, regime: Regime, batches: list[Batch], placement: Placement = ONE_DEVICE
+    network: Network,
+    forward_options: ForwardOptions,
+    batches: list[Batch],
+    placement: Placement = ONE_DEVICE,
 ) -> Callable[[dict[str, Any], Arch], float]:
-    """nll(params, arch): the mean −log p per non-pad target token over `batches`, which stay on the devices."""
-    step = make_eval_step(network.spec, Regime(dtype=regime.dtype), placement)
-    resident = [spread(batch, placement.batch) for batch in batches]
+    """nll(params, arch): the mean −log p per non-pad target token over `batches`, which stay on the
+    devices.
+    """
+    step = make_eval_step(network.spec, ForwardOptions(dtype=forward_options.dtype), placement)
+    resident = [put_on_devices(batch, placement.batch) for batch in batches]
 
     def nll(params: dict[str, Any], arch: Arch) -> float:
         sums = jax.device_get([step(params, batch, arch) for batch in resident])
-        total, tokens = (sum(float(getattr(part, name)) for part in sums) for name in ("nll", "tokens"))
+        total, tokens = (
+            sum(float(getattr(part, name)) for part in sums) for name in ("nll", "tokens")
+        )
         return total / max(tokens, 1.0)
 
     return nll
@@ -105,11 +141,13 @@ def _updates(
     writer: MetricsWriter | NoMetrics,
     terminated: Callable[[int], bool],
 ) -> TrainState:
-    """The updates that are left, with the validation, checkpoints and records that fall due between them."""
+    """The updates that are left, with the validation, checkpoints and records that fall due between
+    them.
+    """
     train, start = run.train, int(state.step)
     if start >= train.steps:
         return state
-    step_fn = make_train_step(network.spec, train, run.regime, run.placement)
+    step_fn = make_train_step(network.spec, train, run.forward_options, run.placement)
     key = jax.random.key(run.seed, impl=DROPOUT_RNG)
     pending: list[StepMetrics] = []
     compiled: set[int] = set()
@@ -130,20 +168,37 @@ def _updates(
             if save or step % train.log_every == 0:
                 record = _collect(run, step, pending)
                 seconds = time.perf_counter() - clock
-                writer.write(step, {**record, "learning_rate": float(schedule(train)(step - 1)), **_speed(record["tokens"], seconds)})
-                bar.set_postfix_str(f"loss {record['loss']:.3f}, {record['tokens'] / seconds:,.0f} {unit}/s", refresh=False)
+                writer.write(
+                    step,
+                    {
+                        **record,
+                        "learning_rate": float(schedule(train)(step - 1)),
+                        **_speed(record["tokens"], seconds),
+                    },
+                )
+                bar.set_postfix_str(
+                    f"loss {record['loss']:.3f}, {record['tokens'] / seconds:,.0f} {unit}/s",
+                    refresh=False,
+                )
                 bar.update(len(pending))
                 pending, clock = [], time.perf_counter()
             if save or step % train.evaluate_every == 0:
                 losses = {name: evaluate(state.params, arch) for name, arch in run.probes.items()}
                 first, *others = losses.items()
-                writer.write(step, {"validation_nll": first[1]} | {f"validation_nll_{name}": loss for name, loss in others})
+                writer.write(
+                    step,
+                    {"validation_nll": first[1]}
+                    | {f"validation_nll_{name}": loss for name, loss in others},
+                )
                 if save:
                     checkpoints.save(state, data, first[1])
                 clock = time.perf_counter()
             if stopping and not last:
                 checkpoints.wait()
-                raise Preempted(f"stopped by SIGTERM after update {step}, which is saved; run the same command again to go on")
+                raise Preempted(
+                    f"stopped by SIGTERM after update {step}, which is saved; run the same command"
+                    " again to go on"
+                )
     return state
 
 
@@ -155,8 +210,9 @@ def _collect(run: Run, step: int, pending: list[StepMetrics]) -> dict[str, Any]:
             bad = step - ago
             archs = "; ".join(arch.to_json() for arch in run.archs(bad))
             raise UserError(
-                f"{run.title}: the loss or its gradient was not finite at update {bad} of architecture {archs}; "
-                "lower learning_rate, lengthen warmup_steps or set clip_norm, in a new workdir"
+                f"{run.title}: the loss or its gradient was not finite at update {bad} of"
+                f" architecture {archs}; lower learning_rate, lengthen warmup_steps or set"
+                " clip_norm, in a new workdir"
             )
     return summarise(fetched)
 
@@ -166,12 +222,22 @@ def _speed(tokens: int, seconds: float) -> dict[str, float]:
 
 
 def _bar(run: Run, start: int) -> tqdm:
-    return tqdm(total=run.train.steps, initial=start, desc=run.title, unit="update", dynamic_ncols=True, file=sys.stderr, smoothing=0.1)
+    return tqdm(
+        total=run.train.steps,
+        initial=start,
+        desc=run.title,
+        unit="update",
+        dynamic_ncols=True,
+        file=sys.stderr,
+        smoothing=0.1,
+    )
 
 
 @contextmanager
 def _sigterm() -> Iterator[Callable[[int], bool]]:
-    """terminated(step): whether SIGTERM has arrived while the block runs; several processes agree every `AGREE_EVERY` updates."""
+    """terminated(step): whether SIGTERM has arrived while the block runs; several processes agree
+    every `AGREE_EVERY` updates.
+    """
     arrived = []
     before = signal.signal(signal.SIGTERM, lambda *_: arrived.append(True))
     alone = jax.process_count() == 1

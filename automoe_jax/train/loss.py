@@ -25,21 +25,37 @@ def label_smoothed(logits: jax.Array, target: jax.Array, *, pad_id: int, smoothi
     return Sums(*vocabulary.label_smoothed(logits, target, real, smoothing), real.sum())
 
 
-def projected_label_smoothed(hidden: jax.Array, table: jax.Array, target: jax.Array, *, pad_id: int, smoothing: float) -> Sums:
-    """`label_smoothed` of the logits of hidden [B,T,D] over the vocabulary table [V,D], which are never held all at once."""
+def projected_label_smoothed(
+    hidden: jax.Array, table: jax.Array, target: jax.Array, *, pad_id: int, smoothing: float
+) -> Sums:
+    """`label_smoothed` of the logits of hidden [B,T,D] over the vocabulary table [V,D], which are
+    never held all at once.
+    """
     real = (target != pad_id).astype(jnp.float32)
-    return Sums(*vocabulary.projected_cross_entropy(hidden, table, target, real, smoothing), real.sum())
+    return Sums(
+        *vocabulary.projected_cross_entropy(hidden, table, target, real, smoothing), real.sum()
+    )
 
 
-def distilled(logits: jax.Array, teacher_logits: jax.Array, target: jax.Array, *, pad_id: int) -> jax.Array:
-    """Σ over non-pad tokens of the cross entropy with the teacher's distribution (in-place distillation), gradient to the student only."""
+def distilled(
+    logits: jax.Array, teacher_logits: jax.Array, target: jax.Array, *, pad_id: int
+) -> jax.Array:
+    """Σ over non-pad tokens of the cross entropy with the teacher's distribution (in-place
+    distillation), gradient to the student only.
+    """
     real = (target != pad_id).astype(jnp.float32)
     teacher = jax.lax.stop_gradient(jax.nn.softmax(teacher_logits, axis=-1))
     per_token = jax.nn.logsumexp(logits, axis=-1) - jnp.sum(teacher * logits, axis=-1)
     return jnp.sum(per_token * real)
 
 
-def disagreement(hidden: jax.Array, table: jax.Array, target: jax.Array, *, pad_id: int) -> jax.Array:
-    """Σ over non-pad tokens of the divergence between what the two halves of hidden [2B,T,D] predict; target [B,T] (SPEC 2)."""
+def disagreement(
+    hidden: jax.Array, table: jax.Array, target: jax.Array, *, pad_id: int
+) -> jax.Array:
+    """Σ over non-pad tokens of the divergence between what the two halves of hidden [2B,T,D]
+    predict; target [B,T] (SPEC 2).
+    """
     first, second = jnp.split(hidden, 2)
-    return vocabulary.projected_divergence(first, second, table, (target != pad_id).astype(jnp.float32))
+    return vocabulary.projected_divergence(
+        first, second, table, (target != pad_id).astype(jnp.float32)
+    )

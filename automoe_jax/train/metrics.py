@@ -26,7 +26,9 @@ class MetricsWriter:
         draft.write_text("".join(json.dumps(record) + "\n" for record in kept))
         draft.replace(self._path)
         self._file = self._path.open("a")
-        self._board = tensorboardX.SummaryWriter(str(folder), purge_step=resumed_at + 1, flush_secs=10)
+        self._board = tensorboardX.SummaryWriter(
+            str(folder), purge_step=resumed_at + 1, flush_secs=10
+        )
 
     def __enter__(self) -> "MetricsWriter":
         return self
@@ -43,7 +45,9 @@ class MetricsWriter:
             layers = value if isinstance(value, list) else [value]
             for i, number in enumerate(layers):
                 if isinstance(number, int | float):
-                    self._board.add_scalar(f"{name}/{i}" if isinstance(value, list) else name, number, step)
+                    self._board.add_scalar(
+                        f"{name}/{i}" if isinstance(value, list) else name, number, step
+                    )
 
 
 class NoMetrics(contextlib.nullcontext):
@@ -66,16 +70,26 @@ def read_metrics(folder: epath.PathLike) -> list[dict[str, Any]]:
 
 
 def summarise(steps: list[StepMetrics]) -> dict[str, Any]:
-    """Means over updates, on the host; router metrics per layer (encoder first), None for a layer that never routed."""
+    """Means over updates, on the host; router metrics per layer (encoder first), None for a layer
+    that never routed.
+    """
     tokens = np.array([step.tokens for step in steps], np.float64)
     routers = [_joined(step.encoder, step.decoder) for step in steps]
     routed = np.sum([router.routed for router in routers], axis=0)
-    totals = {name: np.sum([getattr(router, name) for router in routers], axis=0) for name in RouterMetrics._fields}
+    totals = {
+        name: np.sum([getattr(router, name) for router in routers], axis=0)
+        for name in RouterMetrics._fields
+    }
 
     def mean(name: str) -> list[Any]:
-        return [np.round(total / count, 4).tolist() if count else None for total, count in zip(totals[name], routed, strict=True)]
+        return [
+            np.round(total / count, 4).tolist() if count else None
+            for total, count in zip(totals[name], routed, strict=True)
+        ]
 
-    average = lambda name: float(np.average([getattr(step, name) for step in steps], weights=tokens))  # noqa: E731
+    def average(name):
+        return float(np.average([getattr(step, name) for step in steps], weights=tokens))
+
     summary: dict[str, Any] = {
         "loss": average("loss"),
         "nll": average("nll"),
@@ -91,9 +105,15 @@ def summarise(steps: list[StepMetrics]) -> dict[str, Any]:
     varied = (totals["choices"] > 0).sum(axis=1) > 1
     if varied.any():
         most = 1 + np.flatnonzero(totals["choices"].any(axis=0)).max()
-        summary["experts_shares"] = [shares[:most] if shares else None for shares in mean("choices")]
+        summary["experts_shares"] = [
+            shares[:most] if shares else None for shares in mean("choices")
+        ]
         summary["experts_per_token"] = [
-            round(sum(number * share for number, share in enumerate(shares, start=1)), 4) if shares else None
+            (
+                round(sum(number * share for number, share in enumerate(shares, start=1)), 4)
+                if shares
+                else None
+            )
             for shares in summary["experts_shares"]
         ]
     return summary

@@ -1,6 +1,7 @@
 """A training run as a folder: trained once, loaded ever after.
 
-The folder holds metrics, checkpoints, the resulting weights in `final/` and, last of all, `summary.json`.
+The folder holds metrics, checkpoints, the resulting weights in `final/` and, last of all,
+`summary.json`.
 """
 
 import functools
@@ -12,11 +13,11 @@ from etils import epath
 
 from automoe_jax.config import DataConfig
 from automoe_jax.data.batching import TokenPairs, evaluation_batches, train_batches
-from automoe_jax.data.files import atomic_writer
 from automoe_jax.data.shards import held_rows
 from automoe_jax.errors import UserError
 from automoe_jax.model.network import Network, Spec, abstract
-from automoe_jax.processes import is_first
+from automoe_jax.runtime.files import atomic_writer
+from automoe_jax.runtime.processes import is_first
 from automoe_jax.train.checkpoint import load_params, save_params
 from automoe_jax.train.loop import Run, train
 
@@ -32,15 +33,35 @@ class Summary(NamedTuple):
     validation_nll: float  # nats per token, of the resulting weights
 
 
-def complete(run: Run, start: Callable[[], Network], data: DataConfig, training: TokenPairs, validation: TokenPairs) -> Summary:
-    """Trains the run unless its folder says that it is finished; `start` gives the network to begin with."""
+def complete(
+    run: Run,
+    start: Callable[[], Network],
+    data: DataConfig,
+    training: TokenPairs,
+    validation: TokenPairs,
+) -> Summary:
+    """Trains the run unless its folder says that it is finished; `start` gives the network to begin
+    with.
+    """
     if is_complete(run.folder):
         return summary(run.folder)
     parts, accumulate = run.placement.sentence_parts, run.train.accumulate
     held = functools.partial(held_rows, run.placement, accumulate)
-    batches = train_batches(training, data.buckets, run.train.tokens_per_batch, run.seed, multiple_of=accumulate * parts, held=held)
+    batches = train_batches(
+        training,
+        data.buckets,
+        run.train.tokens_per_batch,
+        run.seed,
+        multiple_of=accumulate * parts,
+        held=held,
+    )
     micro_tokens = run.train.tokens_per_batch // accumulate
-    trained = train(run, start(), batches, evaluation_batches(validation, data.buckets, micro_tokens, multiple_of=parts))
+    trained = train(
+        run,
+        start(),
+        batches,
+        evaluation_batches(validation, data.buckets, micro_tokens, multiple_of=parts),
+    )
     save_params(run.folder / "final", trained.network.params)
     finished = Summary(run.train.steps, trained.tokens, trained.seconds, trained.validation_nll)
     if is_first():
@@ -62,5 +83,7 @@ def summary(folder: epath.Path) -> Summary:
 def load(folder: epath.Path, spec: Spec) -> Network:
     """The resulting weights of a finished run; raises `UserError` if it is not finished."""
     if not is_complete(folder):
-        raise UserError(f"there is no finished training in {folder}; run the stage that trains it first")
+        raise UserError(
+            f"there is no finished training in {folder}; run the stage that trains it first"
+        )
     return Network(load_params(folder / "final", abstract(spec).params), spec)

@@ -1,6 +1,8 @@
-"""One update: gradients of the sampled sub-networks, summed over micro-batches, then the optimizer; all one program.
+"""One update: gradients of the sampled sub-networks, summed over micro-batches, then the optimizer;
+all one program.
 
-Axes: A micro-batches · G sub-networks of an update · B sentences · S source tokens · T target tokens · L layers.
+Axes: A micro-batches · G sub-networks of an update · B sentences · S source tokens · T target
+tokens · L layers.
 """
 
 import dataclasses
@@ -15,12 +17,25 @@ from automoe_jax.arch import Arch
 from automoe_jax.config import TrainConfig
 from automoe_jax.data.tokenizer import EOS
 from automoe_jax.model.network import Network, Spec, Widths, abstract, param_shardings
-from automoe_jax.model.transformer import Output, Regime, States, at_widths, output_table, states_at
+from automoe_jax.model.transformer import (
+    ForwardOptions,
+    Output,
+    States,
+    at_widths,
+    output_table,
+    states_at,
+)
 from automoe_jax.ops.dropout import split
 from automoe_jax.ops.routing import RouterMetrics
 from automoe_jax.ops.vocabulary import project
-from automoe_jax.sharding import ONE_DEVICE, Placement
-from automoe_jax.train.loss import Sums, disagreement, distilled, label_smoothed, projected_label_smoothed
+from automoe_jax.runtime.sharding import ONE_DEVICE, Placement
+from automoe_jax.train.loss import (
+    Sums,
+    disagreement,
+    distilled,
+    label_smoothed,
+    projected_label_smoothed,
+)
 from automoe_jax.train.optim import optimizer
 
 Batch = Mapping[str, jax.Array]
@@ -40,7 +55,8 @@ class StepMetrics(NamedTuple):
     loss: jax.Array  # the training loss, mean per token
     nll: jax.Array  # mean per token, nats
     tokens: jax.Array  # non-pad target tokens of the batch
-    disagreement: jax.Array  # divergence between the two passes, mean per token, nats; 0 where there is one
+    # divergence between the two passes, mean per token, nats; 0 where there is one
+    disagreement: jax.Array
     finite: jax.Array  # bool: loss and gradients are numbers; otherwise the update was not made
     encoder: RouterMetrics  # [L] each, summed over the sub-networks and micro-batches
     decoder: RouterMetrics  # [L] each
@@ -49,7 +65,9 @@ class StepMetrics(NamedTuple):
 def init_state(network: Network, train: TrainConfig) -> TrainState:
     """The state before the first update."""
     # One program, not one for each shape among the parameters.
-    return TrainState(jnp.zeros((), jnp.int32), network.params, jax.jit(optimizer(train).init)(network.params))
+    return TrainState(
+        jnp.zeros((), jnp.int32), network.params, jax.jit(optimizer(train).init)(network.params)
+    )
 
 
 def state_shardings(spec: Spec, train: TrainConfig, placement: Placement) -> TrainState | None:
@@ -62,24 +80,35 @@ def state_shardings(spec: Spec, train: TrainConfig, placement: Placement) -> Tra
 
 
 def shift_right(target: jax.Array, pad_id: int) -> jax.Array:
-    """The decoder's input [B,T]: EOS, then the target without its last token; pads where the target has pads."""
+    """The decoder's input [B,T]: EOS, then the target without its last token; pads where the target
+    has pads.
+    """
     shifted = jnp.concatenate([jnp.full_like(target[:, :1], EOS), target[:, :-1]], axis=1)
     return jnp.where(target == pad_id, pad_id, shifted)
 
 
 def make_train_step(
-    spec: Spec, train: TrainConfig, regime: Regime, placement: Placement = ONE_DEVICE
+    spec: Spec,
+    train: TrainConfig,
+    forward_options: ForwardOptions,
+    placement: Placement = ONE_DEVICE,
 ) -> Callable[..., tuple[TrainState, StepMetrics]]:
-    """step(state, batch, archs, key) → (state, metrics), jitted once for all architectures; the state is donated.
+    """step(state, batch, archs, key) → (state, metrics), jitted once for all architectures; the
+    state is donated.
 
-    batch: source [A,B,S] and target [A,B,T]. archs: an `Arch` whose fields have a leading axis G; with sandwich
-    sampling the first is the largest, whose predictions teach the others. key: the run's, folded with the step.
+    batch: source [A,B,S] and target [A,B,T]. archs: an `Arch` whose fields have a leading axis G;
+    with sandwich sampling the first is the largest, whose predictions teach the others. key: the
+    run's, folded with the step.
     """
     transform = optimizer(train)
 
-    def step(state: TrainState, batch: Batch, archs: Arch, key: jax.Array) -> tuple[TrainState, StepMetrics]:
+    def step(
+        state: TrainState, batch: Batch, archs: Arch, key: jax.Array
+    ) -> tuple[TrainState, StepMetrics]:
         network = Network(state.params, spec)
-        gradients, metrics = gradients_of(network, batch, archs, jax.random.fold_in(key, state.step), train, regime)
+        gradients, metrics = gradients_of(
+            network, batch, archs, jax.random.fold_in(key, state.step), train, forward_options
+        )
         finite = jnp.isfinite(metrics.loss) & jnp.isfinite(optax.tree.norm(gradients))
         updates, opt_state = transform.update(gradients, state.opt_state, state.params)
         new = TrainState(state.step, optax.apply_updates(state.params, updates), opt_state)
@@ -88,22 +117,48 @@ def make_train_step(
         return kept._replace(step=state.step + 1), metrics._replace(finite=finite)
 
     state, everywhere = state_shardings(spec, train, placement), placement.everywhere
-    return placement.jit(step, (state, placement.micro_batches, everywhere, everywhere), (state, everywhere), donate_argnums=0)
+    return placement.jit(
+        step,
+        (state, placement.micro_batches, everywhere, everywhere),
+        (state, everywhere),
+        donate_argnums=0,
+    )
 
 
-def make_eval_step(spec: Spec, regime: Regime, placement: Placement = ONE_DEVICE) -> Callable[[dict[str, Any], Batch, Arch], Sums]:
-    """step(params, batch, arch) → sums of the unsmoothed loss, jitted once for all architectures, without dropout."""
+def make_eval_step(
+    spec: Spec, forward_options: ForwardOptions, placement: Placement = ONE_DEVICE
+) -> Callable[[dict[str, Any], Batch, Arch], Sums]:
+    """step(params, batch, arch) → sums of the unsmoothed loss, jitted once for all architectures,
+    without dropout.
+    """
 
     def step(params: dict[str, Any], batch: Batch, arch: Arch) -> Sums:
         network, target = Network(params, spec), batch["target"]
 
         def branch(widths: Widths) -> Sums:
-            states = states_at(network, widths, arch, batch["source"], shift_right(target, spec.pad_id), regime=regime)
-            return projected_label_smoothed(states.hidden, output_table(network, widths), target, pad_id=spec.pad_id, smoothing=0.0)
+            states = states_at(
+                network,
+                widths,
+                arch,
+                batch["source"],
+                shift_right(target, spec.pad_id),
+                forward_options=forward_options,
+            )
+            return projected_label_smoothed(
+                states.hidden,
+                output_table(network, widths),
+                target,
+                pad_id=spec.pad_id,
+                smoothing=0.0,
+            )
 
         return at_widths(spec, arch, branch)
 
-    return placement.jit(step, (param_shardings(spec, placement), placement.batch, placement.everywhere), placement.everywhere)
+    return placement.jit(
+        step,
+        (param_shardings(spec, placement), placement.batch, placement.everywhere),
+        placement.everywhere,
+    )
 
 
 class _Update(NamedTuple):
@@ -111,7 +166,7 @@ class _Update(NamedTuple):
 
     network: Network
     train: TrainConfig
-    regime: Regime
+    forward_options: ForwardOptions
     token_weight: jax.Array  # of each token's loss: 1 / (tokens · G)
     router_weight: float  # of each sub-network's router losses, means already: 1 / (A · G)
 
@@ -124,13 +179,20 @@ class _Teacher(NamedTuple):
 
 
 def gradients_of(
-    network: Network, batch: Batch, archs: Arch, key: jax.Array, train: TrainConfig, regime: Regime
+    network: Network,
+    batch: Batch,
+    archs: Arch,
+    key: jax.Array,
+    train: TrainConfig,
+    forward_options: ForwardOptions,
 ) -> tuple[dict[str, Any], StepMetrics]:
     """Gradients of the mean loss over all micro-batches and sub-networks."""
     micro_batches, networks = batch["target"].shape[0], len(archs.qkv_dim)
     tokens = jnp.sum(batch["target"] != network.spec.pad_id).astype(jnp.float32)
-    regime = dataclasses.replace(regime, passes=train.passes)
-    update = _Update(network, train, regime, 1 / (tokens * networks), 1 / (micro_batches * networks))
+    forward_options = dataclasses.replace(forward_options, passes=train.passes)
+    update = _Update(
+        network, train, forward_options, 1 / (tokens * networks), 1 / (micro_batches * networks)
+    )
     keys = split(key, micro_batches * networks).reshape(micro_batches, networks)
 
     def piece(micro_batch: Batch, keys: jax.Array) -> tuple[dict[str, Any], StepMetrics]:
@@ -141,31 +203,58 @@ def gradients_of(
     if micro_batches == 1:
         gradients, sums = piece(_first(batch), keys[0])
     else:
-        add = lambda total, inputs: (jax.tree.map(jnp.add, total, piece(*inputs)), None)  # noqa: E731
-        (gradients, sums), _ = jax.lax.scan(add, _zeros_like(piece, _first(batch), keys[0]), (batch, keys))
-    means = {name: getattr(sums, name) / (tokens * networks) for name in ("loss", "nll", "disagreement")}
+
+        def add(total, inputs):
+            return (
+                jax.tree.map(jnp.add, total, piece(*inputs)),
+                None,
+            )
+
+        (gradients, sums), _ = jax.lax.scan(
+            add, _zeros_like(piece, _first(batch), keys[0]), (batch, keys)
+        )
+    means = {
+        name: getattr(sums, name) / (tokens * networks) for name in ("loss", "nll", "disagreement")
+    }
     return gradients, sums._replace(**means, tokens=tokens)
 
 
 def _one(
     update: _Update, batch: Batch, arch: Arch, key: jax.Array, teacher: _Teacher | None
 ) -> tuple[dict[str, Any], StepMetrics, jax.Array | None]:
-    """Gradients, summed metrics and, where there is a teacher, logits of one sub-network on one micro-batch source [B,S], target [B,T].
+    """Gradients, summed metrics and, where there is a teacher, logits of one sub-network on one
+    micro-batch source [B,S], target [B,T].
 
     The gradient is taken inside the switch over embedding widths, so that no residuals cross it.
     """
     spec, train, target = update.network.spec, update.train, batch["target"]
 
-    def loss(params: dict[str, Any], widths: Widths) -> tuple[jax.Array, tuple[StepMetrics, jax.Array | None]]:
+    def loss(
+        params: dict[str, Any], widths: Widths
+    ) -> tuple[jax.Array, tuple[StepMetrics, jax.Array | None]]:
         network = Network(params, spec)
-        source, wanted = (jnp.concatenate([side] * train.passes) for side in (batch["source"], target))
-        states = states_at(network, widths, arch, source, shift_right(wanted, spec.pad_id), regime=update.regime, rng=key)
+        source, wanted = (
+            jnp.concatenate([side] * train.passes) for side in (batch["source"], target)
+        )
+        states = states_at(
+            network,
+            widths,
+            arch,
+            source,
+            shift_right(wanted, spec.pad_id),
+            forward_options=update.forward_options,
+            rng=key,
+        )
         table, logits, apart = output_table(network, widths), None, jnp.zeros(())
         if teacher is None:
-            sums = projected_label_smoothed(states.hidden, table, wanted, pad_id=spec.pad_id, smoothing=train.label_smoothing)
+            sums = projected_label_smoothed(
+                states.hidden, table, wanted, pad_id=spec.pad_id, smoothing=train.label_smoothing
+            )
         else:
             logits = project(states.hidden, table)
-            sums = label_smoothed(logits, wanted, pad_id=spec.pad_id, smoothing=train.label_smoothing)
+            sums = label_smoothed(
+                logits, wanted, pad_id=spec.pad_id, smoothing=train.label_smoothing
+            )
             taught = distilled(logits, teacher.logits, wanted, pad_id=spec.pad_id)
             sums = sums._replace(loss=jnp.where(teacher.ready, taught, sums.loss))
         if train.passes == 2:
@@ -173,8 +262,12 @@ def _one(
             # THOR adds the two cross entropies up; in a SuperNet they count half each (SPEC 2).
             each = 1.0 if spec.arch is not None else 0.5
             sums = Sums(each * sums.loss + train.consistency * apart, sums.nll / 2, sums.tokens / 2)
-        metrics = StepMetrics(*sums, apart, jnp.zeros((), jnp.int32), states.encoder, states.decoder)
-        routers = train.balance_loss * mean_over_routers(states, "balance_loss") + train.z_loss * mean_over_routers(states, "z_loss")
+        metrics = StepMetrics(
+            *sums, apart, jnp.zeros((), jnp.int32), states.encoder, states.decoder
+        )
+        routers = train.balance_loss * mean_over_routers(
+            states, "balance_loss"
+        ) + train.z_loss * mean_over_routers(states, "z_loss")
         return sums.loss * update.token_weight + routers * update.router_weight, (metrics, logits)
 
     def branch(widths: Widths) -> tuple[dict[str, Any], StepMetrics, jax.Array | None]:
@@ -184,10 +277,18 @@ def _one(
     return at_widths(spec, arch, branch)
 
 
-def _sandwich(update: _Update, batch: Batch, archs: Arch, keys: jax.Array) -> tuple[dict[str, Any], StepMetrics]:
-    """Several sub-networks one after another; with distillation the first one's logits teach the rest."""
+def _sandwich(
+    update: _Update, batch: Batch, archs: Arch, keys: jax.Array
+) -> tuple[dict[str, Any], StepMetrics]:
+    """Several sub-networks one after another; with distillation the first one's logits teach the
+    rest.
+    """
     shape = (*batch["target"].shape, update.network.spec.vocab_size)
-    nobody = _Teacher(jnp.array(False), jnp.zeros(shape, jnp.float32)) if update.train.distillation else None
+    nobody = (
+        _Teacher(jnp.array(False), jnp.zeros(shape, jnp.float32))
+        if update.train.distillation
+        else None
+    )
 
     def run(carry: Any, inputs: tuple[Arch, jax.Array]) -> tuple[Any, None]:
         total, teacher = carry
@@ -208,10 +309,17 @@ def _first(tree: Any) -> Any:
 
 def _zeros_like(function: Callable[..., Any], *arguments: Any) -> Any:
     """Zeros of the shapes and dtypes that the function would return."""
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(function, *arguments))
+    return jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(function, *arguments)
+    )
 
 
 def mean_over_routers(output: Output | States, name: str) -> jax.Array:
-    """One of the routers' metrics, averaged over the layers with more than one expert (SPEC 1.3); 0 where there is none."""
-    values, routed = (jnp.concatenate([getattr(side, field) for side in (output.encoder, output.decoder)]) for field in (name, "routed"))
+    """One of the routers' metrics, averaged over the layers with more than one expert (SPEC 1.3); 0
+    where there is none.
+    """
+    values, routed = (
+        jnp.concatenate([getattr(side, field) for side in (output.encoder, output.decoder)])
+        for field in (name, "routed")
+    )
     return values.sum() / jnp.maximum(routed.sum(), 1.0)

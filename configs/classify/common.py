@@ -1,9 +1,11 @@
-"""What the classifiers of this folder have in common: the text, the encoder and the training that make them comparable.
+"""What the classifiers of this folder have in common: the text, the encoder and the training that
+make them comparable.
 
-The files beside this one are the experiments: DA-MoE's number of experts for each token against the same for all, on the
-task of its paper's kind. All of them at once, with a table at the end:
+The files beside this one are the experiments: DA-MoE's number of experts for each token against the
+same for all, on the task of its paper's kind. All of them at once, with a table at the end:
 
-    python -m automoe_jax.compare --configs=configs/classify --seeds=1,2 --workdir=runs/classify --baseline=top1
+    python -m automoe_jax.compare --configs=configs/classify --seeds=1,2 --workdir=runs/classify
+    --baseline=top1
 """
 
 from ml_collections import ConfigDict
@@ -14,7 +16,9 @@ EXPERTS = 4
 
 
 def mixture() -> ConfigDict:
-    """The section of a Debian package from its description, for two CPU cores; an encoder of 3 layers of four experts."""
+    """The section of a Debian package from its description, for two CPU cores; an encoder of 3
+    layers of four experts.
+    """
     config = default_config()
     config.task = "classify"
     config.data.source = "debian"
@@ -27,7 +31,9 @@ def mixture() -> ConfigDict:
     config.space.encoder_embed_dims = config.space.decoder_embed_dims = (128,)
     config.space.encoder_layers = (3,)
     config.space.decoder_layers = (0,)
-    config.space.encoder_self_heads = config.space.decoder_self_heads = config.space.decoder_cross_heads = (4,)
+    config.space.encoder_self_heads = config.space.decoder_self_heads = (
+        config.space.decoder_cross_heads
+    ) = (4,)
     config.space.cross_layers = (1,)
     config.space.encoder_experts = (EXPERTS,)
     config.space.decoder_experts = (1,)

@@ -1,4 +1,5 @@
-"""DA-MoE (arXiv 2409.06669) on classification: each token gets as many of four experts as its share of the attention deserves.
+"""DA-MoE (arXiv 2409.06669) on classification: each token gets as many of four experts as its share
+of the attention deserves.
 
 python -m automoe_jax.main --config=configs/classify/da_moe.py --workdir=runs/da_moe_sections
 """

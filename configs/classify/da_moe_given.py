@@ -1,4 +1,5 @@
-"""DA-MoE on classification, a token's importance being the attention it gives: more experts than by what it receives.
+"""DA-MoE on classification, a token's importance being the attention it gives: more experts than by
+what it receives.
 
 python -m automoe_jax.main --config=configs/classify/da_moe_given.py --workdir=runs/da_moe_given
 """

@@ -1,4 +1,5 @@
-"""DA-MoE on classification with raw gates, as the fixed numbers of experts have them: what the renormalisation does.
+"""DA-MoE on classification with raw gates, as the fixed numbers of experts have them: what the
+renormalisation does.
 
 python -m automoe_jax.main --config=configs/classify/da_moe_raw.py --workdir=runs/da_moe_raw
 """

@@ -1,4 +1,5 @@
-"""AutoMoE (arXiv 2210.07535): experts of different number and width, searched under a third of the dense FLOPs.
+"""AutoMoE (arXiv 2210.07535): experts of different number and width, searched under a third of the
+dense FLOPs.
 
     python -m automoe_jax.main --config=configs/systems/automoe.py --workdir=runs/automoe
 

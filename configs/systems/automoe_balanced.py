@@ -1,9 +1,12 @@
-"""AutoMoE whose winner is retrained with a balancing loss: without one its decoder's router all but collapses onto one expert.
+"""AutoMoE whose winner is retrained with a balancing loss: without one its decoder's router all but
+collapses onto one expert.
 
-    python -m automoe_jax.main --config=configs/systems/automoe_balanced.py --workdir=runs/automoe_balanced
+    python -m automoe_jax.main --config=configs/systems/automoe_balanced.py
+    --workdir=runs/automoe_balanced
 
-All else is as in automoe.py. `compare` takes over its SuperNet and its search too, so that the architecture is the same; a search made
-anew on another kind of processor may end elsewhere, because rounding differs.
+All else is as in automoe.py. `compare` takes over its SuperNet and its search too, so that the
+architecture is the same; a search made anew on another kind of processor may end elsewhere, because
+rounding differs.
 """
 
 import pathlib

@@ -1,10 +1,12 @@
-"""AutoMoE for a user who waits for one sentence: the same limit on FLOPs, and a decoder of one narrow layer.
+"""AutoMoE for a user who waits for one sentence: the same limit on FLOPs, and a decoder of one
+narrow layer.
 
     python -m automoe_jax.main --config=configs/systems/automoe_fast.py --workdir=runs/automoe_fast
 
-A lone sentence's time is its decoder's: every step reads the decoder's weights and the projection to the vocabulary once,
-however few rows they multiply. So the decoder has one layer of half the width and at most two experts, and the search
-spends the FLOPs on the encoder. docs/systems/automoe.md says what is the paper's and what is not.
+A lone sentence's time is its decoder's: every step reads the decoder's weights and the projection
+to the vocabulary once, however few rows they multiply. So the decoder has one layer of half the
+width and at most two experts, and the search spends the FLOPs on the encoder.
+docs/systems/automoe.md says what is the paper's and what is not.
 """
 
 import pathlib

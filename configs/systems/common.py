@@ -1,4 +1,5 @@
-"""What the systems of this folder have in common: the text, the sizes and the training that make them comparable.
+"""What the systems of this folder have in common: the text, the sizes and the training that make
+them comparable.
 
 The files beside this one are the experiments. All of them at once, with a table at the end:
 
@@ -14,7 +15,9 @@ MAX_FLOPS = 28.9e6  # a third of the dense Transformer's 86.9e6
 
 
 def base() -> ConfigDict:
-    """Debian package descriptions, English to German, for two CPU cores; a space of one dense Transformer of 3 + 3 layers."""
+    """Debian package descriptions, English to German, for two CPU cores; a space of one dense
+    Transformer of 3 + 3 layers.
+    """
     config = default_config()
     config.data.source = "debian"
     config.data.vocab_size = 4000
@@ -48,14 +51,18 @@ def base() -> ConfigDict:
 
 
 def mixture() -> ConfigDict:
-    """The dense Transformer with four experts of its size in every layer, so that one expert per token costs as much."""
+    """The dense Transformer with four experts of its size in every layer, so that one expert per
+    token costs as much.
+    """
     config = base()
     config.space.encoder_experts = config.space.decoder_experts = (EXPERTS,)
     return config
 
 
 def searched(most_experts: int) -> ConfigDict:
-    """A search for a third of the dense Transformer's FLOPs among smaller ones with up to so many experts a layer."""
+    """A search for a third of the dense Transformer's FLOPs among smaller ones with up to so many
+    experts a layer.
+    """
     config = base()
     config.space.encoder_layers = (2, 3)
     config.space.decoder_layers = (1, 2, 3)

@@ -1,4 +1,5 @@
-"""DA-MoE with raw gates, as `topk` has them: what the renormalisation does to a router whose tokens mostly get one expert.
+"""DA-MoE with raw gates, as `topk` has them: what the renormalisation does to a router whose tokens
+mostly get one expert.
 
 python -m automoe_jax.main --config=configs/systems/da_moe_raw.py --workdir=runs/da_moe_raw
 

@@ -1,4 +1,5 @@
-"""Switch Transformer (arXiv 2101.03961): one of four equal experts per token, those beyond an expert's capacity dropped.
+"""Switch Transformer (arXiv 2101.03961): one of four equal experts per token, those beyond an
+expert's capacity dropped.
 
     python -m automoe_jax.main --config=configs/systems/switch.py --workdir=runs/switch
 

@@ -1,8 +1,10 @@
-"""THOR (arXiv 2110.04260): experts without a router in every second layer, drawn at random and made consistent with one another.
+"""THOR (arXiv 2110.04260): experts without a router in every second layer, drawn at random and made
+consistent with one another.
 
     python -m automoe_jax.main --config=configs/systems/thor.py --workdir=runs/thor
 
-Two passes an update, so each update costs twice. docs/systems/thor.md says what is the paper's and what is not.
+Two passes an update, so each update costs twice. docs/systems/thor.md says what is the paper's and
+what is not.
 """
 
 import pathlib

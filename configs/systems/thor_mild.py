@@ -1,4 +1,5 @@
-"""THOR with a fifth of its consistency term: at the paper's α a short training does not get beyond the words' frequencies.
+"""THOR with a fifth of its consistency term: at the paper's α a short training does not get beyond
+the words' frequencies.
 
     python -m automoe_jax.main --config=configs/systems/thor_mild.py --workdir=runs/thor_mild
 

@@ -1,4 +1,5 @@
-"""A learned router: the most probable expert of four for every token, none dropped (AutoMoE's own router, without a search).
+"""A learned router: the most probable expert of four for every token, none dropped (AutoMoE's own
+router, without a search).
 
     python -m automoe_jax.main --config=configs/systems/topk.py --workdir=runs/topk
 

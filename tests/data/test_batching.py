@@ -20,7 +20,9 @@ TOKENS = 64
 
 
 def token_pairs(lengths):
-    """Pair i is (i + 10 repeated, i + 10 repeated) of the given (source, target) lengths: every row names its pair."""
+    """Pair i is (i + 10 repeated, i + 10 repeated) of the given (source, target) lengths: every row
+    names its pair.
+    """
 
     def side(which):
         offsets = np.cumsum([0] + [pair[which] for pair in lengths], dtype=np.int64)
@@ -65,7 +67,10 @@ def test_every_pair_comes_once_per_pass_and_passes_differ(pairs):
     drawn = collections.defaultdict(list)
     for batch in itertools.islice(train_batches(pairs, BUCKETS, TOKENS, 0), 400):
         drawn[batch["source"].shape[1]] += ids(batch)
-    sizes = [int(np.sum((pairs.lengths() > low) & (pairs.lengths() <= high))) for low, high in zip((0, *BUCKETS), BUCKETS, strict=False)]
+    sizes = [
+        int(np.sum((pairs.lengths() > low) & (pairs.lengths() <= high)))
+        for low, high in zip((0, *BUCKETS), BUCKETS, strict=False)
+    ]
     for bucket, size in zip(BUCKETS, sizes, strict=True):
         passes = [drawn[bucket][start : start + size] for start in range(0, 3 * size, size)]
         assert all(sorted(one) == sorted(set(one)) and len(one) == size for one in passes)
@@ -74,14 +79,21 @@ def test_every_pair_comes_once_per_pass_and_passes_differ(pairs):
 
 
 def test_sentences_of_all_lengths_come_equally_often(pairs):
-    count = collections.Counter(i for batch in itertools.islice(train_batches(pairs, BUCKETS, TOKENS, 0), 1000) for i in ids(batch))
+    count = collections.Counter(
+        i
+        for batch in itertools.islice(train_batches(pairs, BUCKETS, TOKENS, 0), 1000)
+        for i in ids(batch)
+    )
     visits = np.array([count[i] for i in range(len(pairs))])
     assert visits.min() >= 0.9 * visits.mean()
     assert visits.max() <= 1.1 * visits.mean()
 
 
 def test_shapes_do_not_come_in_long_runs(pairs):
-    shapes = [batch["source"].shape[1] for batch in itertools.islice(train_batches(pairs, BUCKETS, TOKENS, 0), 300)]
+    shapes = [
+        batch["source"].shape[1]
+        for batch in itertools.islice(train_batches(pairs, BUCKETS, TOKENS, 0), 300)
+    ]
     rarest = min(collections.Counter(shapes).values()) / len(shapes)
     assert max(len(list(run)) for _, run in itertools.groupby(shapes)) <= 2 / rarest
 
@@ -90,7 +102,9 @@ def test_shapes_do_not_come_in_long_runs(pairs):
 @pytest.mark.parametrize("consumed", [0, 1, 7, 83])
 def test_resumes_with_the_exact_next_batch(pairs, consumed, read_ahead):
     """83 batches lie in the third pass."""
-    uninterrupted = list(itertools.islice(train_batches(pairs, BUCKETS, TOKENS, 5, read_ahead=4), consumed + 20))
+    uninterrupted = list(
+        itertools.islice(train_batches(pairs, BUCKETS, TOKENS, 5, read_ahead=4), consumed + 20)
+    )
     iterator = train_batches(pairs, BUCKETS, TOKENS, 5, read_ahead=read_ahead)
     for _ in range(consumed):
         next(iterator)
@@ -98,11 +112,16 @@ def test_resumes_with_the_exact_next_batch(pairs, consumed, read_ahead):
     next(iterator)
     resumed = train_batches(pairs, BUCKETS, TOKENS, 5, read_ahead=read_ahead)
     resumed.set_state(state)
-    assert all(same(a, b) for a, b in zip(uninterrupted[consumed:], itertools.islice(resumed, 20), strict=True))
+    assert all(
+        same(a, b)
+        for a, b in zip(uninterrupted[consumed:], itertools.islice(resumed, 20), strict=True)
+    )
 
 
 def test_the_order_depends_on_the_seed(pairs):
-    first, again, other = (list(itertools.islice(train_batches(pairs, BUCKETS, TOKENS, seed), 5)) for seed in (0, 0, 1))
+    first, again, other = (
+        list(itertools.islice(train_batches(pairs, BUCKETS, TOKENS, seed), 5)) for seed in (0, 0, 1)
+    )
     assert all(map(same, first, again))
     assert not all(map(same, first, other))
 
@@ -112,7 +131,15 @@ def test_what_processes_hold_is_the_batch_of_one(pairs, count):
     """Row for row, and a position that one process has saved is everyone's."""
     whole = train_batches(pairs, BUCKETS, TOKENS, 0, multiple_of=4)
     shards = [
-        train_batches(pairs, BUCKETS, TOKENS, 0, multiple_of=4, held=lambda rows, i=i: np.arange(rows)[i::count]) for i in range(count)
+        train_batches(
+            pairs,
+            BUCKETS,
+            TOKENS,
+            0,
+            multiple_of=4,
+            held=lambda rows, i=i: np.arange(rows)[i::count],
+        )
+        for i in range(count)
     ]
     for _ in range(40):
         batch, parts = next(whole), [next(shard) for shard in shards]
@@ -134,15 +161,21 @@ def test_a_bucket_without_a_full_batch_joins_the_next_one():
 @pytest.mark.parametrize("lengths", [[(2, 2)], [(2, 2)] * 30 + [(15, 3)], [(9, 1)] * 3])
 def test_a_last_bucket_without_a_full_batch_repeats_its_sentences(lengths):
     drawn = list(itertools.islice(train_batches(token_pairs(lengths), BUCKETS, TOKENS, 0), 60))
-    assert all(len(ids(batch)) == rows_per_batch(batch["source"].shape[1], TOKENS) for batch in drawn)
+    assert all(
+        len(ids(batch)) == rows_per_batch(batch["source"].shape[1], TOKENS) for batch in drawn
+    )
     longest = max(map(max, lengths)) + 1
-    assert min(bucket for bucket in BUCKETS if bucket >= longest) in {batch["source"].shape[1] for batch in drawn}
+    assert min(bucket for bucket in BUCKETS if bucket >= longest) in {
+        batch["source"].shape[1] for batch in drawn
+    }
 
 
 def test_rows_are_a_multiple_of_the_devices(pairs):
     batch = next(train_batches(pairs, BUCKETS, TOKENS, 0, multiple_of=4))
     assert batch["source"].shape in {(8, 6), (4, 10), (4, 16)}
-    with pytest.raises(ValueError, match="tokens_per_batch=64 cannot hold 8 sentences of 10 tokens"):
+    with pytest.raises(
+        ValueError, match="tokens_per_batch=64 cannot hold 8 sentences of 10 tokens"
+    ):
         train_batches(pairs, BUCKETS, TOKENS, 0, multiple_of=8)
 
 
@@ -154,7 +187,10 @@ def test_too_long_pairs_and_no_pairs_are_refused(pairs):
 
 
 @settings(max_examples=40)
-@given(st.lists(st.tuples(st.integers(0, 15), st.integers(0, 15)), max_size=60), st.sampled_from([0, 1, 100, 300]))
+@given(
+    st.lists(st.tuples(st.integers(0, 15), st.integers(0, 15)), max_size=60),
+    st.sampled_from([0, 1, 100, 300]),
+)
 def test_evaluation_takes_every_pair_at_most_once(lengths, max_tokens):
     # A token more than drawn, so that every row shows which pair it is.
     few = token_pairs([(source + (source < 15), target) for source, target in lengths])
@@ -188,7 +224,10 @@ def test_a_subset_is_spread_over_the_text_and_of_about_the_asked_size(pairs):
 
 
 def test_from_pairs_leaves_out_what_is_too_long(tmp_path):
-    text = Pairs(("the red door", "a very much longer sentence about nothing at all", "the key"), ("die rote Tür", "kurz", "der Schlüssel"))
+    text = Pairs(
+        ("the red door", "a very much longer sentence about nothing at all", "the key"),
+        ("die rote Tür", "kurz", "der Schlüssel"),
+    )
     train_tokenizer(text.lines(), 310, tmp_path / "model")
     tokenizer = Tokenizer(tmp_path / "model")
     lengths = [len(line) + 1 for line in tokenizer.encode(text.source)]
@@ -206,7 +245,11 @@ def test_from_pairs_leaves_out_what_is_too_long(tmp_path):
 def test_save_and_load(pairs, tmp_path):
     pairs.save(tmp_path / "new" / "train.npz")
     loaded = TokenPairs.load(tmp_path / "new" / "train.npz")
-    assert all(np.array_equal(a, b) for i in range(len(pairs)) for a, b in zip(pairs[i], loaded[i], strict=True))
+    assert all(
+        np.array_equal(a, b)
+        for i in range(len(pairs))
+        for a, b in zip(pairs[i], loaded[i], strict=True)
+    )
     assert loaded.source_tokens.dtype == np.int32
     assert loaded.target_offsets.dtype == np.int64
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["train.npz"]
@@ -222,19 +265,32 @@ def test_a_failed_save_leaves_the_old_file(pairs, tmp_path):
 
 
 def test_text_alone_needs_neither_grain_nor_jax():
-    code = "import sys, automoe_jax.data.corpus, automoe_jax.data.toy, automoe_jax.data.text; print({'jax', 'grain'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "set()"
+    code = (
+        "import sys, automoe_jax.data.corpus, automoe_jax.data.toy, automoe_jax.data.text;"
+        " print({'jax', 'grain'} & set(sys.modules))"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "set()"
+    )
 
 
 def test_classes_are_targets_of_one_token_and_long_texts_are_cut(tmp_path):
     labels = Labels.of(["b", "a", "b"])
     train_tokenizer(["one two three four five six seven"] * 20, 300, tmp_path / "model")
     texts = ("one two three four five six seven", "one")
-    pairs, cut = TokenPairs.from_pairs(Labelled(texts, ("b", "a")), Tokenizer(tmp_path / "model"), 4, labels)
+    pairs, cut = TokenPairs.from_pairs(
+        Labelled(texts, ("b", "a")), Tokenizer(tmp_path / "model"), 4, labels
+    )
     assert cut == 1
     assert [len(pairs[i][0]) for i in range(2)] == [3, 1]
     pairs.save(tmp_path / "pairs.npz")
-    batches = [next(train_batches(TokenPairs.load(tmp_path / "pairs.npz"), (2, 4), 8, 0)), *evaluation_batches(pairs, (4,), 12)]
+    batches = [
+        next(train_batches(TokenPairs.load(tmp_path / "pairs.npz"), (2, 4), 8, 0)),
+        *evaluation_batches(pairs, (4,), 12),
+    ]
     assert all(batch["target"].shape == (len(batch["source"]), 1) for batch in batches)
     np.testing.assert_array_equal(batches[-1]["target"], [[5], [4], [PAD]])
     assert [labels.name(int(number)) for number in batches[-1]["target"][:2, 0]] == ["b", "a"]

@@ -40,12 +40,17 @@ def test_unique_keeps_the_first_of_equal_pairs_only():
     assert corpus.unique_indices(pairs) == [0, 2, 3]
 
 
-@given(st.lists(st.tuples(LINES, LINES, st.integers(0, 9)), min_size=12, max_size=60), st.integers(0, 3))
+@given(
+    st.lists(st.tuples(LINES, LINES, st.integers(0, 9)), min_size=12, max_size=60),
+    st.integers(0, 3),
+)
 def test_split_keeps_near_duplicates_and_groups_apart(rows, seed):
     pairs = corpus.Pairs(tuple(row[0] for row in rows), tuple(row[1] for row in rows))
     config = DataConfig(validation_pairs=3, test_pairs=3, seed=seed)
     try:
-        train, validation, test, removed = corpus.split(pairs, [row[2] for row in rows], config, "the text")
+        train, validation, test, removed = corpus.split(
+            pairs, [row[2] for row in rows], config, "the text"
+        )
     except UserError:  # every pair overlaps with what is held out
         return
     for side in ("source", "target"):
@@ -62,7 +67,10 @@ def test_split_keeps_near_duplicates_and_groups_apart(rows, seed):
 def test_split_depends_on_the_seed_alone():
     pairs = corpus.Pairs(tuple(map(str.title, WORDS)), tuple(map(str.upper, WORDS)))
     first, again, other = (
-        corpus.split(pairs, range(len(pairs)), DataConfig(validation_pairs=5, test_pairs=5, seed=seed), "it") for seed in (1, 1, 2)
+        corpus.split(
+            pairs, range(len(pairs)), DataConfig(validation_pairs=5, test_pairs=5, seed=seed), "it"
+        )
+        for seed in (1, 1, 2)
     )
     assert first == again
     assert first != other
@@ -71,13 +79,19 @@ def test_split_depends_on_the_seed_alone():
 def test_too_few_pairs_is_an_error_that_names_the_fields():
     pairs = corpus.Pairs(tuple(WORDS), tuple(WORDS))
     with pytest.raises(
-        UserError, match=r"the text has 40 usable pairs, too few to hold out config.data.validation_pairs=30 and .*test_pairs=10"
+        UserError,
+        match=(
+            r"the text has 40 usable pairs, too few to hold out config.data.validation_pairs=30 and"
+            r" .*test_pairs=10"
+        ),
     ):
         corpus.split(pairs, range(40), DataConfig(validation_pairs=30, test_pairs=10), "the text")
 
 
 def test_unknown_source_is_an_error(tmp_path):
-    with pytest.raises(UserError, match=r"config.data.source='web' must be one of toy, debian, text, tfds"):
+    with pytest.raises(
+        UserError, match=r"config.data.source='web' must be one of toy, debian, text, tfds"
+    ):
         corpus.load_corpus(DataConfig(source="web"), tmp_path)
 
 
@@ -88,7 +102,11 @@ def test_statistics_are_json_and_read_as_a_table(tmp_path):
     loaded = corpus.load_corpus(config, tmp_path)
     assert json.loads(json.dumps(loaded.statistics)) == loaded.statistics
     assert loaded.statistics["preparation"]["duplicates removed"] == 3
-    assert loaded.statistics["splits"]["train"] == {"pairs": 10, "source_words": 20, "target_words": 20}
+    assert loaded.statistics["splits"]["train"] == {
+        "pairs": 10,
+        "source_words": 20,
+        "target_words": 20,
+    }
     table = corpus.describe(loaded.statistics)
     assert "duplicates removed" in table
     assert max(map(len, table.splitlines())) <= 100

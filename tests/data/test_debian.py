@@ -62,8 +62,13 @@ Description-de: ohne Original
 
 
 def joined(english=ENGLISH, german=GERMAN):
-    theirs = {description.md5: description for description in debian.parse(german.split("\n"), "de")}
-    ours = {description.md5: description for description in debian.parse(english.split("\n"), "en", theirs)}
+    theirs = {
+        description.md5: description for description in debian.parse(german.split("\n"), "de")
+    }
+    ours = {
+        description.md5: description
+        for description in debian.parse(english.split("\n"), "en", theirs)
+    }
     return debian.join(ours, theirs.values())
 
 
@@ -79,7 +84,9 @@ def test_stanzas_become_descriptions():
 
 
 def test_the_last_stanza_needs_no_empty_line_and_lines_may_come_one_by_one():
-    assert list(debian.parse(iter(GERMAN.rstrip().split("\n")), "de")) == list(debian.parse(GERMAN.split("\n"), "de"))
+    assert list(debian.parse(iter(GERMAN.rstrip().split("\n")), "de")) == list(
+        debian.parse(GERMAN.split("\n"), "de")
+    )
 
 
 def test_titles_paragraphs_items_and_sentences_align():
@@ -94,7 +101,11 @@ def test_titles_paragraphs_items_and_sentences_align():
         ("chess", "Version 2.0 is new. Have fun!", "Version 2.0 ist neu, viel Spaß damit!"),
         ("paint", "draws pictures", "malt Bilder"),
     ]
-    assert result.counts == {"packages translated": 3, "packages without English text": 1, "packages of which only the title aligns": 1}
+    assert result.counts == {
+        "packages translated": 3,
+        "packages without English text": 1,
+        "packages of which only the title aligns": 1,
+    }
 
 
 def test_filters_and_duplicates_are_counted():
@@ -112,7 +123,9 @@ def test_filters_and_duplicates_are_counted():
     assert list(clean) == [("A good library", "Eine gute Bibliothek")]
     assert packages == ["a"]
     assert list(counts.values()) == [6, 1, 1, 1, 1, 1, 1]
-    assert counts["aligned pairs"] - counts["clean unique pairs"] == sum(list(counts.values())[1:-1])
+    assert counts["aligned pairs"] - counts["clean unique pairs"] == sum(
+        list(counts.values())[1:-1]
+    )
 
 
 @pytest.fixture
@@ -120,10 +133,17 @@ def cache(tmp_path):
     """A cache as `fetch` leaves it, of 60 packages with three pairs each."""
     rows = [
         (f"p{i}", f"{kind} of {name}", f"{deutsch} von {name}")
-        for i, name in enumerate(a + b for a in ("ba", "de", "fi", "go", "hu", "ky") for b in "klmnprstvz")
+        for i, name in enumerate(
+            a + b for a in ("ba", "de", "fi", "go", "hu", "ky") for b in "klmnprstvz"
+        )
         for kind, deutsch in (("tools", "Werkzeuge"), ("names", "Namen"), ("colours", "Farben"))
     ]
-    saved = {"packages": [r[0] for r in rows], "english": [r[1] for r in rows], "foreign": [r[2] for r in rows], "counts": {}}
+    saved = {
+        "packages": [r[0] for r in rows],
+        "english": [r[1] for r in rows],
+        "foreign": [r[2] for r in rows],
+        "counts": {},
+    }
     (tmp_path / "debian-en-de.json.gz").write_bytes(gzip.compress(json.dumps(saved).encode()))
     return tmp_path
 
@@ -132,7 +152,10 @@ def test_split_is_by_package_and_needs_no_second_download(cache, capsys):
     config = DataConfig(source="debian", validation_pairs=9, test_pairs=12)
     loaded = corpus.load_corpus(config, cache)
     assert [len(part) for part in (loaded.train, loaded.validation, loaded.test)] == [159, 9, 12]
-    names = [{line.split()[-1] for line in part.source} for part in (loaded.train, loaded.validation, loaded.test)]
+    names = [
+        {line.split()[-1] for line in part.source}
+        for part in (loaded.train, loaded.validation, loaded.test)
+    ]
     assert not names[0] & names[1]
     assert not names[0] & names[2]
     assert not names[1] & names[2]
@@ -141,8 +164,17 @@ def test_split_is_by_package_and_needs_no_second_download(cache, capsys):
 
 
 def test_german_to_english_turns_the_pairs_round(cache):
-    config = DataConfig(source="debian", source_language="de", target_language="en", validation_pairs=9, test_pairs=12)
-    assert all(" von " in source and " of " in target for source, target in debian.load(config, cache).train)
+    config = DataConfig(
+        source="debian",
+        source_language="de",
+        target_language="en",
+        validation_pairs=9,
+        test_pairs=12,
+    )
+    assert all(
+        " von " in source and " of " in target
+        for source, target in debian.load(config, cache).train
+    )
 
 
 def test_one_language_must_be_english(tmp_path):
@@ -152,7 +184,9 @@ def test_one_language_must_be_english(tmp_path):
 
 def test_without_apt_the_way_out_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match=r"needs apt, which this machine lacks .*; use data.source='text'"):
+    with pytest.raises(
+        UserError, match=r"needs apt, which this machine lacks .*; use data.source='text'"
+    ):
         debian.load(DataConfig(source="debian"), tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -172,22 +206,35 @@ needs_apt = pytest.mark.skipif(not shutil.which("apt-get"), reason="this machine
 @needs_apt
 def test_apt_without_sources_says_why(tmp_path, monkeypatch):
     """apt's own configuration variable points it to a folder without package sources."""
-    (tmp_path / "apt.conf").write_text(f'Dir::Etc::SourceList "{tmp_path}/none";\nDir::Etc::SourceParts "{tmp_path}/none.d";\n')
+    (tmp_path / "apt.conf").write_text(
+        f'Dir::Etc::SourceList "{tmp_path}/none";\nDir::Etc::SourceParts "{tmp_path}/none.d";\n'
+    )
     (tmp_path / "none").touch()
     (tmp_path / "none.d").mkdir()
     monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
-    with pytest.raises(UserError, match=r"apt offers no Translation-en package descriptions \(.*\); use data.source='text'"):
+    with pytest.raises(
+        UserError,
+        match=r"apt offers no Translation-en package descriptions \(.*\); use data.source='text'",
+    ):
         debian.load(DataConfig(source="debian"), tmp_path / "cache")
     assert not list((tmp_path / "cache").iterdir())
 
 
 @needs_apt
 def test_an_unreachable_mirror_says_why(tmp_path, monkeypatch):
-    (tmp_path / "sources.list").write_text(f"deb [trusted=yes] file:{tmp_path}/mirror stable main\n")
+    (tmp_path / "sources.list").write_text(
+        f"deb [trusted=yes] file:{tmp_path}/mirror stable main\n"
+    )
     (tmp_path / "none.d").mkdir()
-    (tmp_path / "apt.conf").write_text(f'Dir::Etc::SourceList "{tmp_path}/sources.list";\nDir::Etc::SourceParts "{tmp_path}/none.d";\n')
+    (tmp_path / "apt.conf").write_text(
+        f'Dir::Etc::SourceList "{tmp_path}/sources.list";\nDir::Etc::SourceParts'
+        f' "{tmp_path}/none.d";\n'
+    )
     monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
-    with pytest.raises(UserError, match=r"apt offers no Translation-en .*\([EW]: .*mirror.*\); use data.source='text'"):
+    with pytest.raises(
+        UserError,
+        match=r"apt offers no Translation-en .*\([EW]: .*mirror.*\); use data.source='text'",
+    ):
         debian.load(DataConfig(source="debian"), tmp_path / "cache")
 
 
@@ -202,7 +249,10 @@ def test_real_descriptions(tmp_path):
     assert [child.name for child in tmp_path.iterdir()] == ["debian-en-de.json.gz"]
     assert any("Bibliothek" in target for _, target in loaded.train)
     for side in ("source", "target"):
-        train, *held_out = (set(map(corpus.duplicate_key, getattr(part, side))) for part in (loaded.train, loaded.validation, loaded.test))
+        train, *held_out = (
+            set(map(corpus.duplicate_key, getattr(part, side)))
+            for part in (loaded.train, loaded.validation, loaded.test)
+        )
         assert not train & set().union(*held_out)
 
 
@@ -231,28 +281,47 @@ def test_packages_get_their_descriptions_and_sections():
         ("99", "libs", "chess-suite"),
         ("22", "graphics", "paint"),
     ]
-    descriptions = {description.md5: description for description in debian.parse(ENGLISH.split("\n"), "en")}
+    descriptions = {
+        description.md5: description for description in debian.parse(ENGLISH.split("\n"), "en")
+    }
     found = debian.label({"11": descriptions["11"]}, debian.parse_sections(PACKAGES.split("\n")))
     assert found.packages == ("chess-suite",)
     assert found.pairs.target == ("games",)
     assert found.pairs.source[0].startswith(
-        "game of chess: This is a game for two players. It was invented long ago. It comes with: a board"
+        "game of chess: This is a game for two players. It was invented long ago. It comes with: a"
+        " board"
     )
     assert found.counts == {"packages described": 1}
 
 
 def test_sections_are_split_by_source_package_and_rare_ones_left_out(tmp_path):
     rows = [
-        (f"s{i // 2}", f"{'plays' if i % 2 else 'draws'} the thing {a}{b}", ("games", "graphics")[i % 2])
+        (
+            f"s{i // 2}",
+            f"{'plays' if i % 2 else 'draws'} the thing {a}{b}",
+            ("games", "graphics")[i % 2],
+        )
         for i, (a, b) in enumerate(LETTERS)
     ]
     rows += [("rare", "of its own kind", "kernel")]
-    saved = {"packages": [r[0] for r in rows], "english": [r[1] for r in rows], "foreign": [r[2] for r in rows], "counts": {}}
+    saved = {
+        "packages": [r[0] for r in rows],
+        "english": [r[1] for r in rows],
+        "foreign": [r[2] for r in rows],
+        "counts": {},
+    }
     (tmp_path / "debian-sections.json.gz").write_bytes(gzip.compress(json.dumps(saved).encode()))
-    loaded = corpus.load_corpus(DataConfig(source="debian", validation_pairs=20, test_pairs=30), tmp_path, "classify")
+    loaded = corpus.load_corpus(
+        DataConfig(source="debian", validation_pairs=20, test_pairs=30), tmp_path, "classify"
+    )
     assert len(loaded.test) == 30
-    assert {name for part in (loaded.train, loaded.validation, loaded.test) for name in part.target} == {"games", "graphics"}
+    assert {
+        name for part in (loaded.train, loaded.validation, loaded.test) for name in part.target
+    } == {"games", "graphics"}
     group = {text: source for source, text, _ in rows}
-    groups = [{group[text] for text in part.source} for part in (loaded.train, loaded.validation, loaded.test)]
+    groups = [
+        {group[text] for text in part.source}
+        for part in (loaded.train, loaded.validation, loaded.test)
+    ]
     assert not groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2]
     assert loaded.statistics["preparation"]["removed: of sections of fewer than 100 packages"] == 1

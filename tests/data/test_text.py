@@ -8,8 +8,12 @@ from automoe_jax.config import DataConfig
 from automoe_jax.data import corpus, text
 from automoe_jax.errors import UserError
 
-SOURCE = [f"sentence {word}" for word in ("one", "two", "three", "four", "five", "six", "seven", "eight")]
-TARGET = [f"Satz {word}" for word in ("eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht")]
+SOURCE = [
+    f"sentence {word}" for word in ("one", "two", "three", "four", "five", "six", "seven", "eight")
+]
+TARGET = [
+    f"Satz {word}" for word in ("eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht")
+]
 
 
 def write(path, content):
@@ -41,8 +45,15 @@ def test_only_a_newline_ends_a_line(tmp_path):
 
 
 def test_corpus_is_split_without_duplicates(tmp_path):
-    path = write(tmp_path / "a.tsv", joined(map("\t".join, zip([*SOURCE, "SENTENCE one."], [*TARGET, "Satz eins!"], strict=True))))
-    loaded = corpus.load_corpus(DataConfig(source="text", path=path, validation_pairs=1, test_pairs=2), tmp_path)
+    path = write(
+        tmp_path / "a.tsv",
+        joined(
+            map("\t".join, zip([*SOURCE, "SENTENCE one."], [*TARGET, "Satz eins!"], strict=True))
+        ),
+    )
+    loaded = corpus.load_corpus(
+        DataConfig(source="text", path=path, validation_pairs=1, test_pairs=2), tmp_path
+    )
     assert [len(part) for part in (loaded.train, loaded.validation, loaded.test)] == [5, 1, 2]
     assert loaded.statistics["preparation"] == {
         "lines read": 9,
@@ -54,12 +65,24 @@ def test_corpus_is_split_without_duplicates(tmp_path):
 @pytest.mark.parametrize(
     ("source", "target", "message"),
     [
-        ("a\nb\n", "a\n", r"src has 2 lines and .*tgt has 1; line i of one must translate line i of the other"),
+        (
+            "a\nb\n",
+            "a\n",
+            r"src has 2 lines and .*tgt has 1; line i of one must translate line i of the other",
+        ),
         ("a\n\nc\n", "a\nb\nc\n", r"src, line 2 is empty; every line must hold text"),
         ("a\nb\n", "a\n \t \n", r"tgt, line 2 is empty"),
-        ("a\nb\n", b"a\nGr\xfc\xdfe\n", r"tgt, line 2 is not UTF-8 \(byte 0xfc at column 3\); convert the file"),
+        (
+            "a\nb\n",
+            b"a\nGr\xfc\xdfe\n",
+            r"tgt, line 2 is not UTF-8 \(byte 0xfc at column 3\); convert the file",
+        ),
         ("", "a\n", r"src is empty; config.data.path"),
-        ("a\tb\nc\n", None, r"src, line 2 has 1 column; each line must hold the source, one TAB and the target"),
+        (
+            "a\tb\nc\n",
+            None,
+            r"src, line 2 has 1 column; each line must hold the source, one TAB and the target",
+        ),
         ("a\tb\tc\n", None, r"src, line 1 has 3 columns"),
         ("a\t\n", None, r"src, line 1 has no target"),
         ("a\tb\n\tb\n", None, r"src, line 2 has no source"),
@@ -81,7 +104,9 @@ def test_missing_file_and_folder(tmp_path):
         text.read_pairs(str(tmp_path))
 
 
-@pytest.mark.parametrize("content", [b"plain text", gzip.compress(b"a\tb\n" * 100)[:-12]], ids=["no gzip", "cut short"])
+@pytest.mark.parametrize(
+    "content", [b"plain text", gzip.compress(b"a\tb\n" * 100)[:-12]], ids=["no gzip", "cut short"]
+)
 def test_broken_gzip(tmp_path, content):
     (tmp_path / "a.gz").write_bytes(content)
     with pytest.raises(UserError, match="is not a complete gzip file"):

@@ -34,7 +34,10 @@ def test_special_ids(tokenizer):
     assert tokenizer.vocab_size == 340
 
 
-@pytest.mark.parametrize("line", [*LINES[:6], "Zwölf Äpfel größer als ß", "日本 – emoji 🎉 and <s> </s> <pad> ▁", "", "x"])
+@pytest.mark.parametrize(
+    "line",
+    [*LINES[:6], "Zwölf Äpfel größer als ß", "日本 – emoji 🎉 and <s> </s> <pad> ▁", "", "x"],
+)
 def test_round_trip(tokenizer, line):
     (ids,) = tokenizer.encode([line])
     assert ids.dtype == np.int32
@@ -72,7 +75,9 @@ def test_a_vocabulary_the_text_cannot_fill_becomes_smaller(tmp_path):
 
 
 def test_a_vocabulary_too_small_for_the_characters_is_an_error(tmp_path):
-    with pytest.raises(UserError, match=r"config.data.vocab_size=100 must be at least \d+") as caught:
+    with pytest.raises(
+        UserError, match=r"config.data.vocab_size=100 must be at least \d+"
+    ) as caught:
         train_tokenizer(LINES, 100, tmp_path / "model")
     assert not list(tmp_path.iterdir())
     least = int(str(caught.value).split("at least ")[1].split()[0])

@@ -26,17 +26,38 @@ def phrase(noun, determiner="the", adjective="", modifier="", plural=False):
 MAN, WOMEN = phrase("man", adjective="old"), phrase("woman", "two", plural=True)
 BUYS = Clause(MAN, "buy", thing=phrase("table", "a", "new", "kitchen"))
 OPENS = Clause(phrase("child", "my"), "open", thing=phrase("door", "this"), negated=True)
-HELPS = Clause(NounPhrase("she"), "help", "perfect", person=phrase("teacher", "these", "good", plural=True))
-GIVES = Clause(WOMEN, "give", "want to", person=phrase("girl"), thing=phrase("cup", "two", "red", plural=True), time="today")
+HELPS = Clause(
+    NounPhrase("she"), "help", "perfect", person=phrase("teacher", "these", "good", plural=True)
+)
+GIVES = Clause(
+    WOMEN,
+    "give",
+    "want to",
+    person=phrase("girl"),
+    thing=phrase("cup", "two", "red", plural=True),
+    time="today",
+)
 COMES = Clause(NounPhrase("I"), "come", "perfect", preposition="in", place=phrase("garden"))
 
 
 @pytest.mark.parametrize(
     ("sentence", "expected_english", "expected_german"),
     [
-        (Sentence(BUYS), "The old man buys a new kitchen table.", "Der alte Mann kauft einen neuen Küchentisch."),
-        (Sentence(OPENS), "My child does not open this door.", "Mein Kind macht diese Tür nicht auf."),
-        (Sentence(HELPS), "She has helped these good teachers.", "Sie hat diesen guten Lehrern geholfen."),
+        (
+            Sentence(BUYS),
+            "The old man buys a new kitchen table.",
+            "Der alte Mann kauft einen neuen Küchentisch.",
+        ),
+        (
+            Sentence(OPENS),
+            "My child does not open this door.",
+            "Mein Kind macht diese Tür nicht auf.",
+        ),
+        (
+            Sentence(HELPS),
+            "She has helped these good teachers.",
+            "Sie hat diesen guten Lehrern geholfen.",
+        ),
         (
             Sentence(GIVES, fronted_time=True),
             "Today two women want to give the girl two red cups.",
@@ -56,7 +77,10 @@ COMES = Clause(NounPhrase("I"), "come", "perfect", preposition="in", place=phras
         (
             Sentence(BUYS, "if", HELPS, subordinate_first=True),
             "If she has helped these good teachers, the old man buys a new kitchen table.",
-            "Wenn sie diesen guten Lehrern geholfen hat, kauft der alte Mann einen neuen Küchentisch.",
+            (
+                "Wenn sie diesen guten Lehrern geholfen hat, kauft der alte Mann einen neuen"
+                " Küchentisch."
+            ),
         ),
         (
             Sentence(Clause(NounPhrase("they"), "say"), "that", GIVES),
@@ -74,9 +98,33 @@ def test_grammar(sentence, expected_english, expected_german):
     ("determiner", "adjective", "noun", "plural", "nominative", "accusative", "dative"),
     [
         ("the", "small", "man", False, "der kleine Mann", "den kleinen Mann", "dem kleinen Mann"),
-        ("a", "small", "man", False, "ein kleiner Mann", "einen kleinen Mann", "einem kleinen Mann"),
-        ("this", "young", "woman", False, "diese junge Frau", "diese junge Frau", "dieser jungen Frau"),
-        ("my", "young", "woman", False, "meine junge Frau", "meine junge Frau", "meiner jungen Frau"),
+        (
+            "a",
+            "small",
+            "man",
+            False,
+            "ein kleiner Mann",
+            "einen kleinen Mann",
+            "einem kleinen Mann",
+        ),
+        (
+            "this",
+            "young",
+            "woman",
+            False,
+            "diese junge Frau",
+            "diese junge Frau",
+            "dieser jungen Frau",
+        ),
+        (
+            "my",
+            "young",
+            "woman",
+            False,
+            "meine junge Frau",
+            "meine junge Frau",
+            "meiner jungen Frau",
+        ),
         ("the", "good", "child", False, "das gute Kind", "das gute Kind", "dem guten Kind"),
         ("my", "good", "child", False, "mein gutes Kind", "mein gutes Kind", "meinem guten Kind"),
         ("the", "old", "child", True, "die alten Kinder", "die alten Kinder", "den alten Kindern"),
@@ -114,7 +162,12 @@ def test_held_out_clauses_are_new_combinations_in_every_clause():
 def test_held_out_words_all_occur_in_train(small):
     """What is new are the combinations, not the words."""
     known = {word.lower().strip(".,?") for line in small.train.lines() for word in line.split()}
-    unknown = {word for pairs in (small.validation, small.test) for line in pairs.lines() for word in line.lower().split()}
+    unknown = {
+        word
+        for pairs in (small.validation, small.test)
+        for line in pairs.lines()
+        for word in line.lower().split()
+    }
     assert len({word.strip(".,?") for word in unknown} - known) <= 5
 
 
@@ -138,7 +191,9 @@ def test_the_same_seed_gives_the_same_corpus(small, tmp_path):
 
 def test_german_to_english_is_the_same_text_turned_round(tmp_path):
     config = DataConfig(pairs=50, validation_pairs=5, test_pairs=5)
-    turned = DataConfig(pairs=50, validation_pairs=5, test_pairs=5, source_language="de", target_language="en")
+    turned = DataConfig(
+        pairs=50, validation_pairs=5, test_pairs=5, source_language="de", target_language="en"
+    )
     assert toy.load(config, tmp_path).train.source == toy.load(turned, tmp_path).train.target
 
 
@@ -162,7 +217,10 @@ class _Everything(set):
     ("sentence", "expected"),
     [
         ("The old man buys a kitchen table.", "Der alt Mann kaufen ein Küche Tisch."),
-        ("Does she want to pick up my guests in the evening?", "Sie wollen abholen mein Gäste am Abend?"),
+        (
+            "Does she want to pick up my guests in the evening?",
+            "Sie wollen abholen mein Gäste am Abend?",
+        ),
         ("I laugh, zebra.", "Ich lachen, zebra."),
         ("", ""),
     ],

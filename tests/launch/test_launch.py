@@ -1,4 +1,6 @@
-"""The launch scripts: what they would run, what they say about mistakes, and that shellcheck finds nothing in them."""
+"""The launch scripts: what they would run, what they say about mistakes, and that shellcheck finds
+nothing in them.
+"""
 
 import os
 import pathlib
@@ -23,7 +25,12 @@ TPU = CLOUD_RUN | {
     "ACCELERATOR_TYPE": "v5litepod-16",
     "RUNTIME_VERSION": "v2-alpha-tpuv5-lite",
 }
-GKE = CLOUD_RUN | {"NAME": "automoe", "IMAGE": "registry/automoe", "ACCELERATOR": "tpu-v5-lite-podslice", "TOPOLOGY": "4x8"}
+GKE = CLOUD_RUN | {
+    "NAME": "automoe",
+    "IMAGE": "registry/automoe",
+    "ACCELERATOR": "tpu-v5-lite-podslice",
+    "TOPOLOGY": "4x8",
+}
 SETTINGS = {"local.sh": RUN, "gpu.sh": RUN, "slurm.sbatch": RUN, "tpu_vm.sh": TPU, "gke.sh": GKE}
 MISSING = [(script, name) for script, settings in SETTINGS.items() for name in settings]
 TOOLS = {"gpu.sh": "nvidia-smi", "slurm.sbatch": "srun", "tpu_vm.sh": "gcloud", "gke.sh": "kubectl"}
@@ -33,7 +40,13 @@ def launch(script: str, *flags: str, **settings: str) -> subprocess.CompletedPro
     """Runs a script in an environment of nothing but `settings` and the basics."""
     environment = {"PATH": os.environ["PATH"], "PYTHON": sys.executable} | settings
     return subprocess.run(
-        ["bash", f"launch/{script}", *flags], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+        ["bash", f"launch/{script}", *flags],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
@@ -56,7 +69,9 @@ def mistake(script: str, *flags: str, **settings: str) -> str:
 def basics(folder: pathlib.Path) -> str:
     """A PATH with the few programs that every system has, and none of the tools."""
     for name in ("bash", "cat", "dirname", "env", "grep", "sed", "seq", "git"):
-        source = subprocess.run(["bash", "-c", f"command -v {name}"], capture_output=True, text=True, check=False).stdout.strip()
+        source = subprocess.run(
+            ["bash", "-c", f"command -v {name}"], capture_output=True, text=True, check=False
+        ).stdout.strip()
         if source:
             (folder / name).symlink_to(source)
     return str(folder)
@@ -69,9 +84,19 @@ def stub(path: pathlib.Path, code: str) -> None:
 
 
 def test_shellcheck_finds_nothing() -> None:
-    scripts = [str(path.relative_to(ROOT)) for path in sorted(LAUNCH.iterdir()) if path.suffix in {".sh", ".sbatch"}]
+    scripts = [
+        str(path.relative_to(ROOT))
+        for path in sorted(LAUNCH.iterdir())
+        if path.suffix in {".sh", ".sbatch"}
+    ]
     shellcheck = pathlib.Path(sys.executable).with_name("shellcheck")
-    done = subprocess.run([shellcheck, "--external-sources", *scripts], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [shellcheck, "--external-sources", *scripts],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout
 
 
@@ -83,7 +108,10 @@ def test_there_is_a_test_for_every_script() -> None:
 @pytest.mark.parametrize(("script", "name"), MISSING)
 def test_missing_variable(script: str, name: str) -> None:
     settings = {key: value for key, value in SETTINGS[script].items() if key != name}
-    assert re.fullmatch(rf"error: {name} is not set; set it to .+, such as {name}=\S+", mistake(script, "--dry_run", **settings))
+    assert re.fullmatch(
+        rf"error: {name} is not set; set it to .+, such as {name}=\S+",
+        mistake(script, "--dry_run", **settings),
+    )
 
 
 @pytest.mark.parametrize("script", TOOLS)
@@ -137,10 +165,23 @@ def test_help(script: str) -> None:
 
 
 def test_local() -> None:
-    first, second = dry_run("local.sh", "--", "--config.seed=7", PORT="20001", DEVICES="8", XLA_FLAGS="--xla_a=1", **RUN)
+    first, second = dry_run(
+        "local.sh", "--", "--config.seed=7", PORT="20001", DEVICES="8", XLA_FLAGS="--xla_a=1", **RUN
+    )
     assert shlex.split(first) == [
-        *("env", "JAX_PLATFORMS=cpu", "XLA_FLAGS=--xla_a=1 --xla_force_host_platform_device_count=8", sys.executable),
-        *("-m", "automoe_jax.main", "--config=configs/demo.py", "--workdir=runs/demo", "--config.seed=7"),
+        *(
+            "env",
+            "JAX_PLATFORMS=cpu",
+            "XLA_FLAGS=--xla_a=1 --xla_force_host_platform_device_count=8",
+            sys.executable,
+        ),
+        *(
+            "-m",
+            "automoe_jax.main",
+            "--config=configs/demo.py",
+            "--workdir=runs/demo",
+            "--config.seed=7",
+        ),
         *("--coordinator=127.0.0.1:20001", "--processes=2", "--process=0"),
     ]
     assert second == first.replace("--process=0", "--process=1")
@@ -158,7 +199,11 @@ def test_gpu() -> None:
 def test_runs_what_the_dry_run_prints(script: str, tool: str, tmp_path: pathlib.Path) -> None:
     stub(tmp_path / tool, 'exec "${@:3}"')  # srun runs what follows its own two flags
     stub(tmp_path / "python", "printf '%s\\n' \"$@\"; exit 143")
-    settings = RUN | {"PYTHON": str(tmp_path / "python"), "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "1"}
+    settings = RUN | {
+        "PYTHON": str(tmp_path / "python"),
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "SLURM_JOB_ID": "1",
+    }
     done = launch(script, "--", "--config.data.name=it's", **settings)
     (line,) = dry_run(script, "--", "--config.data.name=it's", **settings)
     assert done.returncode == 143  # main's own
@@ -171,7 +216,14 @@ def test_slurm() -> None:
     words = shlex.split(line)
     assert words[:3] == ["srun", "--ntasks-per-node=1", "--kill-on-bad-exit=1"]
     assert "JAX_LOCAL_DEVICE_IDS=0,1,2,3" in words
-    assert words[-6:] == ["-m", "automoe_jax.main", "--config=configs/demo.py", "--workdir=runs/demo", "--config.seed=7", "--distributed"]
+    assert words[-6:] == [
+        "-m",
+        "automoe_jax.main",
+        "--config=configs/demo.py",
+        "--workdir=runs/demo",
+        "--config.seed=7",
+        "--distributed",
+    ]
 
 
 def test_slurm_finds_the_repository_from_a_copy(tmp_path: pathlib.Path) -> None:
@@ -181,7 +233,13 @@ def test_slurm_finds_the_repository_from_a_copy(tmp_path: pathlib.Path) -> None:
     command = ["bash", str(copy), "--dry_run"]
 
     def run(folder: pathlib.Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(command, env=environment | {"SLURM_SUBMIT_DIR": str(folder)}, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            command,
+            env=environment | {"SLURM_SUBMIT_DIR": str(folder)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     assert run(ROOT).stdout.startswith("srun ")
     assert run(tmp_path).returncode == 1
@@ -190,7 +248,9 @@ def test_slurm_finds_the_repository_from_a_copy(tmp_path: pathlib.Path) -> None:
 
 def test_slurm_outside_a_job(tmp_path: pathlib.Path) -> None:
     stub(tmp_path / "srun", "")
-    assert mistake("slurm.sbatch", PATH=f"{tmp_path}:{os.environ['PATH']}", **RUN).endswith("start one: sbatch launch/slurm.sbatch")
+    assert mistake("slurm.sbatch", PATH=f"{tmp_path}:{os.environ['PATH']}", **RUN).endswith(
+        "start one: sbatch launch/slurm.sbatch"
+    )
 
 
 def test_tpu_vm() -> None:
@@ -204,17 +264,24 @@ def test_tpu_vm() -> None:
     ]
     assert all(set(where) <= set(line) for line in lines if line[0] == "gcloud")
     _, create, archive, copy, prepare, train, _ = lines
-    assert {"--spot", "--node-id=automoe", "--accelerator-type=v5litepod-16", "--runtime-version=v2-alpha-tpuv5-lite"} <= set(create)
+    assert {
+        "--spot",
+        "--node-id=automoe",
+        "--accelerator-type=v5litepod-16",
+        "--runtime-version=v2-alpha-tpuv5-lite",
+    } <= set(create)
     assert archive[0] == "git"
     assert all("--worker=all" in line for line in (copy, prepare, train))
     assert prepare[-1].endswith("automoe/launch/install.sh tpu")
-    assert train[-1] == (
-        "--command=cd automoe && JAX_PLATFORMS=tpu,cpu .venv/bin/python -m automoe_jax.main --config=configs/demo.py "
-        "--workdir=gs://bucket/demo --config.seed=7 --distributed"
+    assert (
+        train[-1]
+        == "--command=cd automoe && JAX_PLATFORMS=tpu,cpu .venv/bin/python -m automoe_jax.main"
+        " --config=configs/demo.py --workdir=gs://bucket/demo --config.seed=7 --distributed"
     )
 
 
-# A cloud of one TPU: the queue's states in turn, and the exit codes of training in turn; each verb is written down.
+# A cloud of one TPU: the queue's states in turn, and the exit codes of training in turn; each verb
+# is written down.
 CLOUD = """
 cd "$(dirname "$0")"
 next() { sed -n 1p "$1"; sed -i 1d "$1"; }
@@ -226,22 +293,47 @@ esac
 """
 
 
-def train_on_tpu(folder: pathlib.Path, states: list[str], codes: list[int], **settings: str) -> tuple[int, list[str], str]:
-    """Exit code, calls of gcloud but its looks at the queue, and stderr of tpu_vm.sh over a cloud that is made up."""
+def train_on_tpu(
+    folder: pathlib.Path, states: list[str], codes: list[int], **settings: str
+) -> tuple[int, list[str], str]:
+    """Exit code, calls of gcloud but its looks at the queue, and stderr of tpu_vm.sh over a cloud
+    that is made up.
+    """
     stub(folder / "gcloud", CLOUD)
     stub(folder / "git", "")
     stub(folder / "sleep", "")
-    (folder / "states").write_text("".join(f"{state}\n" for state in ["", *states]))  # the first look is for errors only
+    # the first look is for errors only
+    (folder / "states").write_text("".join(f"{state}\n" for state in ["", *states]))
     (folder / "codes").write_text("".join(f"{code}\n" for code in codes))
     done = launch("tpu_vm.sh", **TPU | {"PATH": f"{folder}:{os.environ['PATH']}"} | settings)
     return done.returncode, (folder / "calls").read_text().split(), done.stderr
 
 
 def test_tpu_vm_continues_after_a_preemption(tmp_path: pathlib.Path) -> None:
-    states = ["", "WAITING_FOR_RESOURCES", "PROVISIONING", "ACTIVE", "SUSPENDING", "SUSPENDED", "", "ACTIVE"]
+    states = [
+        "",
+        "WAITING_FOR_RESOURCES",
+        "PROVISIONING",
+        "ACTIVE",
+        "SUSPENDING",
+        "SUSPENDED",
+        "",
+        "ACTIVE",
+    ]
     code, calls, _ = train_on_tpu(tmp_path, states, [255, 0])
     assert code == 0
-    assert calls == ["create", "scp", "ssh", "train", "delete", "create", "scp", "ssh", "train", "delete"]
+    assert calls == [
+        "create",
+        "scp",
+        "ssh",
+        "train",
+        "delete",
+        "create",
+        "scp",
+        "ssh",
+        "train",
+        "delete",
+    ]
 
 
 def test_tpu_vm_stops_when_training_itself_fails(tmp_path: pathlib.Path) -> None:
@@ -253,7 +345,10 @@ def test_tpu_vm_stops_when_training_itself_fails(tmp_path: pathlib.Path) -> None
 def test_tpu_vm_stops_when_the_request_fails(tmp_path: pathlib.Path) -> None:
     code, calls, said = train_on_tpu(tmp_path, ["", "FAILED"], [])
     assert (code, calls) == (1, ["create"])
-    assert "error: the request for automoe failed; see: gcloud compute tpus queued-resources describe automoe" in said
+    assert (
+        "error: the request for automoe failed; see: gcloud compute tpus queued-resources describe"
+        " automoe" in said
+    )
 
 
 def test_tpu_vm_keeps_the_tpu(tmp_path: pathlib.Path) -> None:
@@ -293,13 +388,18 @@ def test_gke() -> None:
 
 
 def test_gke_without_spot_on_one_host() -> None:
-    job = jobset(**GKE | {"SPOT": "false", "TOPOLOGY": "2x4", "CHIPS": "8"})["spec"]["replicatedJobs"][0]["template"]["spec"]
+    job = jobset(**GKE | {"SPOT": "false", "TOPOLOGY": "2x4", "CHIPS": "8"})["spec"][
+        "replicatedJobs"
+    ][0]["template"]["spec"]
     assert job["parallelism"] == 1
     assert "cloud.google.com/gke-spot" not in job["template"]["spec"]["nodeSelector"]
 
 
 def test_gke_for_real(tmp_path: pathlib.Path) -> None:
-    stub(tmp_path / "kubectl", f'echo "$1" >>{tmp_path}/calls; if [[ $1 == create ]]; then cat >{tmp_path}/made.yaml; fi')
+    stub(
+        tmp_path / "kubectl",
+        f'echo "$1" >>{tmp_path}/calls; if [[ $1 == create ]]; then cat >{tmp_path}/made.yaml; fi',
+    )
     done = launch("gke.sh", **GKE | {"PATH": f"{tmp_path}:{os.environ['PATH']}"})
     assert done.returncode == 0
     assert (tmp_path / "calls").read_text().split() == ["delete", "create"]
@@ -314,5 +414,12 @@ def test_install(tmp_path: pathlib.Path) -> None:
     pip, venv, install = dry_run("install.sh", "tpu", VENV=str(tmp_path / "venv"))
     assert pip.endswith("-m pip install --quiet --disable-pip-version-check uv")
     assert "uv venv" in venv
-    assert shlex.split(install)[-4:] == [f"--constraint={ROOT}/requirements.lock", "--editable", f"{ROOT}[tpu]", "gcsfs"]
-    assert mistake("install.sh", "abacus").startswith("error: 'abacus' is no kind of device; say one")
+    assert shlex.split(install)[-4:] == [
+        f"--constraint={ROOT}/requirements.lock",
+        "--editable",
+        f"{ROOT}[tpu]",
+        "gcsfs",
+    ]
+    assert mistake("install.sh", "abacus").startswith(
+        "error: 'abacus' is no kind of device; say one"
+    )

@@ -31,11 +31,24 @@ def start(tmp_path: pathlib.Path):
         stand_in = tmp_path / "python"
         stand_in.write_text(STAND_IN + code)
         stand_in.chmod(0o755)
-        environment = {"PATH": os.environ["PATH"], "PYTHON": str(stand_in), "CONFIG": "a.py", "WORKDIR": "runs/a", **settings}
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHON": str(stand_in),
+            "CONFIG": "a.py",
+            "WORKDIR": "runs/a",
+            **settings,
+        }
         pipe = subprocess.PIPE
         command = ["bash", LAUNCH / "local.sh"]
-        options = {"env": environment, "stdout": pipe, "stderr": pipe, "text": True, "start_new_session": True}
-        # Tests that run in the background may have been told to ignore SIGINT, which a shell then cannot trap.
+        options = {
+            "env": environment,
+            "stdout": pipe,
+            "stderr": pipe,
+            "text": True,
+            "start_new_session": True,
+        }
+        # Tests that run in the background may have been told to ignore SIGINT, which a shell then
+        # cannot trap.
         handler = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             started.append(subprocess.Popen(command, **options))
@@ -52,7 +65,11 @@ def start(tmp_path: pathlib.Path):
 def end(process: subprocess.Popen[str]) -> tuple[int, list[str], str]:
     """Exit code, lines of output in order, and what local.sh itself said."""
     out, err = process.communicate(timeout=15)
-    return process.returncode, sorted(out.splitlines()), "".join(line + "\n" for line in err.splitlines() if not line.startswith("+ "))
+    return (
+        process.returncode,
+        sorted(out.splitlines()),
+        "".join(line + "\n" for line in err.splitlines() if not line.startswith("+ ")),
+    )
 
 
 def wait_for(path: pathlib.Path) -> None:
@@ -64,14 +81,20 @@ def wait_for(path: pathlib.Path) -> None:
 
 
 def test_lines_carry_the_number(start) -> None:
-    code, out, said = end(start("print('one'); print('a bar\\r50 %\\r100 %'); print('no end', end='')"))
+    code, out, said = end(
+        start("print('one'); print('a bar\\r50 %\\r100 %'); print('no end', end='')")
+    )
     assert code == 0
     assert out == ["[0] 100 %", "[0] no end", "[0] one", "[1] 100 %", "[1] no end", "[1] one"]
     assert said == ""
 
 
 def test_one_that_dies_stops_the_other(start) -> None:
-    code, out, said = end(start("signal.signal(signal.SIGTERM, on_sigterm)\nif number == 1: sys.exit(3)\ntime.sleep(30)"))
+    code, out, said = end(
+        start(
+            "signal.signal(signal.SIGTERM, on_sigterm)\nif number == 1: sys.exit(3)\ntime.sleep(30)"
+        )
+    )
     assert code == 3
     assert said == "launch/local.sh: process 1 ended with exit code 3; stopping the others\n"
     assert out in ([], ["[0] saved"])  # [] if it was stopped before it took SIGTERM
@@ -86,10 +109,9 @@ def test_one_that_does_not_stop_is_killed(start, tmp_path: pathlib.Path) -> None
     ready = tmp_path / "ready"
     code, _, said = end(
         start(
-            f"import pathlib\nready = pathlib.Path({str(ready)!r})\n"
-            "if number == 0:\n    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n    ready.touch()\n    time.sleep(30)\n"
-            "while not ready.exists(): time.sleep(0.01)\n"
-            "sys.exit(4)",
+            f"import pathlib\nready = pathlib.Path({str(ready)!r})\nif number == 0:\n   "
+            " signal.signal(signal.SIGTERM, signal.SIG_IGN)\n    ready.touch()\n   "
+            " time.sleep(30)\nwhile not ready.exists(): time.sleep(0.01)\nsys.exit(4)",
             GRACE="1",
         )
     )
@@ -100,7 +122,8 @@ def test_one_that_does_not_stop_is_killed(start, tmp_path: pathlib.Path) -> None
 @pytest.mark.parametrize("name", ["TERM", "INT"])
 def test_signals_reach_every_process(start, tmp_path: pathlib.Path, name: str) -> None:
     process = start(
-        f"import pathlib\nsignal.signal(signal.SIG{name}, on_sigterm)\npathlib.Path({str(tmp_path)!r}, str(number)).touch()\ntime.sleep(30)"
+        f"import pathlib\nsignal.signal(signal.SIG{name},"
+        f" on_sigterm)\npathlib.Path({str(tmp_path)!r}, str(number)).touch()\ntime.sleep(30)"
     )
     wait_for(tmp_path / "0")
     wait_for(tmp_path / "1")

@@ -1,4 +1,6 @@
-"""A classifier: an encoder without a decoder, masked and cut out, trained in a few updates, and its answers."""
+"""A classifier: an encoder without a decoder, masked and cut out, trained in a few updates, and its
+answers.
+"""
 
 import dataclasses
 
@@ -7,22 +9,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from automoe_jax.classify import classify
 from automoe_jax.config import TrainConfig
 from automoe_jax.costs import costs
 from automoe_jax.data.batching import TokenPairs, train_batches
 from automoe_jax.data.tokenizer import SPECIAL_IDS
 from automoe_jax.errors import UserError
 from automoe_jax.extract import extract
+from automoe_jax.inference.classify import classify
 from automoe_jax.model.network import initialised
-from automoe_jax.model.transformer import Memory, Regime, _pooled, apply
+from automoe_jax.model.transformer import ForwardOptions, Memory, _pooled, apply
 from automoe_jax.space import SearchSpace
 from automoe_jax.train.loop import DROPOUT_RNG
 from automoe_jax.train.step import init_state, make_train_step
 from tests.oracles import SPACE, inside, quick_jit, random_network
 
 VOCAB, PAD, CLASSES = 30, 1, len(SPECIAL_IDS) + 3
-ENCODERS = dataclasses.replace(SPACE, encoder_embed_dims=(8, 16), decoder_embed_dims=(16,), decoder_layers=(0,))
+ENCODERS = dataclasses.replace(
+    SPACE, encoder_embed_dims=(8, 16), decoder_embed_dims=(16,), decoder_layers=(0,)
+)
 RNG = np.random.default_rng(0)
 SOURCE = np.where(np.arange(7) < np.array([[7], [4], [1]]), RNG.integers(4, VOCAB, (3, 7)), PAD)
 UNREAD = np.full((3, 1), PAD)
@@ -34,20 +38,31 @@ def logits(network, arch, source):
 
 
 def gradient(network, arch, source):
-    return jax.grad(lambda network: jnp.sum(logits(network, arch, source) * COTANGENT), allow_int=True)(network)
+    return jax.grad(
+        lambda network: jnp.sum(logits(network, arch, source) * COTANGENT), allow_int=True
+    )(network)
 
 
 def test_masked_equals_extracted_and_nothing_else_has_a_gradient() -> None:
     network, rng = random_network(ENCODERS, VOCAB, classes=CLASSES), np.random.default_rng(1)
     masked, masked_gradient = quick_jit(logits), quick_jit(gradient)
-    for arch in (ENCODERS.largest(), ENCODERS.smallest(), ENCODERS.sample(rng), ENCODERS.sample(rng)):
+    for arch in (
+        ENCODERS.largest(),
+        ENCODERS.smallest(),
+        ENCODERS.sample(rng),
+        ENCODERS.sample(rng),
+    ):
         cut = extract(network, arch)
         found = masked(network, arch, SOURCE)
         assert found.shape == (3, 1, CLASSES)
         np.testing.assert_allclose(found, logits(cut, arch, SOURCE), atol=2e-5)
         whole, exact = masked_gradient(network, arch, SOURCE), gradient(cut, arch, SOURCE)
         jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5 * max(1.0, float(jnp.abs(b).max()))), extract(whole, arch), exact
+            lambda a, b: np.testing.assert_allclose(
+                a, b, atol=2e-5 * max(1.0, float(jnp.abs(b).max()))
+            ),
+            extract(whole, arch),
+            exact,
         )
         for leaf, kept in zip(jax.tree.leaves(whole), inside(whole, arch), strict=True):
             assert not np.any(np.asarray(leaf)[~kept])
@@ -56,8 +71,13 @@ def test_masked_equals_extracted_and_nothing_else_has_a_gradient() -> None:
 
 def test_states_are_averaged_over_the_real_tokens() -> None:
     states = RNG.normal(size=(3, 7, 16)).astype(np.float32)
-    found = _pooled(Memory(jnp.asarray(states), jnp.asarray(SOURCE != PAD), jnp.zeros(3, jnp.uint32)))
-    expected = [row[: int(np.sum(tokens != PAD))].mean(axis=0) for row, tokens in zip(states, SOURCE, strict=True)]
+    found = _pooled(
+        Memory(jnp.asarray(states), jnp.asarray(SOURCE != PAD), jnp.zeros(3, jnp.uint32))
+    )
+    expected = [
+        row[: int(np.sum(tokens != PAD))].mean(axis=0)
+        for row, tokens in zip(states, SOURCE, strict=True)
+    ]
     np.testing.assert_allclose(found[:, 0], expected, rtol=1e-5)
 
 
@@ -72,18 +92,42 @@ def labelled(count: int) -> TokenPairs:
     """Texts of 3 to 9 tokens whose class is that of the rarest kind of token in them."""
     rng = np.random.default_rng(5)
     lengths, kinds = rng.integers(3, 10, count), rng.integers(3, size=count)
-    texts = [np.concatenate([rng.integers(10, VOCAB, length - 1), [4 + kind]]) for length, kind in zip(lengths, kinds, strict=True)]
+    texts = [
+        np.concatenate([rng.integers(10, VOCAB, length - 1), [4 + kind]])
+        for length, kind in zip(lengths, kinds, strict=True)
+    ]
     offsets = np.cumsum([0, *lengths])
-    return TokenPairs(np.concatenate(texts).astype(np.int32), offsets, (4 + kinds).astype(np.int32), np.arange(count + 1), np.array(True))
+    return TokenPairs(
+        np.concatenate(texts).astype(np.int32),
+        offsets,
+        (4 + kinds).astype(np.int32),
+        np.arange(count + 1),
+        np.array(True),
+    )
 
 
 @pytest.mark.parametrize("passes", [1, 2])
 def test_it_learns_and_answers_in_the_order_of_the_texts(passes: int) -> None:
     space = SearchSpace(16, (16,), (16,), (1,), (0,), (2,), (2,), (2,), (1,), (2,), (1,), (32,))
-    spec = dataclasses.replace(random_network(space, VOCAB, classes=CLASSES).spec, arch=space.largest())
-    train = TrainConfig(steps=80, learning_rate=1e-2, warmup_steps=10, passes=passes, consistency=float(passes == 2), label_smoothing=0.0)
-    state, step = init_state(initialised(spec, jax.random.key(0)), train), make_train_step(spec, train, Regime())
-    batches, archs = train_batches(labelled(300), (12,), 768, 0), jax.tree.map(lambda field: field[None], space.largest())
+    spec = dataclasses.replace(
+        random_network(space, VOCAB, classes=CLASSES).spec, arch=space.largest()
+    )
+    train = TrainConfig(
+        steps=80,
+        learning_rate=1e-2,
+        warmup_steps=10,
+        passes=passes,
+        consistency=float(passes == 2),
+        label_smoothing=0.0,
+    )
+    state, step = (
+        init_state(initialised(spec, jax.random.key(0)), train),
+        make_train_step(spec, train, ForwardOptions()),
+    )
+    batches, archs = (
+        train_batches(labelled(300), (12,), 768, 0),
+        jax.tree.map(lambda field: field[None], space.largest()),
+    )
     for _ in range(train.steps):
         batch = {side: tokens[None] for side, tokens in next(batches).items()}
         assert batch["target"].shape == (1, 64, 1)
@@ -98,7 +142,10 @@ def test_it_learns_and_answers_in_the_order_of_the_texts(passes: int) -> None:
 
 
 def test_costs_are_those_of_the_encoder() -> None:
-    arch, with_decoder = ENCODERS.largest(), dataclasses.replace(ENCODERS, decoder_layers=(1,)).largest()
+    arch, with_decoder = (
+        ENCODERS.largest(),
+        dataclasses.replace(ENCODERS, decoder_layers=(1,)).largest(),
+    )
     assert arch.decoder_layers == 0
     found, whole = costs(arch, 20, 10, CLASSES), costs(with_decoder, 20, 10, CLASSES)
     assert found.flops == costs(arch, 20, 30, CLASSES).flops < whole.flops

@@ -21,11 +21,15 @@ META = json.loads((GOLDEN / "forward.json").read_text())
 ARRAYS = np.load(GOLDEN / "forward.npz")
 SUBNETS = {subnet["name"]: subnet for subnet in META["subnets"]}
 WITH_GRADIENT = ("dense_mixed", "fractional_experts")
-SOURCE, TARGET_INPUT, TARGET = (jnp.asarray(ARRAYS[f"batch/{name}"]) for name in ("src_tokens", "prev_output_tokens", "target"))
+SOURCE, TARGET_INPUT, TARGET = (
+    jnp.asarray(ARRAYS[f"batch/{name}"]) for name in ("src_tokens", "prev_output_tokens", "target")
+)
 
 
 def weights(prefix: str) -> dict[str, np.ndarray]:
-    return {name.removeprefix(prefix): ARRAYS[name] for name in ARRAYS.files if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): ARRAYS[name] for name in ARRAYS.files if name.startswith(prefix)
+    }
 
 
 def supernet(name: str) -> Network:
@@ -41,7 +45,9 @@ jitted_forward = jax.jit(forward)
 def test_logits(name: str, way: str) -> None:
     subnet = SUBNETS[name]
     network, arch = supernet(subnet["supernet"]), Arch.from_dict(subnet["arch"])
-    logits = jitted_forward(extract(network, arch) if way == "extracted" else network, arch, SOURCE, TARGET_INPUT)
+    logits = jitted_forward(
+        extract(network, arch) if way == "extracted" else network, arch, SOURCE, TARGET_INPUT
+    )
     np.testing.assert_allclose(logits, ARRAYS[f"subnets/{name}/logits_f32"], atol=2e-5, rtol=0)
 
 
@@ -60,7 +66,9 @@ def test_padding_side_does_not_matter(name: str) -> None:
 def test_loss(name: str) -> None:
     subnet = SUBNETS[name]
     network, arch = supernet(subnet["supernet"]), Arch.from_dict(subnet["arch"])
-    sums = label_smoothed(jitted_forward(network, arch, SOURCE, TARGET_INPUT), TARGET, pad_id=1, smoothing=0.1)
+    sums = label_smoothed(
+        jitted_forward(network, arch, SOURCE, TARGET_INPUT), TARGET, pad_id=1, smoothing=0.1
+    )
     np.testing.assert_allclose(sums.loss, subnet["label_smoothed_loss_sum"], rtol=1e-5)
     np.testing.assert_allclose(sums.nll, subnet["nll_sum"], rtol=1e-5)
     assert sums.tokens == subnet["target_tokens"]
@@ -75,7 +83,12 @@ def test_gradients(name: str, way: str) -> None:
     expected = from_fairseq(weights(f"subnets/{name}/grad_f64/"), space=network.spec.space)
     if way == "extracted":
         network, expected = extract(network, arch), extract(expected, arch)
-    loss = lambda network, arch: label_smoothed(forward(network, arch, SOURCE, TARGET_INPUT), TARGET, pad_id=1, smoothing=0.1).loss  # noqa: E731
+
+    def loss(network, arch):
+        return label_smoothed(
+            forward(network, arch, SOURCE, TARGET_INPUT), TARGET, pad_id=1, smoothing=0.1
+        ).loss
+
     gradient = jax.jit(jax.grad(loss))(network, arch)
     assert isinstance(gradient, Network)
     for path, wanted in jax.tree_util.tree_leaves_with_path(expected):

@@ -1,4 +1,6 @@
-"""Every kind of router: the SuperNet equals the sub-Transformer, decoding equals teacher forcing, pads and the future do not matter."""
+"""Every kind of router: the SuperNet equals the sub-Transformer, decoding equals teacher forcing,
+pads and the future do not matter.
+"""
 
 import dataclasses
 import functools
@@ -12,7 +14,7 @@ from automoe_jax.arch import Arch
 from automoe_jax.config import RouterConfig
 from automoe_jax.data.tokenizer import EOS
 from automoe_jax.extract import extract
-from automoe_jax.model import Network, Regime
+from automoe_jax.model import ForwardOptions, Network
 from automoe_jax.model.transformer import Output, apply
 from automoe_jax.space import SearchSpace
 from tests.oracles import quick_jit, random_network, step_by_step
@@ -47,7 +49,9 @@ TARGET_INPUT = RNG.integers(4, VOCAB, (3, 6))
 TARGET_INPUT[:, 0] = EOS
 TARGET_INPUT[1, 5:], TARGET_INPUT[2, 3:] = PAD, PAD
 REAL = TARGET_INPUT != PAD
-FEWER = dataclasses.replace(SPACE, encoder_experts=(2,), decoder_experts=(4,), encoder_self_heads=(1,)).largest()
+FEWER = dataclasses.replace(
+    SPACE, encoder_experts=(2,), decoder_experts=(4,), encoder_self_heads=(1,)
+).largest()
 
 
 @functools.cache
@@ -62,11 +66,21 @@ def run(network: Network, arch: Arch, source: jax.Array, target_input: jax.Array
 
 @pytest.mark.parametrize("kind", ROUTERS)
 def test_masked_equals_extracted(kind: str) -> None:
-    masked, exact = (run(network, FEWER, SOURCE, TARGET_INPUT) for network in (supernet(kind), extract(supernet(kind), FEWER)))
+    masked, exact = (
+        run(network, FEWER, SOURCE, TARGET_INPUT)
+        for network in (supernet(kind), extract(supernet(kind), FEWER))
+    )
     np.testing.assert_allclose(masked.logits[REAL], exact.logits[REAL], atol=2e-5)
     for side in ("encoder", "decoder"):
-        np.testing.assert_allclose(getattr(masked, side).choices, getattr(exact, side).choices, atol=1e-6)
-    assert np.abs(masked.logits - run(supernet(kind), SPACE.largest(), SOURCE, TARGET_INPUT).logits)[REAL].max() > 0.1
+        np.testing.assert_allclose(
+            getattr(masked, side).choices, getattr(exact, side).choices, atol=1e-6
+        )
+    assert (
+        np.abs(masked.logits - run(supernet(kind), SPACE.largest(), SOURCE, TARGET_INPUT).logits)[
+            REAL
+        ].max()
+        > 0.1
+    )
 
 
 @pytest.mark.parametrize("kind", ROUTERS)
@@ -74,7 +88,9 @@ def test_the_future_does_not_matter(kind: str) -> None:
     """Of the target; what comes before the changed position stays as it is, bit by bit."""
     changed = TARGET_INPUT.copy()
     changed[:, 4:] = np.where(changed[:, 4:] == PAD, PAD, (changed[:, 4:] + 5) % (VOCAB - 4) + 4)
-    first, other = (run(supernet(kind), FEWER, SOURCE, target).logits for target in (TARGET_INPUT, changed))
+    first, other = (
+        run(supernet(kind), FEWER, SOURCE, target).logits for target in (TARGET_INPUT, changed)
+    )
     np.testing.assert_allclose(first[:, :4][REAL[:, :4]], other[:, :4][REAL[:, :4]], atol=1e-6)
     assert np.abs(first[0, 4:] - other[0, 4:]).max() > 0.1
 
@@ -93,7 +109,9 @@ def test_decoding_step_by_step_equals_teacher_forcing(kind: str) -> None:
     network = extract(supernet(kind), FEWER)
     tokens = jnp.stack([jnp.asarray(TARGET_INPUT), jnp.asarray(TARGET_INPUT[:, ::-1])], axis=1)
     found = quick_jit(step_by_step)(network, jnp.asarray(SOURCE), tokens)[:, 0]
-    np.testing.assert_allclose(found[REAL], run(network, FEWER, SOURCE, TARGET_INPUT).logits[REAL], atol=2e-5)
+    np.testing.assert_allclose(
+        found[REAL], run(network, FEWER, SOURCE, TARGET_INPUT).logits[REAL], atol=2e-5
+    )
 
 
 def test_random_routes_have_no_router() -> None:
@@ -102,31 +120,46 @@ def test_random_routes_have_no_router() -> None:
 
 
 def test_the_first_token_of_the_decoder_sees_itself_alone_and_gets_every_expert() -> None:
-    first = run(supernet("received"), SPACE.largest(), SOURCE, np.where(np.arange(6) == 0, TARGET_INPUT, PAD))
+    first = run(
+        supernet("received"),
+        SPACE.largest(),
+        SOURCE,
+        np.where(np.arange(6) == 0, TARGET_INPUT, PAD),
+    )
     np.testing.assert_allclose(first.decoder.choices[:, 3], 1)
 
 
 def test_random_routes_follow_the_seed() -> None:
     network = supernet("random by token")
-    other = Network(network.params, dataclasses.replace(network.spec, router=RouterConfig(kind="random", seed=1)))
-    first, again, changed = (run(n, SPACE.largest(), SOURCE, TARGET_INPUT).logits for n in (network, network, other))
+    other = Network(
+        network.params,
+        dataclasses.replace(network.spec, router=RouterConfig(kind="random", seed=1)),
+    )
+    first, again, changed = (
+        run(n, SPACE.largest(), SOURCE, TARGET_INPUT).logits for n in (network, network, other)
+    )
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - changed)[REAL].max() > 0.1
 
 
 def test_in_training_one_expert_is_drawn_for_each_pass() -> None:
-    """Over many keys, every layer of a pass sends all its tokens to one expert, and passes draw apart."""
-    regime, arch = Regime(passes=2), SPACE.largest()
+    """Over many keys, every layer of a pass sends all its tokens to one expert, and passes draw
+    apart.
+    """
+    forward_options, arch = ForwardOptions(passes=2), SPACE.largest()
     both = [np.concatenate([side] * 2) for side in (SOURCE, TARGET_INPUT)]
 
     @quick_jit
     def drawn(key: jax.Array) -> Output:
-        return apply(supernet("random by token"), arch, *both, regime=regime, rng=key)
+        return apply(
+            supernet("random by token"), arch, *both, forward_options=forward_options, rng=key
+        )
 
     outputs = [drawn(jax.random.key(seed)) for seed in range(20)]
     entropies = np.array([output.encoder.entropy for output in outputs])
     one, two = 0.0, np.log(2) / np.log(4)
     assert np.all(np.isclose(entropies, one, atol=1e-6) | np.isclose(entropies, two, atol=1e-5))
-    assert 0.5 < np.mean(np.isclose(entropies, two, atol=1e-5)) < 1  # three quarters of the pairs differ
+    # three quarters of the pairs differ
+    assert 0.5 < np.mean(np.isclose(entropies, two, atol=1e-5)) < 1
     halves = [np.split(np.asarray(output.logits), 2) for output in outputs]
     assert any(np.abs(first - second)[REAL].max() > 0.1 for first, second in halves)

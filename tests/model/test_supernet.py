@@ -1,4 +1,6 @@
-"""The SuperNet under a traced architecture against the sub-Transformer cut out of it, and one trace for all of them."""
+"""The SuperNet under a traced architecture against the sub-Transformer cut out of it, and one trace
+for all of them.
+"""
 
 import dataclasses
 import functools
@@ -13,7 +15,7 @@ from automoe_jax import arch as arch_lib
 from automoe_jax.costs import costs
 from automoe_jax.errors import UserError
 from automoe_jax.extract import extract
-from automoe_jax.model import Network, Regime, Spec, forward, layers, transformer
+from automoe_jax.model import ForwardOptions, Network, Spec, forward, layers, transformer
 from automoe_jax.model.layers import Rates
 from automoe_jax.model.network import Widths, abstract
 from automoe_jax.model.transformer import apply, at_widths, output_table, states_at
@@ -32,7 +34,9 @@ COTANGENT = jnp.asarray(RNG.normal(size=(3, 6, VOCAB)), jnp.float32)
 def padded(tokens: np.ndarray, lengths: tuple[int, ...], side: str = "right") -> jax.Array:
     out = np.full(tokens.shape, PAD)
     for row, sentence, length in zip(out, tokens, lengths, strict=True):
-        row[slice(0, length) if side == "right" else slice(tokens.shape[1] - length, None)] = sentence[:length]
+        row[slice(0, length) if side == "right" else slice(tokens.shape[1] - length, None)] = (
+            sentence[:length]
+        )
     return jnp.asarray(out)
 
 
@@ -41,7 +45,9 @@ REAL = np.asarray(BATCH[1] != PAD)
 
 
 def make(decoder_embed_dim: int, encoder: list[tuple], decoder: list[tuple]) -> arch_lib.Arch:
-    """Layers as (heads, expert widths, top_k) and (self heads, cross heads, cross layers, expert widths, top_k)."""
+    """Layers as (heads, expert widths, top_k) and (self heads, cross heads, cross layers, expert
+    widths, top_k).
+    """
     encoder_names, decoder_names = (
         ("self_heads", "expert_ffn_dims", "top_k"),
         ("self_heads", "cross_heads", "cross_layers", "expert_ffn_dims", "top_k"),
@@ -56,7 +62,9 @@ def make(decoder_embed_dim: int, encoder: list[tuple], decoder: list[tuple]) -> 
 
 
 ARCHS = {
-    "experts everywhere": make(8, [(1, (16, 8, 8), 2), (2, (0, 16), 1)], [(2, 1, 2, (0, 8, 16), 2), (1, 2, 1, (8, 8), 2)]),
+    "experts everywhere": make(
+        8, [(1, (16, 8, 8), 2), (2, (0, 16), 1)], [(2, 1, 2, (0, 8, 16), 2), (1, 2, 1, (8, 8), 2)]
+    ),
     "one expert everywhere": make(16, [(2, (8,), 1), (1, (0,), 1)], [(1, 1, 2, (16,), 1)]),
     "identity alone beside experts": make(16, [(2, (0, 8), 2)], [(2, 2, 1, (0,), 1)]),
     "identities only": make(8, [(1, (0,), 1)], [(1, 2, 1, (0,), 1)]),
@@ -71,14 +79,21 @@ def supernet() -> Network:
 traces: list[Any] = []
 
 
-def logits_and_gradient(network: Network, arch: arch_lib.Arch, source: jax.Array, target_input: jax.Array) -> tuple[jax.Array, Network]:
+def logits_and_gradient(
+    network: Network, arch: arch_lib.Arch, source: jax.Array, target_input: jax.Array
+) -> tuple[jax.Array, Network]:
     traces.append(network.spec)
 
     def loss(network: Network, widths: Widths) -> tuple[jax.Array, jax.Array]:
-        logits = project(states_at(network, widths, arch, source, target_input).hidden, output_table(network, widths))
+        logits = project(
+            states_at(network, widths, arch, source, target_input).hidden,
+            output_table(network, widths),
+        )
         return jnp.sum(jnp.where(target_input[..., None] != PAD, logits * COTANGENT, 0)), logits
 
-    gradient, logits = at_widths(network.spec, arch, lambda widths: jax.grad(loss, has_aux=True)(network, widths))
+    gradient, logits = at_widths(
+        network.spec, arch, lambda widths: jax.grad(loss, has_aux=True)(network, widths)
+    )
     return logits, gradient
 
 
@@ -100,7 +115,9 @@ def test_masked_equals_extracted(name: str) -> None:
 
 
 def close(found: jax.Array, expected: jax.Array) -> None:
-    np.testing.assert_allclose(found, expected, atol=2e-5 * max(1.0, float(jnp.abs(expected).max())))
+    np.testing.assert_allclose(
+        found, expected, atol=2e-5 * max(1.0, float(jnp.abs(expected).max()))
+    )
 
 
 def assert_zero_outside(gradient: Network, arch: arch_lib.Arch) -> None:
@@ -112,12 +129,16 @@ def test_fifty_architectures_one_trace() -> None:
     network, rng = supernet(), np.random.default_rng(7)
     archs = [SPACE.sample(rng) for _ in range(50)]
     before = traces.count(network.spec)
-    results = [masked(network, arch, *BATCH) for arch in (*archs, SPACE.largest(), SPACE.smallest())]
+    results = [
+        masked(network, arch, *BATCH) for arch in (*archs, SPACE.largest(), SPACE.smallest())
+    ]
     assert traces.count(network.spec) - before <= 1  # 0 where another test was first
     for arch, (logits, gradient) in zip(archs, results, strict=False):
         assert np.isfinite(logits).all()
         assert_zero_outside(gradient, arch)
-    assert len({np.asarray(logits).tobytes() for logits, _ in results}) == len({*archs, SPACE.largest(), SPACE.smallest()})
+    assert len({np.asarray(logits).tobytes() for logits, _ in results}) == len(
+        {*archs, SPACE.largest(), SPACE.smallest()}
+    )
 
 
 def test_largest_uses_everything() -> None:
@@ -147,17 +168,30 @@ def test_traced_equals_concrete() -> None:
 
 def numbers(network: Network) -> int:
     """Parameters without the embedding."""
-    return sum(leaf.size for side in ("encoder", "decoder") for leaf in jax.tree.leaves(network.params[side]))
+    return sum(
+        leaf.size
+        for side in ("encoder", "decoder")
+        for leaf in jax.tree.leaves(network.params[side])
+    )
 
 
 def test_parameters_equal_costs() -> None:
     rng = np.random.default_rng(11)
     network = jax.tree.map(np.asarray, supernet())
-    archs = [*ARCHS.values(), SPACE.largest(), SPACE.smallest(), SPACE.largest_dense(), *(SPACE.sample(rng) for _ in range(100))]
+    archs = [
+        *ARCHS.values(),
+        SPACE.largest(),
+        SPACE.smallest(),
+        SPACE.largest_dense(),
+        *(SPACE.sample(rng) for _ in range(100)),
+    ]
     for arch in archs:
         cut = extract(network, arch)
         assert numbers(cut) == costs(arch).params
-        assert cut.params["embedding"]["table"].shape == (VOCAB, max(16, int(arch.decoder_embed_dim)))
+        assert cut.params["embedding"]["table"].shape == (
+            VOCAB,
+            max(16, int(arch.decoder_embed_dim)),
+        )
     assert any(not arch.routed for arch in archs)
 
 
@@ -165,7 +199,9 @@ def test_parameters_equal_costs() -> None:
 def test_extracted_has_the_shapes_it_would_be_initialised_with(name: str) -> None:
     arch = ARCHS[name]
     fresh, cut = abstract(Spec(SPACE, VOCAB, arch=arch)), extract(supernet(), arch)
-    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), fresh) == jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), cut)
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), fresh) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), cut
+    )
 
 
 def test_extracting_twice_changes_nothing() -> None:
@@ -190,16 +226,28 @@ def test_architecture_outside_the_space() -> None:
 
 def test_rates() -> None:
     both = Spec(dataclasses.replace(SPACE, encoder_embed_dims=(8, 16)), VOCAB)
-    regime, rng = Regime(0.4, 0.1), jax.random.key(0)
-    assert transformer._rates(both, "encoder", Widths(16, 8), regime, rng) == Rates(0.4, 0.4, 0.1)
-    assert transformer._rates(both, "encoder", Widths(8, 16), regime, rng) == Rates(0.4, 0.2, 0.1)
-    assert transformer._rates(both, "decoder", Widths(16, 8), regime, rng) == Rates(0.4, 0.2, 0.1)
-    assert transformer._rates(both, "decoder", Widths(8, 16), regime, rng) == Rates(0.4, 0.4, 0.1)
-    assert transformer._rates(both, "decoder", Widths(8, 16), regime, None) == Rates(0, 0, 0)
+    forward_options, rng = ForwardOptions(0.4, 0.1), jax.random.key(0)
+    assert transformer._rates(both, "encoder", Widths(16, 8), forward_options, rng) == Rates(
+        0.4, 0.4, 0.1
+    )
+    assert transformer._rates(both, "encoder", Widths(8, 16), forward_options, rng) == Rates(
+        0.4, 0.2, 0.1
+    )
+    assert transformer._rates(both, "decoder", Widths(16, 8), forward_options, rng) == Rates(
+        0.4, 0.2, 0.1
+    )
+    assert transformer._rates(both, "decoder", Widths(8, 16), forward_options, rng) == Rates(
+        0.4, 0.4, 0.1
+    )
+    assert transformer._rates(both, "decoder", Widths(8, 16), forward_options, None) == Rates(
+        0, 0, 0
+    )
 
 
 def test_where_the_rates_apply(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Traced only: the rates in the order in which they are used, of a sub-network at half the decoder's width."""
+    """Traced only: the rates in the order in which they are used, of a sub-network at half the
+    decoder's width.
+    """
     arch = make(8, [(2, (8,), 1)], [(1, 1, 1, (0, 8, 16), 2)])
     network = extract(supernet(), arch)
     used: list[tuple] = []
@@ -216,9 +264,17 @@ def test_where_the_rates_apply(monkeypatch: pytest.MonkeyPatch) -> None:
     record(transformer, "dropout", lambda args, _: (args[1],))
     record(layers, "dropout", lambda args, _: (args[1],))
     record(layers, "attention", lambda _, kwargs: (kwargs["dropout_rate"],))
-    record(layers, "dense_ffn", lambda _, kwargs: (kwargs["hidden_dropout"], kwargs["output_dropout"]))
+    record(
+        layers, "dense_ffn", lambda _, kwargs: (kwargs["hidden_dropout"], kwargs["output_dropout"])
+    )
     record(layers, "parallel_experts_ffn", lambda _, kwargs: (kwargs["output_dropout"],))
-    jax.eval_shape(functools.partial(apply, regime=Regime(0.4, 0.1)), network, arch, *BATCH, rng=jax.random.key(0))
+    jax.eval_shape(
+        functools.partial(apply, forward_options=ForwardOptions(0.4, 0.1)),
+        network,
+        arch,
+        *BATCH,
+        rng=jax.random.key(0),
+    )
     assert used == [
         ("dropout", 0.4),  # embedding of the encoder, which is as wide as the SuperNet's
         ("attention", 0.1),
@@ -233,24 +289,42 @@ def test_where_the_rates_apply(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-def test_hidden_dropout_is_scaled_by_the_width_of_each_expert(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hidden_dropout_is_scaled_by_the_width_of_each_expert(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     arch = make(8, [(2, (8,), 1)], [(1, 1, 1, (0, 8, 16), 2)])
     cut, found = extract(supernet(), arch), []
-    monkeypatch.setattr(layers, "parallel_experts_ffn", lambda x, *_, hidden_dropout, **__: found.append(hidden_dropout) or x)
+    monkeypatch.setattr(
+        layers,
+        "parallel_experts_ffn",
+        lambda x, *_, hidden_dropout, **__: found.append(hidden_dropout) or x,
+    )
     spec, params = cut.spec, cut.params["decoder"]["layer_0"]["experts"]
     module = layers.ExpertLayer(spec.layer_shape("decoder", 0, spec.widths))
     genes, rates = spec.layer_genes("decoder", 0, arch).experts, Rates(0.4, 0.2, 0.1)
-    module.apply({"params": params}, jnp.zeros((1, 8)), Tokens(jnp.ones(1, bool)), genes, rates, jax.random.key(0))
+    module.apply(
+        {"params": params},
+        jnp.zeros((1, 8)),
+        Tokens(jnp.ones(1, bool)),
+        genes,
+        rates,
+        jax.random.key(0),
+    )
     np.testing.assert_allclose(found[0], [0, 0.2, 0.4])
 
 
 def test_inference_is_deterministic_and_dropout_is_not() -> None:
-    arch, regime = ARCHS["identities only"], Regime(0.3, 0.1)
+    arch, forward_options = ARCHS["identities only"], ForwardOptions(0.3, 0.1)
     network = extract(supernet(), arch)
     run = quick_jit(
-        lambda rng: (apply(network, arch, *BATCH, regime=regime, rng=rng).logits, apply(network, arch, *BATCH, regime=regime).logits)
+        lambda rng: (
+            apply(network, arch, *BATCH, forward_options=forward_options, rng=rng).logits,
+            apply(network, arch, *BATCH, forward_options=forward_options).logits,
+        )
     )
-    (first, plain), (again, plain_again), (other, plain_other) = (run(jax.random.key(seed)) for seed in (0, 0, 1))
+    (first, plain), (again, plain_again), (other, plain_other) = (
+        run(jax.random.key(seed)) for seed in (0, 0, 1)
+    )
     np.testing.assert_array_equal(plain, plain_again)
     np.testing.assert_array_equal(plain, plain_other)
     np.testing.assert_array_equal(first, again)
@@ -261,8 +335,13 @@ def test_inference_is_deterministic_and_dropout_is_not() -> None:
 def test_bfloat16_keeps_float32_logits_and_parameters() -> None:
     arch = make(16, [(2, (8,), 1)], [(2, 1, 1, (16,), 1)])  # no router, which rounding could flip
     network = extract(supernet(), arch)
-    run = lambda network, dtype: apply(network, arch, *BATCH, regime=Regime(dtype=dtype)).logits  # noqa: E731
-    half, full = (quick_jit(run, static_argnums=1)(network, dtype) for dtype in ("bfloat16", "float32"))
+
+    def run(network, dtype):
+        return apply(network, arch, *BATCH, forward_options=ForwardOptions(dtype=dtype)).logits
+
+    half, full = (
+        quick_jit(run, static_argnums=1)(network, dtype) for dtype in ("bfloat16", "float32")
+    )
     assert half.dtype == full.dtype == jnp.float32
     assert 0 < np.abs(half - full)[REAL].max() < 0.05 * np.abs(full).max()
     gradient = jax.eval_shape(jax.grad(lambda network: run(network, "bfloat16").sum()), network)
@@ -272,4 +351,6 @@ def test_bfloat16_keeps_float32_logits_and_parameters() -> None:
 
 def test_metrics_of_absent_and_dense_layers_are_zero() -> None:
     run = jax.jit(lambda arch: apply(supernet(), arch, *BATCH)).trace(SPACE.largest())
-    assert jax.tree.map(lambda leaf: leaf.shape, run.out_info.encoder) == layers.RouterMetrics(*[(2,)] * 6, (2, 32))
+    assert jax.tree.map(lambda leaf: leaf.shape, run.out_info.encoder) == layers.RouterMetrics(
+        *[(2,)] * 6, (2, 32)
+    )

@@ -1,4 +1,6 @@
-"""What two processes need to run every stage in the least time: one shape of everything. Used by the tests only."""
+"""What two processes need to run every stage in the least time: one shape of everything. Used by
+the tests only.
+"""
 
 from ml_collections import ConfigDict
 
@@ -6,7 +8,9 @@ from automoe_jax.config import default_config
 
 
 def get_config() -> ConfigDict:
-    """Width 16, one layer a side, up to 2 experts in the decoder; a batch of 8 sentences for 8 devices."""
+    """Width 16, one layer a side, up to 2 experts in the decoder; a batch of 8 sentences for 8
+    devices.
+    """
     config = default_config()
     config.data.pairs = 400
     config.data.validation_pairs = 16
@@ -18,7 +22,9 @@ def get_config() -> ConfigDict:
     config.space.decoder_embed_dims = (16,)
     config.space.encoder_layers = (1,)
     config.space.decoder_layers = (1,)
-    config.space.encoder_self_heads = config.space.decoder_self_heads = config.space.decoder_cross_heads = (2,)
+    config.space.encoder_self_heads = config.space.decoder_self_heads = (
+        config.space.decoder_cross_heads
+    ) = (2,)
     config.space.cross_layers = (1,)
     config.space.encoder_experts = (1,)
     config.space.decoder_experts = (1, 2)

@@ -1,4 +1,5 @@
-"""The sharded SuperNet step lowers for TPU from a CPU: kernels, collectives and shardings are all there.
+"""The sharded SuperNet step lowers for TPU from a CPU: kernels, collectives and shardings are all
+there.
 
 Lowering needs no devices: the mesh is an abstract one of 2 × 4 chips.
 """
@@ -15,16 +16,17 @@ import pytest
 from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
 from automoe_jax.config import TrainConfig
-from automoe_jax.model import Network, Regime
+from automoe_jax.model import ForwardOptions, Network
 from automoe_jax.model.network import Spec, abstract
 from automoe_jax.ops.grouped import use_backend
-from automoe_jax.sharding import DATA, EXPERT, MODEL, Placement
+from automoe_jax.runtime.sharding import DATA, EXPERT, MODEL, Placement
 from automoe_jax.space import SearchSpace
 from automoe_jax.train.step import init_state, make_train_step, state_shardings
 
 pytestmark = pytest.mark.slow
 
-# Of the paper's kind, with elastic heads, experts and widths of experts; each width pair and layer would be more of the same kernels.
+# Of the paper's kind, with elastic heads, experts and widths of experts; each width pair and layer
+# would be more of the same kernels.
 SPACE = SearchSpace(
     qkv_dim=128,
     encoder_embed_dims=(256,),
@@ -46,13 +48,17 @@ MESH = AbstractMesh((2, 4, 1), (DATA, EXPERT, MODEL), axis_types=(AxisType.Auto,
 @functools.cache
 def exported(fsdp: bool) -> Any:
     """The step in bfloat16 with dropout, of two micro-batches of 16 sentences."""
-    step = make_train_step(SPEC, TRAIN, Regime(0.3, 0.1, "bfloat16"), Placement(MESH, fsdp))
+    step = make_train_step(SPEC, TRAIN, ForwardOptions(0.3, 0.1, "bfloat16"), Placement(MESH, fsdp))
     tokens = jax.ShapeDtypeStruct((2, 16, 24), jnp.int32)
-    state = jax.eval_shape(lambda params: init_state(Network(params, SPEC), TRAIN), abstract(SPEC).params)
+    state = jax.eval_shape(
+        lambda params: init_state(Network(params, SPEC), TRAIN), abstract(SPEC).params
+    )
     archs = jax.tree.map(lambda genes: np.asarray(genes)[None], SPACE.largest())
     key = jax.eval_shape(lambda: jax.random.key(0, impl="rbg"))
     with use_backend("megablox"):
-        return jax.export.export(step, platforms=["tpu"])(state, {"source": tokens, "target": tokens}, archs, key)
+        return jax.export.export(step, platforms=["tpu"])(
+            state, {"source": tokens, "target": tokens}, archs, key
+        )
 
 
 @pytest.mark.parametrize("fsdp", [False, True])
@@ -82,6 +88,11 @@ def test_state_comes_and_goes_as_the_rules_say(fsdp: bool) -> None:
         assert len(found) >= len(flat)
         for dimensions, wanted in zip(found, flat, strict=False):
             axes = [set(re.findall(r"\w+", part)) for part in re.findall(r"\{(.*?)\}", dimensions)]
-            names = [set(filter(None, (axis,) if isinstance(axis, str) else axis or ())) for axis in wanted.spec]
-            assert [part - {MODEL} for part in axes][: len(names)] == [part - {MODEL} for part in names]
+            names = [
+                set(filter(None, (axis,) if isinstance(axis, str) else axis or ()))
+                for axis in wanted.spec
+            ]
+            assert [part - {MODEL} for part in axes][: len(names)] == [
+                part - {MODEL} for part in names
+            ]
             assert not any(axes[len(names) :])

@@ -1,4 +1,6 @@
-"""Attention against a loop over heads; traced heads against static ones; rows without keys; dropout of wide heads."""
+"""Attention against a loop over heads; traced heads against static ones; rows without keys; dropout
+of wide heads.
+"""
 
 import functools
 
@@ -16,7 +18,10 @@ DIVISORS = (1, 2, 3, 4, 6, 12)
 
 def inputs(seed=0):
     rng = np.random.default_rng(seed)
-    query, key, value = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((B, T, Q), (B, S, Q), (B, S, Q)))
+    query, key, value = (
+        jnp.asarray(rng.normal(size=shape), jnp.float32)
+        for shape in ((B, T, Q), (B, S, Q), (B, S, Q))
+    )
     allowed = rng.random((B, 1, T, S)) < 0.7
     allowed[..., 0] = True
     return query, key, value, jnp.asarray(allowed)
@@ -24,12 +29,16 @@ def inputs(seed=0):
 
 def loop(query, key, value, allowed, heads):
     """float64, sentence by sentence and head by head."""
-    query, key, value, allowed = (np.asarray(array, np.float64) for array in (query, key, value, allowed))
+    query, key, value, allowed = (
+        np.asarray(array, np.float64) for array in (query, key, value, allowed)
+    )
     wide, out = Q // heads, np.zeros((B, T, Q))
     for b in range(B):
         for h in range(heads):
             part = slice(h * wide, (h + 1) * wide)
-            scores = np.where(allowed[b, 0], query[b, :, part] @ key[b, :, part].T * wide**-0.5, -np.inf)
+            scores = np.where(
+                allowed[b, 0], query[b, :, part] @ key[b, :, part].T * wide**-0.5, -np.inf
+            )
             weights = np.exp(scores - scores.max(-1, keepdims=True))
             out[b, :, part] = weights / weights.sum(-1, keepdims=True) @ value[b, :, part]
     return out
@@ -39,7 +48,9 @@ def values_and_gradients(query, key, value, allowed, heads):
     parts = heads if isinstance(heads, int) else MOST
 
     def run(query, key, value):
-        return attention(query, split_heads(key, parts), split_heads(value, parts), allowed, heads=heads).mixed
+        return attention(
+            query, split_heads(key, parts), split_heads(value, parts), allowed, heads=heads
+        ).mixed
 
     y, pullback = jax.vjp(run, query, key, value)
     return y, pullback(jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape))
@@ -55,7 +66,9 @@ def test_static_and_traced_heads_equal_loop(heads):
     np.testing.assert_allclose(y, loop(*inputs(), heads), atol=1e-5)
     y_traced, gradients_traced = traced(*inputs(), heads)
     np.testing.assert_allclose(y_traced, y, atol=1e-5)
-    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=2e-5), gradients_traced, gradients)
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, atol=2e-5), gradients_traced, gradients
+    )
 
 
 def test_traced_heads_compile_once():
@@ -91,10 +104,13 @@ def test_bfloat16_stays_near_float32():
     query_half, *memory = (array.astype(jnp.bfloat16) for array in (query, key, value))
     y = attention(query_half, *(split_heads(array, 4) for array in memory), allowed, heads=4).mixed
     assert y.dtype == jnp.bfloat16
-    np.testing.assert_allclose(y.astype(jnp.float32), loop(query, key, value, allowed, 4), atol=0.05)
+    np.testing.assert_allclose(
+        y.astype(jnp.float32), loop(query, key, value, allowed, 4), atol=0.05
+    )
 
 
-# Dropout: equal scores, and values that show the weight of key s in output s of each of the four parts.
+# Dropout: equal scores, and values that show the weight of key s in output s of each of the four
+# parts.
 
 PARTS, KEYS, BATCH, RATE = 4, 6, 50, 0.3
 
@@ -105,7 +121,9 @@ def shown_weights(heads, seed=0):
     query = jnp.zeros((BATCH, 4, PARTS * KEYS))
     everything = jnp.ones((1, 1, 1, KEYS), bool)
     memory = split_heads(shows, PARTS)
-    mixed = attention(query, memory, memory, everything, heads=heads, dropout_rate=RATE, rng=jax.random.key(seed)).mixed
+    mixed = attention(
+        query, memory, memory, everything, heads=heads, dropout_rate=RATE, rng=jax.random.key(seed)
+    ).mixed
     return np.asarray(mixed.reshape(BATCH, 4, PARTS, KEYS).transpose(0, 2, 1, 3)) * KEYS
 
 

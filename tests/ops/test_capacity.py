@@ -1,4 +1,6 @@
-"""Experts with a bounded number of tokens, against the plain loop over the choices that find a place."""
+"""Experts with a bounded number of tokens, against the plain loop over the choices that find a
+place.
+"""
 
 import functools
 from typing import Any
@@ -24,7 +26,8 @@ def normal(*shape: int) -> jax.Array:
 X, GATES, COTANGENT = normal(N, D), jnp.asarray(RNG.random((N, 2)), jnp.float32), normal(N, D)
 EXPERTS = Experts(normal(E * F, D), normal(E * F), normal(E * F, D), normal(E, D))
 CHOSEN = RNG.integers(0, E, (N, 2)).astype(np.int32)
-CHOSEN[:, 1] = np.where(RNG.random(N) < 0.3, E, (CHOSEN[:, 0] + 1) % E)  # some second choices are not made
+# some second choices are not made
+CHOSEN[:, 1] = np.where(RNG.random(N) < 0.3, E, (CHOSEN[:, 0] + 1) % E)
 COUNTED = RNG.random(N) < 0.8
 
 
@@ -32,7 +35,9 @@ COUNTED = RNG.random(N) < 0.8
 def run(factor: float, x: Any, gates: Any, experts: Any) -> Any:
     """(y, which choices find a place) and, for dy = COTANGENT, the gradients."""
     y, pullback, kept = jax.vjp(
-        lambda x, gates, experts: capacity_ffn(x, jnp.asarray(CHOSEN), gates, jnp.asarray(COUNTED), experts, factor),
+        lambda x, gates, experts: capacity_ffn(
+            x, jnp.asarray(CHOSEN), gates, jnp.asarray(COUNTED), experts, factor
+        ),
         x,
         gates,
         experts,
@@ -59,9 +64,13 @@ def test_equals_the_loop_over_what_finds_a_place(factor: float) -> None:
     np.testing.assert_array_equal(kept, places)
     assert kept.sum() < np.sum((CHOSEN < E) & COUNTED[:, None]) or factor == 3
     chosen = np.where(places, CHOSEN, E)
-    expected, (dx, d_gates, d_experts) = experts_loop(X, GATES, EXPERTS, chosen, STARTS, WIDTHS, COTANGENT)
+    expected, (dx, d_gates, d_experts) = experts_loop(
+        X, GATES, EXPERTS, chosen, STARTS, WIDTHS, COTANGENT
+    )
     np.testing.assert_allclose(y, expected, atol=1e-5)
-    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves((dx, d_gates, d_experts)), strict=True):
+    for one, other in zip(
+        jax.tree.leaves(found), jax.tree.leaves((dx, d_gates, d_experts)), strict=True
+    ):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 

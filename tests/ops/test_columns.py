@@ -23,7 +23,9 @@ def test_products_are_the_same() -> None:
     np.testing.assert_allclose(jax.jit(steps)(x, weight), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("rows", "shape"), [(ROWS + 1, (24, 16)), (1, (BYTES // 4 // 16 + 1, 16))], ids=["rows", "size"])
+@pytest.mark.parametrize(
+    ("rows", "shape"), [(ROWS + 1, (24, 16)), (1, (BYTES // 4 // 16 + 1, 16))], ids=["rows", "size"]
+)
 def test_others_stay_as_they_are(rows: int, shape: tuple[int, int]) -> None:
     """Many rows, and matrices from beyond the cache."""
     weight = jnp.zeros(shape)

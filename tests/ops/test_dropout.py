@@ -7,7 +7,9 @@ import pytest
 
 from automoe_jax.ops.dropout import dropout, keep_scale, random_bits, split
 
-KEYS = [jax.random.key(seed, impl=impl) for impl in ("threefry2x32", "rbg") for seed in (0, 1, 12345)]
+KEYS = [
+    jax.random.key(seed, impl=impl) for impl in ("threefry2x32", "rbg") for seed in (0, 1, 12345)
+]
 SHAPE = (512, 256)
 
 
@@ -33,7 +35,9 @@ def test_every_bit_is_even_and_neighbours_are_independent(key):
 def test_keys_differ_from_each_other():
     """Children of one key, children of its neighbour, and the bits drawn with each."""
     keys = jnp.concatenate([split(KEYS[3], 8), split(KEYS[4], 8)])
-    draws = np.stack([np.asarray(random_bits(key, SHAPE)) / 2**32 - 0.5 for key in keys]).reshape(16, -1)
+    draws = np.stack([np.asarray(random_bits(key, SHAPE)) / 2**32 - 0.5 for key in keys]).reshape(
+        16, -1
+    )
     correlation = 12 * draws @ draws.T / draws.shape[1]
     np.testing.assert_allclose(correlation, np.eye(16), atol=6 / draws.shape[1] ** 0.5)
     words = {tuple(word) for word in np.asarray(jax.random.key_data(keys)).tolist()}

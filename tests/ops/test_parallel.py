@@ -1,4 +1,6 @@
-"""How a hidden table is cut into equal parts, whatever experts lie in it, and how even the parts' work is."""
+"""How a hidden table is cut into equal parts, whatever experts lie in it, and how even the parts'
+work is.
+"""
 
 import jax
 import numpy as np
@@ -6,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from automoe_jax.ops.grouped import Owned, width_choices
+from automoe_jax.ops.grouped import ExpertRows, width_choices
 from automoe_jax.ops.grouped.parallel import part_of, part_widths
 from automoe_jax.space import SearchSpace
 
@@ -14,30 +16,36 @@ EXPERTS, UNITS, PARTS = 4, 48, 4
 cut = jax.jit(jax.vmap(part_of, in_axes=(None, 0, None)), static_argnums=2)
 
 
-def table(widths: list[int], fan: list[int]) -> Owned:
+def table(widths: list[int], fan: list[int]) -> ExpertRows:
     """The experts' first rows one after another in a table where each has room for its `fan`."""
-    return Owned(np.cumsum([0, *fan[:-1]], dtype=np.int32), np.asarray(widths, np.int32))
+    return ExpertRows(np.cumsum([0, *fan[:-1]], dtype=np.int32), np.asarray(widths, np.int32))
 
 
-def rows_by_part(owned: Owned, units: int, parts: int) -> np.ndarray:
+def rows_by_part(expert_rows: ExpertRows, units: int, parts: int) -> np.ndarray:
     """[parts, E]: how many live hidden units of each expert a part holds."""
-    return np.maximum(cut(owned, np.arange(parts), units // parts).widths, 0)
+    return np.maximum(cut(expert_rows, np.arange(parts), units // parts).widths, 0)
 
 
 @given(st.lists(st.sampled_from([-1, 0, 4, 8, 12]), min_size=EXPERTS, max_size=EXPERTS))
 @settings(max_examples=30)
 def test_every_row_of_an_expert_is_in_one_part(widths: list[int]) -> None:
-    owned = table(widths, [UNITS // EXPERTS] * EXPERTS)
+    expert_rows = table(widths, [UNITS // EXPERTS] * EXPERTS)
     rows = UNITS // PARTS
-    parts = cut(owned, np.arange(PARTS), rows)
-    for expert, (start, width) in enumerate(zip(*owned, strict=True)):
+    parts = cut(expert_rows, np.arange(PARTS), rows)
+    for expert, (start, width) in enumerate(zip(*expert_rows, strict=True)):
         held = [
             part * rows + first + np.arange(count)
-            for part, (first, count) in enumerate(zip(parts.starts[:, expert], parts.widths[:, expert], strict=True))
+            for part, (first, count) in enumerate(
+                zip(parts.starts[:, expert], parts.widths[:, expert], strict=True)
+            )
             if count > 0
         ]
-        np.testing.assert_array_equal(np.concatenate([np.zeros(0), *held]), np.arange(start, start + width))
-        assert np.sum(parts.widths[:, expert] == 0) == (width == 0), "an identity expert is computed once"
+        np.testing.assert_array_equal(
+            np.concatenate([np.zeros(0), *held]), np.arange(start, start + width)
+        )
+        assert np.sum(parts.widths[:, expert] == 0) == (width == 0), (
+            "an identity expert is computed once"
+        )
 
 
 @pytest.mark.parametrize("traced", [True, False])
@@ -46,22 +54,28 @@ def test_every_row_of_an_expert_is_in_one_part(widths: list[int]) -> None:
 def test_no_part_has_a_width_that_is_not_compiled(traced: bool, widths: list[int]) -> None:
     """Widths that are traced may be any of the choices; those of a sub-Transformer are known."""
     fan = [16] * EXPERTS if traced else widths
-    owned = table(widths, fan)
-    compiled = part_widths([(4, 8, 16) if traced else (width,) for width in widths], tuple(fan), PARTS)
-    found = set(rows_by_part(owned, sum(fan), PARTS).reshape(-1).tolist()) - {0}
+    expert_rows = table(widths, fan)
+    compiled = part_widths(
+        [(4, 8, 16) if traced else (width,) for width in widths], tuple(fan), PARTS
+    )
+    found = set(rows_by_part(expert_rows, sum(fan), PARTS).reshape(-1).tolist()) - {0}
     assert found <= set(compiled)
     assert traced or compiled == width_choices(sorted(found))
 
 
-def worst_share(owned: Owned, units: int, parts: int) -> float:
-    """The work of the busiest device over the mean, where every expert gets as many tokens as any other."""
-    work = rows_by_part(owned, units, parts).sum(1)
+def worst_share(expert_rows: ExpertRows, units: int, parts: int) -> float:
+    """The work of the busiest device over the mean, where every expert gets as many tokens as any
+    other.
+    """
+    work = rows_by_part(expert_rows, units, parts).sum(1)
     return work.max() / work.mean()
 
 
 @pytest.mark.parametrize(("parts", "mean"), [(2, 1.6), (4, 2.4), (8, 3.2)])
 def test_the_busiest_device(parts: int, mean: float) -> None:
-    """In the paper's space: even for what is trained alone; an architecture inside a SuperNet leaves rows idle."""
+    """In the paper's space: even for what is trained alone; an architecture inside a SuperNet
+    leaves rows idle.
+    """
     space, rng = SearchSpace(), np.random.default_rng(0)
     widest, most = space.super_ffn_dim, max(space.encoder_experts)
     alone, inside = [], []
@@ -69,7 +83,11 @@ def test_the_busiest_device(parts: int, mean: float) -> None:
         for widths in arch.encoder_experts:
             # Absent experts fill up all lists to one length, to compile once.
             absent = [-1] * (most - len(widths))
-            alone.append(worst_share(table([*widths, *absent], [*widths, *absent]), sum(widths), parts))
-            inside.append(worst_share(table([*widths, *absent], [widest] * most), most * widest, parts))
+            alone.append(
+                worst_share(table([*widths, *absent], [*widths, *absent]), sum(widths), parts)
+            )
+            inside.append(
+                worst_share(table([*widths, *absent], [widest] * most), most * widest, parts)
+            )
     assert max(alone) == 1.0
     np.testing.assert_allclose(np.mean(inside), mean, atol=0.1)

@@ -28,7 +28,11 @@ def test_jitter_is_even_around_one() -> None:
     factors = np.asarray(jittered(x, 0.1, jax.random.key(0)) / x)
     assert 0.9 <= factors.min() < 0.901
     assert 1.099 < factors.max() <= 1.1
-    np.testing.assert_allclose(np.quantile(factors, [0.25, 0.5, 0.75], axis=1), [[0.95] * 2, [1.0] * 2, [1.05] * 2], atol=0.005)
+    np.testing.assert_allclose(
+        np.quantile(factors, [0.25, 0.5, 0.75], axis=1),
+        [[0.95] * 2, [1.0] * 2, [1.05] * 2],
+        atol=0.005,
+    )
     assert np.abs(np.corrcoef(factors)[0, 1]) < 0.05
     assert np.abs(factors - jittered(x, 0.1, jax.random.key(1)) / x).max() > 0.1
 
@@ -42,7 +46,8 @@ def test_one_choice():
 
 def test_two_choices_keep_raw_probabilities():
     routing = route_top_k(LOGITS, ALL, 2, 2)
-    np.testing.assert_array_equal(routing.chosen, [[0, 1], [2, 1], [1, 0]])  # the last token's tie goes to the first
+    # the last token's tie goes to the first
+    np.testing.assert_array_equal(routing.chosen, [[0, 1], [2, 1], [1, 0]])
     np.testing.assert_allclose(routing.gates, [[0.5, 0.3], [0.6, 0.3], [0.4, 0.3]], rtol=1e-6)
 
 
@@ -70,7 +75,9 @@ def test_inactive_experts_are_never_chosen(most):
     routing = route_top_k(logits, FIRST_TWO, most, most)
     assert not np.any(routing.chosen == 2)
     np.testing.assert_array_equal(routing.chosen[:, 0], [0, 1, 0])
-    np.testing.assert_allclose(routing.probabilities, [[1, 0, 0], [0, 1, 0], [0.5, 0.5, 0]], atol=1e-7)
+    np.testing.assert_allclose(
+        routing.probabilities, [[1, 0, 0], [0, 1, 0], [0.5, 0.5, 0]], atol=1e-7
+    )
 
 
 def test_more_choices_than_experts_are_all_of_them():
@@ -85,7 +92,9 @@ def test_one_expert_has_gate_one():
 
 
 def test_gradient_of_gates_is_softmax_over_the_active():
-    jacobian = jax.jacobian(lambda logits: route_top_k(logits[None], FIRST_TWO, 1, 2).gates[0])(LOGITS[0])
+    jacobian = jax.jacobian(lambda logits: route_top_k(logits[None], FIRST_TWO, 1, 2).gates[0])(
+        LOGITS[0]
+    )
     p = 0.5 / 0.8
     np.testing.assert_allclose(jacobian, [[p * (1 - p), -p * (1 - p), 0], [0, 0, 0]], atol=1e-6)
 
@@ -109,23 +118,39 @@ def close(found, **expected):
 
 
 def test_even_load():
-    close(metrics([[0], [1], [2]], np.full((3, 3), 1 / 3)), routed=1, balance_loss=1, entropy=1, dead=0)
+    close(
+        metrics([[0], [1], [2]], np.full((3, 3), 1 / 3)),
+        routed=1,
+        balance_loss=1,
+        entropy=1,
+        dead=0,
+    )
 
 
 def test_even_load_of_two_active():
     half = np.array([[0.5, 0.5, 0]] * 3)
-    close(metrics([[0, 1], [1, 0], [0, 1]], half, FIRST_TWO), routed=1, balance_loss=1, entropy=1, dead=0)
+    close(
+        metrics([[0, 1], [1, 0], [0, 1]], half, FIRST_TWO),
+        routed=1,
+        balance_loss=1,
+        entropy=1,
+        dead=0,
+    )
 
 
 def test_collapsed_load():
-    close(metrics([[1], [1], [1]], [[0, 1, 0]] * 3), routed=1, balance_loss=3, entropy=0, dead=2 / 3)
+    close(
+        metrics([[1], [1], [1]], [[0, 1, 0]] * 3), routed=1, balance_loss=3, entropy=0, dead=2 / 3
+    )
 
 
 def test_uneven_load():
     share = np.array([2 / 3, 1 / 3, 0])
     entropy = -(share[:2] * np.log(share[:2])).sum() / np.log(3)
     balance = 3 * (share * PROBABILITIES.mean(0)).sum()
-    close(metrics([[0], [0], [1]], PROBABILITIES), balance_loss=balance, entropy=entropy, dead=1 / 3)
+    close(
+        metrics([[0], [0], [1]], PROBABILITIES), balance_loss=balance, entropy=entropy, dead=1 / 3
+    )
 
 
 def test_pads_are_not_counted():
@@ -135,15 +160,26 @@ def test_pads_are_not_counted():
 
 
 def test_choices_not_made_are_not_counted():
-    close(metrics([[0, 3], [1, 3], [2, 3]], np.full((3, 3), 1 / 3)), balance_loss=1, entropy=1, dead=0)
+    close(
+        metrics([[0, 3], [1, 3], [2, 3]], np.full((3, 3), 1 / 3)), balance_loss=1, entropy=1, dead=0
+    )
 
 
 def test_pads_only_give_numbers():
-    assert all(np.all(np.isfinite(value)) for value in metrics([[0], [1], [2]], PROBABILITIES, counted=(False, False, False)))
+    assert all(
+        np.all(np.isfinite(value))
+        for value in metrics([[0], [1], [2]], PROBABILITIES, counted=(False, False, False))
+    )
 
 
 def test_one_active_expert_does_not_route():
-    close(metrics([[0], [0], [0]], [[1, 0, 0]] * 3, jnp.array([True, False, False])), routed=0, balance_loss=0, entropy=0, dead=0)
+    close(
+        metrics([[0], [0], [0]], [[1, 0, 0]] * 3, jnp.array([True, False, False])),
+        routed=0,
+        balance_loss=0,
+        entropy=0,
+        dead=0,
+    )
     assert all(not np.any(value) for value in no_metrics())
 
 
@@ -160,8 +196,12 @@ def test_tokens_get_the_experts_their_importance_deserves():
     """⌈0.2 · 3⌉ = 1, ⌈0.34 · 3⌉ = 2, ⌈1 · 3⌉ = 3, with gates that add up to 1."""
     routing = route_by_importance(LOGITS, ALL, jnp.array([0.2, 0.34, 1.0]), jnp.ones(3, bool))
     np.testing.assert_array_equal(routing.chosen, [[0, 3, 3], [2, 1, 3], [1, 0, 2]])
-    np.testing.assert_allclose(routing.gates, [[1, 0, 0], [0.6 / 0.9, 0.3 / 0.9, 0], [0.4, 0.3, 0.3]], rtol=1e-6)
-    raw = route_by_importance(LOGITS, ALL, jnp.array([0.2, 0.34, 1.0]), jnp.ones(3, bool), renormalise=False)
+    np.testing.assert_allclose(
+        routing.gates, [[1, 0, 0], [0.6 / 0.9, 0.3 / 0.9, 0], [0.4, 0.3, 0.3]], rtol=1e-6
+    )
+    raw = route_by_importance(
+        LOGITS, ALL, jnp.array([0.2, 0.34, 1.0]), jnp.ones(3, bool), renormalise=False
+    )
     np.testing.assert_allclose(raw.gates, [[0.5, 0, 0], [0.6, 0.3, 0], [0.4, 0.3, 0.3]], rtol=1e-6)
 
 
@@ -217,12 +257,18 @@ def test_places_are_taken_in_the_order_of_the_tokens():
 
 
 def test_share_of_the_tokens_with_each_number_of_experts():
-    found = metrics([[0, 1, 2], [1, 3, 3], [2, 3, 3], [0, 1, 3]], np.full((4, 3), 1 / 3), counted=(True, True, True, False)).choices
+    found = metrics(
+        [[0, 1, 2], [1, 3, 3], [2, 3, 3], [0, 1, 3]],
+        np.full((4, 3), 1 / 3),
+        counted=(True, True, True, False),
+    ).choices
     np.testing.assert_allclose(found[:4], [2 / 3, 0, 1 / 3, 0], atol=1e-6)
 
 
 def test_z_loss_is_the_mean_square_of_log_z_over_the_active():
     logits = jnp.array([[1.0, 2.0, 50.0], [0.0, 0.0, 9.0], [7.0, 7.0, 7.0]])
-    found = router_metrics(route_top_k(logits, FIRST_TWO, 1, 1), FIRST_TWO, jnp.array([True, True, False]), logits)
+    found = router_metrics(
+        route_top_k(logits, FIRST_TWO, 1, 1), FIRST_TWO, jnp.array([True, True, False]), logits
+    )
     log_z = [np.log(np.exp(1) + np.exp(2)), np.log(2)]
     np.testing.assert_allclose(found.z_loss, np.mean(np.square(log_z)), rtol=1e-5)

@@ -16,7 +16,12 @@ def inputs():
     rng = np.random.default_rng(0)
     hidden, table = rng.normal(size=(B, T, D)), rng.normal(size=(V, D))
     target, real = rng.integers(0, V, (B, T)), rng.integers(0, 2, (B, T))
-    return jnp.asarray(hidden, jnp.float32), jnp.asarray(table, jnp.float32), jnp.asarray(target), jnp.asarray(real, jnp.float32)
+    return (
+        jnp.asarray(hidden, jnp.float32),
+        jnp.asarray(table, jnp.float32),
+        jnp.asarray(target),
+        jnp.asarray(real, jnp.float32),
+    )
 
 
 @pytest.mark.parametrize("positions", [1, 3, 10])
@@ -25,10 +30,20 @@ def test_equals_the_unchunked_loss(monkeypatch, positions, smoothing):
     """10 positions in chunks of at most `positions`: of 1, of 2 (a divisor of 10) and of all."""
     monkeypatch.setattr(vocabulary, "CHUNK_BYTES", positions * B * V * 4)
     hidden, table, target, real = inputs()
-    whole = lambda hidden, table: label_smoothed(project(hidden, table), target, real, smoothing)  # noqa: E731
-    chunked = lambda hidden, table: projected_cross_entropy(hidden, table, target, real, smoothing)  # noqa: E731
-    np.testing.assert_allclose(quick_jit(chunked)(hidden, table), quick_jit(whole)(hidden, table), rtol=1e-5)
-    scaled = [quick_jit(jax.grad(lambda *args, f=f: 3 * f(*args).loss, argnums=(0, 1))) for f in (chunked, whole)]
+
+    def whole(hidden, table):
+        return label_smoothed(project(hidden, table), target, real, smoothing)
+
+    def chunked(hidden, table):
+        return projected_cross_entropy(hidden, table, target, real, smoothing)
+
+    np.testing.assert_allclose(
+        quick_jit(chunked)(hidden, table), quick_jit(whole)(hidden, table), rtol=1e-5
+    )
+    scaled = [
+        quick_jit(jax.grad(lambda *args, f=f: 3 * f(*args).loss, argnums=(0, 1)))
+        for f in (chunked, whole)
+    ]
     for ours, theirs in zip(*(gradient(hidden, table) for gradient in scaled), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5 * np.abs(theirs).max())
 
@@ -36,7 +51,10 @@ def test_equals_the_unchunked_loss(monkeypatch, positions, smoothing):
 def test_logits_are_never_held_all_at_once(monkeypatch):
     monkeypatch.setattr(vocabulary, "CHUNK_BYTES", 2 * B * V * 4)
     hidden, table, target, real = inputs()
-    gradient = jax.grad(lambda hidden, table: projected_cross_entropy(hidden, table, target, real, 0.1).loss, argnums=(0, 1))
+    gradient = jax.grad(
+        lambda hidden, table: projected_cross_entropy(hidden, table, target, real, 0.1).loss,
+        argnums=(0, 1),
+    )
     assert f"{B},{T},{V}]" not in str(jax.make_jaxpr(gradient)(hidden, table))
 
 

@@ -29,22 +29,43 @@ ARCH = make(
         {"self_heads": 4, "expert_ffn_dims": [0, 128, 64], "top_k": 2},
         {"self_heads": 2, "expert_ffn_dims": [128], "top_k": 1},
     ],
-    decoder=[{"self_heads": 4, "cross_heads": 2, "cross_layers": 2, "expert_ffn_dims": [64, 128], "top_k": 1}],
+    decoder=[
+        {
+            "self_heads": 4,
+            "cross_heads": 2,
+            "cross_layers": 2,
+            "expert_ffn_dims": [64, 128],
+            "top_k": 1,
+        }
+    ],
 )
 SIGNATURE = "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.5.1"
 
 
-def row(name: str, bleu: float | None, flops: float | None = None, **more: object) -> dict[str, object]:
-    scored = {"name": name, "bleu": bleu, "chrf": None if bleu is None else bleu + 9, "bleu_signature": SIGNATURE, "flops": flops}
+def row(
+    name: str, bleu: float | None, flops: float | None = None, **more: object
+) -> dict[str, object]:
+    scored = {
+        "name": name,
+        "bleu": bleu,
+        "chrf": None if bleu is None else bleu + 9,
+        "bleu_signature": SIGNATURE,
+        "flops": flops,
+    }
     return scored | ({"params": flops / 20, "active_params": flops / 40} if flops else {}) | more
 
 
 def curve(steps: int, routed: bool) -> list[dict[str, object]]:
     records: list[dict[str, object]] = []
     for step in range(10, steps + 1, 10):
-        records.append({"step": step, "loss": 9.0 / step + 0.7, "nll": 7.0 / step + 0.5, "learning_rate": 1e-3})
+        records.append(
+            {"step": step, "loss": 9.0 / step + 0.7, "nll": 7.0 / step + 0.5, "learning_rate": 1e-3}
+        )
         if routed:
-            records[-1] |= {"routing_entropy": [0.9, None, 0.5, 0.7, 0.8], "dead_experts": [0.0, None, 0.25, 0.0, 0.0]}
+            records[-1] |= {
+                "routing_entropy": [0.9, None, 0.5, 0.7, 0.8],
+                "dead_experts": [0.0, None, 0.25, 0.0, 0.0],
+            }
         if step % 50 == 0:
             records.append({"step": step, "validation_nll": 7.0 / step + 0.6})
     return records
@@ -53,10 +74,26 @@ def curve(steps: int, routed: bool) -> list[dict[str, object]]:
 def candidates(count: int) -> list[dict[str, object]]:
     origins = ("random", "mutation", "crossover")
     made = [
-        {"arch": {}, "loss": 2 + (i * 7 % 11) / 10 + 1 / (1 + i % 13), "flops": 1e6 * (8 + i % 13), "params": 4e5, "origin": origins[i % 3]}
+        {
+            "arch": {},
+            "loss": 2 + (i * 7 % 11) / 10 + 1 / (1 + i % 13),
+            "flops": 1e6 * (8 + i % 13),
+            "params": 4e5,
+            "origin": origins[i % 3],
+        }
         for i in range(count)
     ]
-    return [*made, {"arch": ARCH.to_dict(), "loss": 1.875, "flops": 9e6, "params": 4e5, "active_params": 2e5, "origin": "mutation"}]
+    return [
+        *made,
+        {
+            "arch": ARCH.to_dict(),
+            "loss": 1.875,
+            "flops": 9e6,
+            "params": 4e5,
+            "active_params": 2e5,
+            "origin": "mutation",
+        },
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +103,12 @@ def contents() -> ReportContents:
         title="Toy <English> & German",
         arch=ARCH,
         space=SPACE,
-        config={"data.source_language": "en", "search.source_length": 23, "search.target_length": 23, "data.buckets": (16, 32)},
+        config={
+            "data.source_language": "en",
+            "search.source_length": 23,
+            "search.target_length": 23,
+            "data.buckets": (16, 32),
+        },
         command="python -m automoe_jax.main --config=configs/demo.py",
         date="2025-06-03",
         device="2 × CPU",
@@ -74,16 +116,33 @@ def contents() -> ReportContents:
         seed=7,
         data_statistics={
             "pairs_read": 24000,
-            "splits": {"train": {"pairs": 20123, "tokens": 1}, "test": {"pairs": 1001, "tokens": 2}},
+            "splits": {
+                "train": {"pairs": 20123, "tokens": 1},
+                "test": {"pairs": 1001, "tokens": 2},
+            },
             "odd": {"deep": {"deeper": {"deepest": 4321}}},
         },
-        costs={"flops": 9e6, "flops_min": 8e6, "flops_max": 1e7, "params": 4e5, "active_params": 2e5},
+        costs={
+            "flops": 9e6,
+            "flops_min": 8e6,
+            "flops_max": 1e7,
+            "params": 4e5,
+            "active_params": 2e5,
+        },
         curves={SUPERNET: curve(200, True), RETRAINED: curve(100, True), DENSE: curve(100, False)},
         candidates=every,
         pareto=every[-1:],
         limits={"max_flops": 1.9e7, "max_params": 0.0},
         results=[
-            row(RETRAINED, 78.34, 9e6, train_tokens=2_048_000, train_seconds=88.2, decode_sentences_per_second=61.2, note="from scratch"),
+            row(
+                RETRAINED,
+                78.34,
+                9e6,
+                train_tokens=2_048_000,
+                train_seconds=88.2,
+                decode_sentences_per_second=61.2,
+                note="from scratch",
+            ),
             row(INHERITED, 61.2, 9e6),
             row(DENSE, 79.02, 2.1e7),
             row("word by word", 21.4),

@@ -21,8 +21,12 @@ ONE = System(
 
 
 def test_ratios_are_to_the_baseline_and_what_is_not_known_is_a_dash() -> None:
-    half = dataclasses.replace(ONE, name="half", flops=(4e6,), latency_ms=(), difference=(-1.5, -2.25, 0.75, 0.25))
-    head, _, base, row = (line.strip("| ").split(" | ") for line in table([ONE, half], "one").splitlines())
+    half = dataclasses.replace(
+        ONE, name="half", flops=(4e6,), latency_ms=(), difference=(-1.5, -2.25, 0.75, 0.25)
+    )
+    head, _, base, row = (
+        line.strip("| ").split(" | ") for line in table([ONE, half], "one").splitlines()
+    )
     assert dict(zip(head, base, strict=True))["BLEU"] == "21.0 (20.0, 22.0)"
     assert row[head.index("MFLOPs") + 1] == "2.00×"
     assert row[head.index("latency ms") :][:2] == ["–", "–"]
@@ -30,15 +34,28 @@ def test_ratios_are_to_the_baseline_and_what_is_not_known_is_a_dash() -> None:
 
 
 def test_frequent_and_rare_pieces_stand_apart() -> None:
-    piece = lambda text, count, experts, group: {"piece": text, "count": count, "experts": experts, "group": group}  # noqa: E731
-    pieces = (piece("▁the", 90, 1.25, "frequent"), piece("|", 80, 1.5, "frequent"), piece("▁ox", 1, 3.0, "rare"))
+    def piece(text, count, experts, group):
+        return {
+            "piece": text,
+            "count": count,
+            "experts": experts,
+            "group": group,
+        }
+
+    pieces = (
+        piece("▁the", 90, 1.25, "frequent"),
+        piece("|", 80, 1.5, "frequent"),
+        piece("▁ox", 1, 3.0, "rare"),
+    )
     rows = pieces_table(dataclasses.replace(ONE, pieces=pieces)).splitlines()
     assert rows[2:] == ["| ▁the | 90 | 1.25 | ▁ox | 1 | 3.00 |", "| \\| | 80 | 1.50 |  |  |  |"]
 
 
 def test_disagreement_has_a_line_for_each_seed_of_many_systems() -> None:
     curve = ([20.0, 40.0], [0.5, 0.1])
-    systems = [dataclasses.replace(ONE, name=f"system {i}", disagreement=(curve, curve)) for i in range(9)]
+    systems = [
+        dataclasses.replace(ONE, name=f"system {i}", disagreement=(curve, curve)) for i in range(9)
+    ]
     drawn = disagreement_plot([ONE, *systems])
     assert all(drawn.count(f">system {i}  0.100<") == 1 for i in range(9))
     assert ">one<" not in drawn

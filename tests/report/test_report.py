@@ -1,4 +1,6 @@
-"""The report as files: well formed, self-contained, escaped, deterministic, and robust where pieces are missing."""
+"""The report as files: well formed, self-contained, escaped, deterministic, and robust where pieces
+are missing.
+"""
 
 import ast
 import collections
@@ -42,8 +44,14 @@ class Page(html.parser.HTMLParser):
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags[tag] += 1
         self.ids += [value or "" for name, value in attrs if name == "id"]
-        self.links += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "data", "action")]
-        self.links += [link for _, value in attrs for link in re.findall(r"url\(([^)]*)\)", value or "")]
+        self.links += [
+            value or ""
+            for name, value in attrs
+            if name in ("src", "href", "xlink:href", "data", "action")
+        ]
+        self.links += [
+            link for _, value in attrs for link in re.findall(r"url\(([^)]*)\)", value or "")
+        ]
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open, f"</{tag}> closes nothing"
@@ -59,7 +67,10 @@ def written(contents: ReportContents, folder: pathlib.Path) -> tuple[str, str]:
     page, document = page_path.read_text(), document_path.read_text()
     parsed = Page(page)
     assert len(set(parsed.ids)) == len(parsed.ids)
-    assert all(link.startswith("data:image/png") or link.removeprefix("#") in parsed.ids for link in parsed.links)
+    assert all(
+        link.startswith("data:image/png") or link.removeprefix("#") in parsed.ids
+        for link in parsed.links
+    )
     assert not parsed.tags["script"]
     assert not re.search(r"<style[^>]*>[^<]*(@import|url\()", page)
     for name in re.findall(r"\]\((figures/[^)]*)\)", document):
@@ -79,8 +90,36 @@ def test_shows_every_piece(report: tuple[str, str], contents: ReportContents) ->
     for row in contents.results:
         assert str(row["name"]) in text
         assert str(row["name"]) in document
-    shown = ["78.3", "87.3", "9.00", "0.43×", "0.450", "0.225", "2.05", "M", "1", "min", "28", "s", "61.2", "21.4", "79.0", "21.0", "1.00×"]
-    for piece in [*shown, "20,123", "1,001", "4,321", "from scratch", contents.command, "2 × CPU", "0.10.2", "2025-06-03"]:
+    shown = [
+        "78.3",
+        "87.3",
+        "9.00",
+        "0.43×",
+        "0.450",
+        "0.225",
+        "2.05",
+        "M",
+        "1",
+        "min",
+        "28",
+        "s",
+        "61.2",
+        "21.4",
+        "79.0",
+        "21.0",
+        "1.00×",
+    ]
+    for piece in [
+        *shown,
+        "20,123",
+        "1,001",
+        "4,321",
+        "from scratch",
+        contents.command,
+        "2 × CPU",
+        "0.10.2",
+        "2025-06-03",
+    ]:
         assert piece in text, piece
         assert piece in document, piece
     assert headline(contents.results) in text
@@ -119,13 +158,22 @@ def test_hostile_names_and_characters(contents: ReportContents, tmp_path: pathli
     assert "<script" not in document
 
 
-def test_same_contents_same_bytes(contents: ReportContents, report: tuple[str, str], tmp_path: pathlib.Path) -> None:
+def test_same_contents_same_bytes(
+    contents: ReportContents, report: tuple[str, str], tmp_path: pathlib.Path
+) -> None:
     assert written(contents, tmp_path) == report
 
 
 def test_nothing_but_an_architecture(contents: ReportContents, tmp_path: pathlib.Path) -> None:
-    page, document = written(ReportContents(title="bare", arch=contents.arch, space=contents.space), tmp_path)
-    for sentence in ("Nothing was scored.", "No candidate with a finite loss", "No loss was recorded.", "No sample was recorded."):
+    page, document = written(
+        ReportContents(title="bare", arch=contents.arch, space=contents.space), tmp_path
+    )
+    for sentence in (
+        "Nothing was scored.",
+        "No candidate with a finite loss",
+        "No loss was recorded.",
+        "No sample was recorded.",
+    ):
         assert sentence in page
         assert sentence in document
 
@@ -134,8 +182,14 @@ def test_numbers_that_are_none(contents: ReportContents, tmp_path: pathlib.Path)
     nan, infinite = math.nan, math.inf
     broken = dataclasses.replace(
         contents,
-        results=[{"name": RETRAINED, "bleu": nan, "flops": infinite}, {"name": DENSE, "bleu": None}],
-        candidates=[{"arch": {}, "loss": nan, "flops": 1e6}, {"arch": {}, "loss": 2.0, "flops": None}],
+        results=[
+            {"name": RETRAINED, "bleu": nan, "flops": infinite},
+            {"name": DENSE, "bleu": None},
+        ],
+        candidates=[
+            {"arch": {}, "loss": nan, "flops": 1e6},
+            {"arch": {}, "loss": 2.0, "flops": None},
+        ],
         pareto=[{"arch": None, "loss": nan, "flops": 1.0}],
         curves={
             "empty": [],
@@ -158,29 +212,58 @@ def test_one_point_and_constant_curves(contents: ReportContents, tmp_path: pathl
         "one": [{"step": 1, "nll": 3.0, "validation_nll": 3.0, "routing_entropy": [0.0] * 5}],
         "flat": [{"step": s, "nll": 3.0} for s in (1, 2)],
     }
-    page, _ = written(dataclasses.replace(contents, curves=curves, candidates=contents.candidates[:1], pareto=[]), tmp_path)
+    page, _ = written(
+        dataclasses.replace(contents, curves=curves, candidates=contents.candidates[:1], pareto=[]),
+        tmp_path,
+    )
     assert 'id="figure-loss"' in page
     assert 'id="figure-routing_entropy"' in page
 
 
-def test_largest_architecture_and_long_sentences(contents: ReportContents, tmp_path: pathlib.Path) -> None:
+def test_largest_architecture_and_long_sentences(
+    contents: ReportContents, tmp_path: pathlib.Path
+) -> None:
     widths = [0] + [3072 - 7 * e for e in range(MAX_EXPERTS - 1)]
-    layer = {"self_heads": 16, "cross_heads": 16, "cross_layers": MAX_LAYERS, "expert_ffn_dims": widths, "top_k": 2}
-    encoder = [{name: layer[name] for name in ("self_heads", "expert_ffn_dims", "top_k")}] * MAX_LAYERS
-    arch = make(qkv_dim=512, encoder_embed_dim=640, decoder_embed_dim=512, encoder=encoder, decoder=[layer] * MAX_LAYERS)
+    layer = {
+        "self_heads": 16,
+        "cross_heads": 16,
+        "cross_layers": MAX_LAYERS,
+        "expert_ffn_dims": widths,
+        "top_k": 2,
+    }
+    encoder = [
+        {name: layer[name] for name in ("self_heads", "expert_ffn_dims", "top_k")}
+    ] * MAX_LAYERS
+    arch = make(
+        qkv_dim=512,
+        encoder_embed_dim=640,
+        decoder_embed_dim=512,
+        encoder=encoder,
+        decoder=[layer] * MAX_LAYERS,
+    )
     samples = [{"source": "word " * 2000, "reference": "Wort " * 2000, RETRAINED: "Wort" * 9000}]
-    page, document = written(dataclasses.replace(contents, arch=arch, samples=samples, curves={}), tmp_path)
-    assert page.count("identity</title>") == 2 * 2 * MAX_LAYERS  # two sides, two forms of the figure
-    for found in re.findall(r'<rect x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', (tmp_path / "figures/architecture.svg").read_text()):
+    page, document = written(
+        dataclasses.replace(contents, arch=arch, samples=samples, curves={}), tmp_path
+    )
+    # two sides, two forms of the figure
+    assert page.count("identity</title>") == 2 * 2 * MAX_LAYERS
+    for found in re.findall(
+        r'<rect x="([\d.]+)" y="[\d.]+" width="([\d.]+)"',
+        (tmp_path / "figures/architecture.svg").read_text(),
+    ):
         assert sum(map(float, found)) <= 1000.5
     assert "Wort" * 9000 in document
 
 
-def test_a_classifier_is_drawn_without_a_decoder(contents: ReportContents, tmp_path: pathlib.Path) -> None:
+def test_a_classifier_is_drawn_without_a_decoder(
+    contents: ReportContents, tmp_path: pathlib.Path
+) -> None:
     encoder = [{"self_heads": 4, "expert_ffn_dims": [128, 64], "top_k": 1}]
     arch = make(qkv_dim=64, encoder_embed_dim=64, decoder_embed_dim=48, encoder=encoder, decoder=[])
     space = dataclasses.replace(contents.space, decoder_layers=(0,), decoder_embed_dims=(48,))
-    _, document = written(dataclasses.replace(contents, arch=arch, space=space, curves={}), tmp_path)
+    _, document = written(
+        dataclasses.replace(contents, arch=arch, space=space, curves={}), tmp_path
+    )
     drawing = (tmp_path / "figures/architecture.svg").read_text()
     assert "No decoder." in drawing
     assert "No decoder." in document
@@ -188,15 +271,32 @@ def test_a_classifier_is_drawn_without_a_decoder(contents: ReportContents, tmp_p
     assert ">Decoder<" not in drawing
 
 
-def test_ten_thousand_candidates_make_no_heavy_page(contents: ReportContents, tmp_path: pathlib.Path) -> None:
-    many = [{"loss": 2 + math.sin(i) + i % 97 / 50, "flops": 1e9 + 1e5 * i, "origin": ("random", "mutation")[i % 2]} for i in range(10_000)]
-    page, _ = written(dataclasses.replace(contents, candidates=many, pareto=many[:200], curves={}), tmp_path)
+def test_ten_thousand_candidates_make_no_heavy_page(
+    contents: ReportContents, tmp_path: pathlib.Path
+) -> None:
+    many = [
+        {
+            "loss": 2 + math.sin(i) + i % 97 / 50,
+            "flops": 1e9 + 1e5 * i,
+            "origin": ("random", "mutation")[i % 2],
+        }
+        for i in range(10_000)
+    ]
+    page, _ = written(
+        dataclasses.replace(contents, candidates=many, pareto=many[:200], curves={}), tmp_path
+    )
     assert len(page) < 2_000_000
     assert "random (5,000)" in page
 
 
 def test_names_of_layers(contents: ReportContents) -> None:
-    assert layer_names(5, contents.arch, contents.space) == ["encoder 1", "encoder 2", "encoder 3", "decoder 1", "decoder 2"]
+    assert layer_names(5, contents.arch, contents.space) == [
+        "encoder 1",
+        "encoder 2",
+        "encoder 3",
+        "decoder 1",
+        "decoder 2",
+    ]
     assert layer_names(3, contents.arch, contents.space) == ["encoder 1", "encoder 2", "decoder 1"]
     assert layer_names(4, contents.arch, contents.space)[-1] == "layer 4"
 
@@ -220,7 +320,13 @@ def test_an_interrupted_write_leaves_the_old_report(
 
 def test_imports_neither_jax_nor_the_model() -> None:
     folder = pathlib.Path(automoe_jax.report.__file__).parent
-    allowed = {"automoe_jax.arch", "automoe_jax.space", "automoe_jax.costs", "automoe_jax.config", "automoe_jax.report"}
+    allowed = {
+        "automoe_jax.arch",
+        "automoe_jax.space",
+        "automoe_jax.costs",
+        "automoe_jax.config",
+        "automoe_jax.report",
+    }
     for path in folder.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             for name in (
@@ -229,10 +335,14 @@ def test_imports_neither_jax_nor_the_model() -> None:
                 else [a.name for a in getattr(node, "names", []) if isinstance(node, ast.Import)]
             ):
                 assert not name.startswith(("jax", "flax")), path
-                assert not name.startswith("automoe_jax") or ".".join(name.split(".")[:2]) in allowed, path
+                assert (
+                    not name.startswith("automoe_jax") or ".".join(name.split(".")[:2]) in allowed
+                ), path
 
 
-def test_stopped_candidates_are_told_apart(contents: ReportContents, tmp_path: pathlib.Path) -> None:
+def test_stopped_candidates_are_told_apart(
+    contents: ReportContents, tmp_path: pathlib.Path
+) -> None:
     some = [one | {"share": 0.25 if i % 2 else 1.0} for i, one in enumerate(contents.candidates)]
     page, text = written(dataclasses.replace(contents, candidates=some), tmp_path)
     stopped = len(some) // 2

@@ -1,4 +1,6 @@
-"""The results table of the terminal, its Markdown form, the headline, and numbers as people read them."""
+"""The results table of the terminal, its Markdown form, the headline, and numbers as people read
+them.
+"""
 
 import pytest
 
@@ -32,7 +34,11 @@ def test_terminal_table_is_aligned_and_narrow(contents: ReportContents) -> None:
 
 
 def test_terminal_table_with_long_and_wide_names() -> None:
-    rows = [{"name": "a | very " * 20, "bleu": 1.0}, {"name": "日本語の翻訳" * 9, "bleu": 22.0}, {"name": "", "bleu": None}]
+    rows = [
+        {"name": "a | very " * 20, "bleu": 1.0},
+        {"name": "日本語の翻訳" * 9, "bleu": 22.0},
+        {"name": "", "bleu": None},
+    ]
     table = results_table(rows).splitlines()
     assert len({len(cells(line)) for line in table}) == 1
     assert all(len(line) <= 100 for line in table)
@@ -53,7 +59,10 @@ def test_no_results() -> None:
 
 
 def test_markdown_text_is_inert() -> None:
-    assert markdown_text("a|b\n# *c* `d` <i> [e](f)") == "a\\|b \\# \\*c\\* \\`d\\` &lt;i&gt; \\[e\\](f)"
+    assert (
+        markdown_text("a|b\n# *c* `d` <i> [e](f)")
+        == "a\\|b \\# \\*c\\* \\`d\\` &lt;i&gt; \\[e\\](f)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -64,28 +73,48 @@ def test_markdown_text_is_inert() -> None:
         ([found(None, 1e6)], "The found translator has no score yet."),
         ([found(78.3, None)], "The found translator reaches 78.3 BLEU."),
         ([found(78.3, 3.1e7)], "The found translator reaches 78.3 BLEU at 31.0 MFLOPs."),
-        ([found(78.3, 3.1e9), dense(None, 1e10)], "The found translator reaches 78.3 BLEU at 3.10 GFLOPs."),
-        ([found(78.3, None), dense(79.0, 1e7)], "The found translator reaches 78.3 BLEU; the largest dense one reaches 79.0 BLEU."),
+        (
+            [found(78.3, 3.1e9), dense(None, 1e10)],
+            "The found translator reaches 78.3 BLEU at 3.10 GFLOPs.",
+        ),
+        (
+            [found(78.3, None), dense(79.0, 1e7)],
+            "The found translator reaches 78.3 BLEU; the largest dense one reaches 79.0 BLEU.",
+        ),
         (
             [found(78.3, 3.1e7), dense(79.02, 7.44e7)],
-            "The found translator reaches 78.3 BLEU at 31.0 MFLOPs: 2.4× fewer than the largest dense one (79.0 BLEU).",
+            (
+                "The found translator reaches 78.3 BLEU at 31.0 MFLOPs: 2.4× fewer than the largest"
+                " dense one (79.0 BLEU)."
+            ),
         ),
         (
             [found(80.0, 9e7), dense(79.0, 1e8)],
-            "The found translator reaches 80.0 BLEU at 90.0 MFLOPs: 10% fewer than the largest dense one (79.0 BLEU).",
+            (
+                "The found translator reaches 80.0 BLEU at 90.0 MFLOPs: 10% fewer than the largest"
+                " dense one (79.0 BLEU)."
+            ),
         ),
         (
             [found(80.0, 1.005e8), dense(79.0, 1e8)],
-            "The found translator reaches 80.0 BLEU at 100 MFLOPs, the same cost as the largest dense one (79.0 BLEU).",
+            (
+                "The found translator reaches 80.0 BLEU at 100 MFLOPs, the same cost as the largest"
+                " dense one (79.0 BLEU)."
+            ),
         ),
         (
             [found(80.0, 1.2e8), dense(79.0, 1e8)],
-            "The found translator reaches 80.0 BLEU at 120 MFLOPs: 20% more than the largest dense one (79.0 BLEU).",
+            (
+                "The found translator reaches 80.0 BLEU at 120 MFLOPs: 20% more than the largest"
+                " dense one (79.0 BLEU)."
+            ),
         ),
         (
             [found(70.0, 1.2e8), dense(79.0, 1e8)],
-            "The found translator reaches 70.0 BLEU at 120 MFLOPs; the largest dense one is cheaper and not worse, "
-            "79.0 BLEU at 100 MFLOPs.",
+            (
+                "The found translator reaches 70.0 BLEU at 120 MFLOPs; the largest dense one is"
+                " cheaper and not worse, 79.0 BLEU at 100 MFLOPs."
+            ),
         ),
     ],
 )
@@ -94,7 +123,11 @@ def test_headline(rows: list[dict[str, object]], sentence: str) -> None:
 
 
 def test_caveats_name_what_is_better() -> None:
-    rows = [found(10.0, 1e6), {"name": INHERITED, "bleu": 12.0, "params": 1.0}, {"name": "word by word", "bleu": 11.0}]
+    rows = [
+        found(10.0, 1e6),
+        {"name": INHERITED, "bleu": 12.0, "params": 1.0},
+        {"name": "word by word", "bleu": 11.0},
+    ]
     inherited, baseline, run = caveats(rows, 3)
     assert "without retraining (12.0 BLEU)" in inherited
     assert "“word by word” (11.0 BLEU)" in baseline
@@ -104,7 +137,15 @@ def test_caveats_name_what_is_better() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0"), (0.0314159, "0.0314"), (31.449, "31.4"), (999.7, "1,000"), (123456.0, "123,456"), (9.999, "10.0"), (3e-12, "3.00e-12")],
+    [
+        (0, "0"),
+        (0.0314159, "0.0314"),
+        (31.449, "31.4"),
+        (999.7, "1,000"),
+        (123456.0, "123,456"),
+        (9.999, "10.0"),
+        (3e-12, "3.00e-12"),
+    ],
 )
 def test_significant_digits(value: float, text: str) -> None:
     assert numbers.significant(value) == text
@@ -112,7 +153,14 @@ def test_significant_digits(value: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.04, "0.0 s"), (59.9, "59.9 s"), (59.97, "1 min 00 s"), (3599.6, "1 h 00 min"), (7322, "2 h 02 min"), (None, "–")],
+    [
+        (0.04, "0.0 s"),
+        (59.9, "59.9 s"),
+        (59.97, "1 min 00 s"),
+        (3599.6, "1 h 00 min"),
+        (7322, "2 h 02 min"),
+        (None, "–"),
+    ],
 )
 def test_durations(seconds: float | None, text: str) -> None:
     assert numbers.duration(seconds) == text

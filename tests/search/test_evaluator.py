@@ -1,4 +1,6 @@
-"""Candidates scored by a small SuperNet: the losses of its forward pass, one compilation, searches that end the same with stopping."""
+"""Candidates scored by a small SuperNet: the losses of its forward pass, one compilation, searches
+that end the same with stopping.
+"""
 
 import dataclasses
 
@@ -10,7 +12,7 @@ import pytest
 from automoe_jax.config import SearchConfig
 from automoe_jax.costs import costs
 from automoe_jax.data.tokenizer import EOS, PAD
-from automoe_jax.model import Regime, forward
+from automoe_jax.model import ForwardOptions, forward
 from automoe_jax.search import evaluator
 from automoe_jax.search.evolution import evolve
 from automoe_jax.search.pareto import best, pareto_front
@@ -20,19 +22,31 @@ from tests.oracles import SPACE, quick_jit, random_network
 
 VOCAB = 24
 # Elastic in little that costs compilation: the widths of the encoder, the depths, the experts.
-WIDE = dataclasses.replace(SPACE, encoder_embed_dims=(8, 16), decoder_embed_dims=(16,), decoder_layers=(1,), expert_ffn_dims=(0, 16))
+WIDE = dataclasses.replace(
+    SPACE,
+    encoder_embed_dims=(8, 16),
+    decoder_embed_dims=(16,),
+    decoder_layers=(1,),
+    expert_ffn_dims=(0, 16),
+)
 
 
 def sentences(rows, length, seed):
     rng = np.random.default_rng(seed)
-    drawn, lengths = rng.integers(4, VOCAB, (rows, length)).astype(np.int32), rng.integers(2, length + 1, rows)
+    drawn, lengths = (
+        rng.integers(4, VOCAB, (rows, length)).astype(np.int32),
+        rng.integers(2, length + 1, rows),
+    )
     for row, end in zip(drawn, lengths, strict=True):
         row[end - 1], row[end:] = EOS, PAD
     return drawn
 
 
 def text(*shapes):
-    return [{"source": sentences(*shape, i), "target": sentences(*shape, 100 + i)} for i, shape in enumerate(shapes)]
+    return [
+        {"source": sentences(*shape, i), "target": sentences(*shape, 100 + i)}
+        for i, shape in enumerate(shapes)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +58,13 @@ def test_losses_are_those_of_the_forward_pass_whoever_shares_an_encoder(supernet
     batches = text((5, 4), (6, 7))
     archs = [WIDE.sample(np.random.default_rng(seed)) for seed in range(4)]
     other = WIDE.sample(np.random.default_rng(9))
-    # The first one's encoder with another decoder, where that decoder looks at no more layers than there are.
-    archs.append(archs[0]._replace(**{name: getattr(other, name) for name in ("decoder_top_k", "decoder_ffn_dims")}))
+    # The first one's encoder with another decoder, where that decoder looks at no more layers than
+    # there are.
+    archs.append(
+        archs[0]._replace(
+            **{name: getattr(other, name) for name in ("decoder_top_k", "decoder_ffn_dims")}
+        )
+    )
     looked, traced = [], []
     make = evaluator.make_programs
 
@@ -55,19 +74,26 @@ def test_losses_are_those_of_the_forward_pass_whoever_shares_an_encoder(supernet
         return lambda *inputs: looked.append(inputs) or look(*inputs), judge
 
     monkeypatch.setattr(evaluator, "make_programs", counted)
-    score = evaluator.scorer(supernet, Regime(), batches, 1000, 0.0)
+    score = evaluator.scorer(supernet, ForwardOptions(), batches, 1000, 0.0)
     found = [one.loss for one in score([Trial(arch) for arch in archs])]
     run = quick_jit(forward)
     for arch, loss in zip(archs, found, strict=True):
         total = tokens = 0.0
         for batch in batches:
             target = jnp.asarray(batch["target"])
-            log_p = jax.nn.log_softmax(run(supernet, arch, batch["source"], shift_right(target, PAD)))
-            total -= float(jnp.sum(jnp.take_along_axis(log_p, target[..., None], -1)[..., 0] * (target != PAD)))
+            log_p = jax.nn.log_softmax(
+                run(supernet, arch, batch["source"], shift_right(target, PAD))
+            )
+            total -= float(
+                jnp.sum(jnp.take_along_axis(log_p, target[..., None], -1)[..., 0] * (target != PAD))
+            )
             tokens += int(jnp.sum(target != PAD))
         assert loss == pytest.approx(total / tokens, rel=2e-5)
     assert len(looked) == 4 * 2 * evaluator.PARTS, "four encoders, in parts of two buckets"
-    assert [program._cache_size() for program in traced] == [2, 2], "one compilation for each bucket"
+    assert [program._cache_size() for program in traced] == [
+        2,
+        2,
+    ], "one compilation for each bucket"
 
 
 @pytest.mark.parametrize("standard_errors", [3.0, 5.0])
@@ -79,7 +105,7 @@ def test_a_search_with_stopping_finds_the_same(supernet, standard_errors):
         evolve(
             WIDE,
             dataclasses.replace(settings, stop_early=errors),
-            score=evaluator.scorer(supernet, Regime(), batches, 1000, errors),
+            score=evaluator.scorer(supernet, ForwardOptions(), batches, 1000, errors),
             cost=costs,
             seed=0,
         )
@@ -95,6 +121,10 @@ def test_a_search_with_stopping_finds_the_same(supernet, standard_errors):
 
 def test_the_encoder_key_holds_nothing_of_the_decoder(supernet):
     a, b = (WIDE.sample(np.random.default_rng(seed)) for seed in (0, 1))
-    mixed = b._replace(**{name: getattr(a, name) for name in a._fields if name.startswith("encoder_")})
-    assert evaluator.encoder_genes(supernet.spec, mixed) == evaluator.encoder_genes(supernet.spec, a)
+    mixed = b._replace(
+        **{name: getattr(a, name) for name in a._fields if name.startswith("encoder_")}
+    )
+    assert evaluator.encoder_genes(supernet.spec, mixed) == evaluator.encoder_genes(
+        supernet.spec, a
+    )
     assert evaluator.encoder_genes(supernet.spec, a) != evaluator.encoder_genes(supernet.spec, b)

@@ -68,13 +68,19 @@ def run(score=hashed_score, space=SPACE, limits=SMALL, seed=0, **options):
 
 def test_finds_the_optimum():
     target = SPACE.sample(np.random.default_rng(7))
-    found = run(rugged(target), limits=SearchConfig(iterations=25, population=40, parents=8, mutations=16, crossovers=16))
+    found = run(
+        rugged(target),
+        limits=SearchConfig(iterations=25, population=40, parents=8, mutations=16, crossovers=16),
+    )
     assert best(found).arch == target
     assert found[-1].iteration == 25
 
 
 def test_beats_its_own_random_population():
-    found = run(rugged(SPACE.largest()), limits=SearchConfig(iterations=8, population=30, parents=8, mutations=12, crossovers=12))
+    found = run(
+        rugged(SPACE.largest()),
+        limits=SearchConfig(iterations=8, population=30, parents=8, mutations=12, crossovers=12),
+    )
     assert best(found).loss < best(one for one in found if one.iteration == 0).loss
 
 
@@ -106,7 +112,11 @@ def test_same_seed_same_search_and_no_duplicates(seed):
     assert [one.arch for one in found] == calls
     for one in found:
         assert SPACE.contains(one.arch)
-        assert (one.flops, one.params, one.active_params) == (costs(one.arch).flops, costs(one.arch).params, costs(one.arch).active_params)
+        assert (one.flops, one.params, one.active_params) == (
+            costs(one.arch).flops,
+            costs(one.arch).params,
+            costs(one.arch).active_params,
+        )
 
 
 def test_other_seeds_draw_others():
@@ -119,7 +129,9 @@ class KilledError(Exception):
 
 def test_killed_at_every_score_and_started_again_gives_the_same(tmp_path):
     tight = costs(SPACE.sample(np.random.default_rng(1))).flops
-    limits = SearchConfig(iterations=2, population=6, parents=3, mutations=3, crossovers=3, max_flops=tight)
+    limits = SearchConfig(
+        iterations=2, population=6, parents=3, mutations=3, crossovers=3, max_flops=tight
+    )
     whole = run(limits=limits)
     for k in range(len(whole)):
         path = tmp_path / f"{k}.jsonl"
@@ -136,7 +148,9 @@ def test_killed_at_every_score_and_started_again_gives_the_same(tmp_path):
             run(dying_score, limits=limits, record=lambda one, path=path: history.append(path, one))
         known = {one.arch: one.score for one in history.load(path)}
         assert len(known) == k
-        again = run(limits=limits, known=known, record=lambda one, path=path: history.append(path, one))
+        again = run(
+            limits=limits, known=known, record=lambda one, path=path: history.append(path, one)
+        )
         assert again == whole
         assert history.load(path) == whole
 
@@ -153,7 +167,9 @@ def test_limits_hold_however_tight(name, slack):
     field = name.removeprefix("max_")
     limit = slack * getattr(costs(SPACE.smallest()), field)
     asked = []
-    limits = SearchConfig(iterations=1, population=6, parents=3, mutations=3, crossovers=3, **{name: limit})
+    limits = SearchConfig(
+        iterations=1, population=6, parents=3, mutations=3, crossovers=3, **{name: limit}
+    )
     found = run(lambda arch: asked.append(arch) or hashed_score(arch), limits=limits)
     assert found
     assert all(getattr(costs(arch), field) <= limit for arch in asked)
@@ -162,7 +178,12 @@ def test_limits_hold_however_tight(name, slack):
 
 def test_several_limits_hold_together():
     middle = costs(SPACE.sample(np.random.default_rng(3)))
-    limits = dataclasses.replace(SMALL, max_flops=middle.flops, max_params=middle.params, max_active_params=middle.active_params)
+    limits = dataclasses.replace(
+        SMALL,
+        max_flops=middle.flops,
+        max_params=middle.params,
+        max_active_params=middle.active_params,
+    )
     for one in run(limits=limits):
         assert one.flops <= middle.flops
         assert one.params <= middle.params
@@ -170,22 +191,39 @@ def test_several_limits_hold_together():
 
 
 @pytest.mark.parametrize(
-    ("name", "unit"), [("max_flops", "FLOPs"), ("max_params", "parameters"), ("max_active_params", "active parameters")]
+    ("name", "unit"),
+    [
+        ("max_flops", "FLOPs"),
+        ("max_params", "parameters"),
+        ("max_active_params", "active parameters"),
+    ],
 )
 def test_unreachable_limit_says_what_the_smallest_costs(name, unit):
     least = getattr(costs(SPACE.smallest()), name.removeprefix("max_"))
     with pytest.raises(
-        UserError, match=rf"search.{name}=1e2 is below the smallest architecture of this space \([\d.]+e\d {unit}\); raise it"
+        UserError,
+        match=(
+            rf"search.{name}=1e2 is below the smallest architecture of this space \([\d.]+e\d"
+            rf" {unit}\); raise it"
+        ),
     ) as raised:
         run(lambda arch: pytest.fail("scored"), limits=dataclasses.replace(SMALL, **{name: 100.0}))
     advised = float(str(raised.value).partition("(")[2].partition(" ")[0])
     assert least <= advised <= 1.001 * least
-    run(limits=SearchConfig(iterations=1, population=2, parents=1, mutations=1, crossovers=1, **{name: advised}))
+    run(
+        limits=SearchConfig(
+            iterations=1, population=2, parents=1, mutations=1, crossovers=1, **{name: advised}
+        )
+    )
 
 
 def test_message_of_the_published_space():
     with pytest.raises(
-        UserError, match=r"^search.max_flops=1e8 is below the smallest architecture of this space \(9.593e8 FLOPs\); raise it"
+        UserError,
+        match=(
+            r"^search.max_flops=1e8 is below the smallest architecture of this space \(9.593e8"
+            r" FLOPs\); raise it"
+        ),
     ):
         run(space=SearchSpace(), limits=SearchConfig(max_flops=1e8))
 
@@ -216,7 +254,10 @@ def test_corner_settings_end(changes):
 def test_score_that_is_not_finite_is_the_worst_and_recorded(value):
     records = []
     widths = SPACE.encoder_embed_dims
-    found = run(lambda arch: value if arch.encoder_embed_dim == widths[0] else hashed_score(arch), record=records.append)
+    found = run(
+        lambda arch: value if arch.encoder_embed_dim == widths[0] else hashed_score(arch),
+        record=records.append,
+    )
     bad = [one for one in found if one.arch.encoder_embed_dim == widths[0]]
     assert bad
     assert all(one.loss == math.inf for one in bad)
@@ -236,14 +277,20 @@ def test_progress_counts_known_ones_too():
     known = {one.arch: one.score for one in whole[:7]}
     run(known=known, progress=lambda *step: seen.append(step))
     assert [done for _, done, _ in seen] == list(range(1, len(whole) + 1))
-    assert [lowest for _, _, lowest in seen] == [min(one.loss for one in whole[: i + 1]) for i in range(len(whole))]
+    assert [lowest for _, _, lowest in seen] == [
+        min(one.loss for one in whole[: i + 1]) for i in range(len(whole))
+    ]
     assert [iteration for iteration, _, _ in seen] == [one.iteration for one in whole]
 
 
 def test_known_scores_are_not_asked_for_nor_recorded_again():
     whole = run()
     records = []
-    again = run(lambda arch: pytest.fail("scored again"), known={one.arch: one.score for one in whole}, record=records.append)
+    again = run(
+        lambda arch: pytest.fail("scored again"),
+        known={one.arch: one.score for one in whole},
+        record=records.append,
+    )
     assert again == whole
     assert records == []
 

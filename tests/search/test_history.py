@@ -66,12 +66,16 @@ def test_corrupt_line_is_named(written, damage):
     lines = written.read_bytes().split(b"\n")
     lines[1] = damage.encode("utf-8", "surrogateescape")
     written.write_bytes(b"\n".join(lines))
-    with pytest.raises(UserError, match=r"history.jsonl, line 2 does not hold a candidate .*; delete the line"):
+    with pytest.raises(
+        UserError, match=r"history.jsonl, line 2 does not hold a candidate .*; delete the line"
+    ):
         history.load(written)
 
 
 def test_infinite_loss_is_plain_json(tmp_path):
-    one = Candidate.scored(candidates(1)[0].arch, Score(float("nan")), costs(candidates(1)[0].arch), 0, "random")
+    one = Candidate.scored(
+        candidates(1)[0].arch, Score(float("nan")), costs(candidates(1)[0].arch), 0, "random"
+    )
     history.append(tmp_path / "h.jsonl", one)
     assert json.loads((tmp_path / "h.jsonl").read_text(encoding="utf-8"))["loss"] is None
     assert history.load(tmp_path / "h.jsonl") == [one]

@@ -1,4 +1,6 @@
-"""The file of candidates in an object store, which an in-memory file system of fsspec stands for."""
+"""The file of candidates in an object store, which an in-memory file system of fsspec stands
+for.
+"""
 
 import fsspec
 from etils import epath

@@ -24,17 +24,25 @@ def dominates(a, b):
     return a.loss <= b.loss and a.flops <= b.flops and (a.loss < b.loss or a.flops < b.flops)
 
 
-points = st.lists(st.tuples(st.one_of(st.integers(0, 6), st.just(math.inf)), st.integers(1, 6)), max_size=25)
+points = st.lists(
+    st.tuples(st.one_of(st.integers(0, 6), st.just(math.inf)), st.integers(1, 6)), max_size=25
+)
 
 
 @given(points)
 def test_front_is_what_nothing_dominates(values):
     found = [candidate(loss, flops, i) for i, (loss, flops) in enumerate(values)]
     front = pareto_front(found)
-    expected = {(one.loss, one.flops) for one in found if one.loss < math.inf and not any(dominates(other, one) for other in found)}
+    expected = {
+        (one.loss, one.flops)
+        for one in found
+        if one.loss < math.inf and not any(dominates(other, one) for other in found)
+    }
     assert [(one.loss, one.flops) for one in front] == sorted(expected, key=lambda point: point[1])
     for one in front:
-        assert one == next(other for other in found if (other.loss, other.flops) == (one.loss, one.flops))
+        assert one == next(
+            other for other in found if (other.loss, other.flops) == (one.loss, one.flops)
+        )
 
 
 @given(points.filter(lambda values: any(loss < math.inf for loss, _ in values)))

@@ -1,4 +1,6 @@
-"""Stopping early: the estimate against its definition, and whole searches that end the same with and without it."""
+"""Stopping early: the estimate against its definition, and whole searches that end the same with
+and without it.
+"""
 
 import dataclasses
 import math
@@ -23,18 +25,26 @@ SETTINGS = SearchConfig(iterations=4, population=24, parents=6, mutations=12, cr
 
 
 def batches(*counts, rows=4):
-    """For each bucket 3, 6, 9 … batches of `rows` with so many sentences in all; each sentence's second token is its number."""
+    """For each bucket 3, 6, 9 … batches of `rows` with so many sentences in all; each sentence's
+    second token is its number.
+    """
     found, number = [], 10
     for bucket, count in zip(range(3, 100, 3), counts, strict=False):
         tokens = np.full((-(-count // rows) * rows, bucket), PAD, np.int32)
         for row in tokens[:count]:
             row[:3] = 5, number, EOS
             number += 1
-        found += [{"source": part, "target": part} for part in np.split(tokens, len(tokens) // rows)]
+        found += [
+            {"source": part, "target": part} for part in np.split(tokens, len(tokens) // rows)
+        ]
     return found
 
 
-@given(st.lists(st.integers(1, 30), min_size=1, max_size=4), st.integers(1, 6), st.sampled_from([1, 2, 8]))
+@given(
+    st.lists(st.integers(1, 30), min_size=1, max_size=4),
+    st.integers(1, 6),
+    st.sampled_from([1, 2, 8]),
+)
 def test_every_sentence_is_in_one_part_and_a_bucket_has_one_shape(counts, parts, multiple_of):
     cut, dealt = cut_text(batches(*counts), parts, multiple_of)
     assert cut.parts == len(dealt) == min(parts, max(counts))
@@ -56,7 +66,10 @@ def test_the_estimate_is_unbiased_and_its_error_is_that_of_the_estimates():
     cut, _ = cut_text(batches(100, 60, 40), 4)
     rng, z = np.random.default_rng(0), []
     for _ in range(2000):
-        values = [np.where(strata == FILLING, 0, rng.gamma(1.0, 2.0, len(strata)) * (1 + strata)) for strata in cut.strata]
+        values = [
+            np.where(strata == FILLING, 0, rng.gamma(1.0, 2.0, len(strata)) * (1 + strata))
+            for strata in cut.strata
+        ]
         whole = np.concatenate(values).sum()
         guess = cut.estimate(np.concatenate(values[:2]), 2)
         z.append((guess.total - whole) / guess.error)
@@ -73,10 +86,11 @@ def test_one_sentence_says_nothing():
 
 
 def noisy_text(seed, spread, same=0.0):
-    """(cut, nll) of invented losses: a quality that falls with every gene at its best, and sentences that differ in what they say of it.
+    """(cut, nll) of invented losses: a quality that falls with every gene at its best, and
+    sentences that differ in what they say of it.
 
-    `same`: the share of sentences on which an architecture does just as the best one does, so that there are near-ties.
-    """
+    `same`: the share of sentences on which an architecture does just as the best one does, so that
+    there are near-ties."""
     cut, _ = cut_text(batches(80, 60, 30), 4)
     target, asked = SPACE.sample(np.random.default_rng(seed)), []
 
@@ -86,7 +100,9 @@ def noisy_text(seed, spread, same=0.0):
         rng = np.random.default_rng((seed, zlib.crc32(arch.to_json().encode())))
         values = []
         for strata in cut.strata:
-            own = 0.02 * wrong * (rng.random(len(strata)) >= same) + spread * rng.standard_normal(len(strata))
+            own = 0.02 * wrong * (rng.random(len(strata)) >= same) + spread * rng.standard_normal(
+                len(strata)
+            )
             values.append(np.where(strata == FILLING, 0.0, 3 + strata + own))
         return lambda: np.concatenate([values[part] for part in parts])
 
@@ -95,13 +111,20 @@ def noisy_text(seed, spread, same=0.0):
 
 def searched(cut, nll, standard_errors, seed=0, **options):
     settings = dataclasses.replace(SETTINGS, stop_early=standard_errors)
-    return evolve(SPACE, settings, score=Scorer(cut, nll, standard_errors), cost=costs, seed=seed, **options)
+    return evolve(
+        SPACE, settings, score=Scorer(cut, nll, standard_errors), cost=costs, seed=seed, **options
+    )
 
 
-@pytest.mark.parametrize(("spread", "same"), [(0.001, 0.0), (0.05, 0.0), (0.3, 0.0), (2.0, 0.0), (0.0, 0.9), (0.02, 0.97)])
+@pytest.mark.parametrize(
+    ("spread", "same"),
+    [(0.001, 0.0), (0.05, 0.0), (0.3, 0.0), (2.0, 0.0), (0.0, 0.9), (0.02, 0.97)],
+)
 @pytest.mark.parametrize("seed", range(3))
 def test_nothing_changes_but_what_is_spent(seed, spread, same):
-    """The same draws, parents, front and best one, whether the sentences agree on a candidate or hardly say anything of it."""
+    """The same draws, parents, front and best one, whether the sentences agree on a candidate or
+    hardly say anything of it.
+    """
     cut, nll, asked = noisy_text(seed, spread, same)
     whole = searched(cut, nll, 0.0, seed)
     spent = len(asked)
@@ -110,7 +133,9 @@ def test_nothing_changes_but_what_is_spent(seed, spread, same):
     assert [one.arch for one in early] == [one.arch for one in whole]
     assert best(early) == best(whole)
     assert pareto_front(early) == pareto_front(whole)
-    assert [one for one in early if one.complete] == [b for a, b in zip(early, whole, strict=True) if a.complete]
+    assert [one for one in early if one.complete] == [
+        b for a, b in zip(early, whole, strict=True) if a.complete
+    ]
     assert len(asked) <= spent + 2 * SETTINGS.iterations
     stopped = [one for one in early if not one.complete]
     assert all(0 < one.share < 1 and one.loss > best(early).loss for one in stopped)
@@ -131,7 +156,9 @@ def test_stopping_on_little_evidence_does_change_the_search():
     differing = 0
     for seed in range(4):
         cut, nll, _ = noisy_text(seed, 2.0)
-        differing += [one.arch for one in searched(cut, nll, 0.1, seed)] != [one.arch for one in searched(cut, nll, 0.0, seed)]
+        differing += [one.arch for one in searched(cut, nll, 0.1, seed)] != [
+            one.arch for one in searched(cut, nll, 0.0, seed)
+        ]
     assert differing > 0
 
 
@@ -151,7 +178,12 @@ def test_killed_in_the_middle_of_generations_and_started_again_gives_the_same(tm
             with pytest.raises(KilledError):
                 searched(cut, nll, 5.0, record=record)
         known = {one.arch: one.score for one in history.load(path)}
-        assert searched(cut, nll, 5.0, known=known, record=lambda one, path=path: history.append(path, one)) == whole
+        assert (
+            searched(
+                cut, nll, 5.0, known=known, record=lambda one, path=path: history.append(path, one)
+            )
+            == whole
+        )
         assert history.load(path) == whole
 
 
@@ -175,7 +207,11 @@ def test_a_loss_that_is_not_finite_stops_nothing_and_is_no_rival():
 
     def sometimes(arch, parts):
         rows = nll(arch, parts)
-        return (lambda: rows() * np.nan) if arch.encoder_embed_dim == broken.encoder_embed_dim else rows
+        return (
+            (lambda: rows() * np.nan)
+            if arch.encoder_embed_dim == broken.encoder_embed_dim
+            else rows
+        )
 
     found = searched(cut, sometimes, 5.0)
     bad = [one for one in found if one.arch.encoder_embed_dim == broken.encoder_embed_dim]

@@ -20,7 +20,23 @@ KINDS = {"animal": ANIMALS, "tool": TOOLS, "fruit": FRUITS}
 
 def write(folder: pathlib.Path) -> pathlib.Path:
     """Sentences that name one thing among other words, and its kind behind a TAB."""
-    rng, others = np.random.default_rng(0), ["the", "a", "my", "old", "new", "big", "red", "we", "see", "take", "near", "two"]
+    rng, others = (
+        np.random.default_rng(0),
+        [
+            "the",
+            "a",
+            "my",
+            "old",
+            "new",
+            "big",
+            "red",
+            "we",
+            "see",
+            "take",
+            "near",
+            "two",
+        ],
+    )
     lines = []
     for kind in rng.choice(list(KINDS), 400):
         words = [*rng.choice(others, rng.integers(3, 9)), rng.choice(KINDS[kind])]
@@ -38,7 +54,12 @@ def test_from_labelled_text_to_the_report(tmp_path: pathlib.Path) -> None:
     assert "accuracy %" in done.stdout.decode()
     evaluated = json.loads((tmp_path / "run" / "evaluate" / "results.json").read_text())
     rows = {row["name"]: row for row in evaluated["rows"]}
-    assert list(rows) == ["retrained sub-Transformer", "inherited weights", "largest dense", "most frequent class"]
+    assert list(rows) == [
+        "retrained sub-Transformer",
+        "inherited weights",
+        "largest dense",
+        "most frequent class",
+    ]
     assert rows["most frequent class"]["accuracy"] < 60
     assert rows["retrained sub-Transformer"]["accuracy"] > 90
     assert rows["retrained sub-Transformer"]["flops"] < rows["largest dense"]["flops"]
@@ -46,10 +67,18 @@ def test_from_labelled_text_to_the_report(tmp_path: pathlib.Path) -> None:
     assert json.loads((tmp_path / "run" / "arch.json").read_text())["decoder"]["layers"] == []
     page = (tmp_path / "run" / "report.html").read_text()
     assert "The found classifier reaches" in page
-    assert run(command(tmp_path / "run", text, config=CONFIG)).stdout.decode().count("finished before, skipped") == 6
+    assert (
+        run(command(tmp_path / "run", text, config=CONFIG))
+        .stdout.decode()
+        .count("finished before, skipped")
+        == 6
+    )
 
     translate = subprocess.run(
-        [sys.executable, "-m", "automoe_jax.translate", f"--workdir={tmp_path / 'run'}"], input=b"", capture_output=True, check=False
+        [sys.executable, "-m", "automoe_jax.translate", f"--workdir={tmp_path / 'run'}"],
+        input=b"",
+        capture_output=True,
+        check=False,
     )
     assert_one_sentence(translate, "it classifies and cannot translate")
 
@@ -57,4 +86,7 @@ def test_from_labelled_text_to_the_report(tmp_path: pathlib.Path) -> None:
 def test_what_does_not_go_together(tmp_path: pathlib.Path) -> None:
     decoder = run(command(tmp_path, "--config.space.decoder_layers=(1,)", config=CONFIG))
     assert_one_sentence(decoder, "must be (0,) when config.task='classify'")
-    assert_one_sentence(run(command(tmp_path, "--config.data.source=toy", config=CONFIG)), "has no classes; choose debian, text or tfds")
+    assert_one_sentence(
+        run(command(tmp_path, "--config.data.source=toy", config=CONFIG)),
+        "has no classes; choose debian, text or tfds",
+    )

@@ -1,4 +1,6 @@
-"""The commands from end to end on a tiny corpus: what they leave, how they go on after being killed, what they say when wrong."""
+"""The commands from end to end on a tiny corpus: what they leave, how they go on after being
+killed, what they say when wrong.
+"""
 
 import json
 import os
@@ -20,15 +22,27 @@ TINY = pathlib.Path(__file__).with_name("tiny.py")
 
 
 def command(workdir: pathlib.Path, *overrides: str, config: pathlib.Path = TINY) -> list[str]:
-    return [sys.executable, "-m", "automoe_jax.main", f"--config={config}", f"--workdir={workdir}", *overrides]
+    return [
+        sys.executable,
+        "-m",
+        "automoe_jax.main",
+        f"--config={config}",
+        f"--workdir={workdir}",
+        *overrides,
+    ]
 
 
 def environment() -> dict[str, str]:
-    return os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    return os.environ | {
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+    }
 
 
 def run(arguments: list[str], stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(arguments, input=stdin, capture_output=True, env=environment(), timeout=300, check=False)
+    return subprocess.run(
+        arguments, input=stdin, capture_output=True, env=environment(), timeout=300, check=False
+    )
 
 
 def result(workdir: pathlib.Path) -> dict[str, object]:
@@ -36,16 +50,24 @@ def result(workdir: pathlib.Path) -> dict[str, object]:
     evaluated = json.loads((workdir / "evaluate" / "results.json").read_text())
     measured = {"train_seconds", "decode_sentences_per_second"}
     runs = {
-        name: json.loads((workdir / name / "summary.json").read_text()) for name in ("supernet", "retrain/subtransformer", "retrain/dense")
+        name: json.loads((workdir / name / "summary.json").read_text())
+        for name in ("supernet", "retrain/subtransformer", "retrain/dense")
     }
     return {
         "arch": (workdir / "arch.json").read_text(),
         "candidates": (workdir / "search" / "candidates.jsonl").read_text(),
-        "rows": [{key: value for key, value in row.items() if key not in measured} for row in evaluated["rows"]],
+        "rows": [
+            {key: value for key, value in row.items() if key not in measured}
+            for row in evaluated["rows"]
+        ],
         "samples": evaluated["samples"],
         "validation": {name: summary["validation_nll"] for name, summary in runs.items()},
         "steps": {
-            name: [json.loads(line)["step"] for line in (workdir / name / "metrics.jsonl").read_text().splitlines()] for name in runs
+            name: [
+                json.loads(line)["step"]
+                for line in (workdir / name / "metrics.jsonl").read_text().splitlines()
+            ]
+            for name in runs
         },
     }
 
@@ -56,10 +78,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, di
     workdir = tmp_path_factory.mktemp("reference") / "run"
     done = run(command(workdir))
     assert done.returncode == 0, done.stderr.decode()
-    return workdir, {stage: json.loads((workdir / "stages" / f"{stage}.json").read_text())["seconds"] for stage in STAGES}
+    return workdir, {
+        stage: json.loads((workdir / "stages" / f"{stage}.json").read_text())["seconds"]
+        for stage in STAGES
+    }
 
 
-def test_everything_is_there_and_a_second_run_skips_it(finished: tuple[pathlib.Path, dict[str, float]]) -> None:
+def test_everything_is_there_and_a_second_run_skips_it(
+    finished: tuple[pathlib.Path, dict[str, float]],
+) -> None:
     workdir, _ = finished
     rows = json.loads((workdir / "evaluate" / "results.json").read_text())["rows"]
     assert [row["name"] for row in rows] == [
@@ -74,7 +101,9 @@ def test_everything_is_there_and_a_second_run_skips_it(finished: tuple[pathlib.P
     assert all(row["name"] in page for row in rows)
     again = run(command(workdir))
     assert again.returncode == 0
-    assert [f"{stage}: finished before, skipped" in again.stdout.decode() for stage in STAGES] == [True] * len(STAGES)
+    assert [f"{stage}: finished before, skipped" in again.stdout.decode() for stage in STAGES] == [
+        True
+    ] * len(STAGES)
     assert str(workdir / "report.html") in again.stdout.decode()
 
 
@@ -87,10 +116,13 @@ def test_killed_in_every_stage_it_ends_with_the_same_result(
     workdir, rng = tmp_path / "killed", random.Random()
     killed: list[str] = []
     for stage in STAGES:
-        process = subprocess.Popen(command(workdir), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment())
+        process = subprocess.Popen(
+            command(workdir), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment()
+        )
         for line in lines_of(process):
             if line == f"{stage}: starts":
-                # Early enough for a stage that finds its programs compiled and is quicker than the reference's.
+                # Early enough for a stage that finds its programs compiled and is quicker than the
+                # reference's.
                 time.sleep(rng.uniform(0, 0.2 * seconds[stage]))
                 process.send_signal(signal.SIGKILL)
                 break
@@ -103,11 +135,16 @@ def test_killed_in_every_stage_it_ends_with_the_same_result(
     assert result(workdir) == result(reference)
 
 
-def test_sigterm_saves_and_goes_on_to_the_same_weights(finished: tuple[pathlib.Path, dict[str, float]], tmp_path: pathlib.Path) -> None:
+def test_sigterm_saves_and_goes_on_to_the_same_weights(
+    finished: tuple[pathlib.Path, dict[str, float]], tmp_path: pathlib.Path
+) -> None:
     reference, _ = finished
     workdir = tmp_path / "preempted"
     process = subprocess.Popen(
-        command(workdir, "--config.stages=prepare,supernet"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+        command(workdir, "--config.stages=prepare,supernet"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
     )
     while not (workdir / "supernet" / "metrics.jsonl").exists() and process.poll() is None:
         time.sleep(0.05)
@@ -118,14 +155,23 @@ def test_sigterm_saves_and_goes_on_to_the_same_weights(finished: tuple[pathlib.P
     assert "which is saved" in errors.decode()
     assert "Traceback" not in errors.decode()
     assert run(command(workdir, "--config.stages=prepare,supernet")).returncode == 0
-    ours, theirs = (json.loads((path / "supernet" / "summary.json").read_text()) for path in (workdir, reference))
+    ours, theirs = (
+        json.loads((path / "supernet" / "summary.json").read_text())
+        for path in (workdir, reference)
+    )
     assert ours["validation_nll"] == theirs["validation_nll"]
     assert ours["tokens"] == theirs["tokens"]
 
 
 def test_translate_keeps_lines_and_order(finished: tuple[pathlib.Path, dict[str, float]]) -> None:
     workdir, _ = finished
-    translate = [sys.executable, "-m", "automoe_jax.translate", f"--workdir={workdir}", "--beam_size=2"]
+    translate = [
+        sys.executable,
+        "-m",
+        "automoe_jax.translate",
+        f"--workdir={workdir}",
+        "--beam_size=2",
+    ]
     long_line = "the old man sees the small house " * 40
     lines = ["The child sleeps.", "", long_line, "   ", "My teacher works."]
     done = run(translate, "\n".join(lines).encode())
@@ -138,13 +184,29 @@ def test_translate_keeps_lines_and_order(finished: tuple[pathlib.Path, dict[str,
     assert alone.stdout.decode() == found[4] + "\n"
 
 
-def test_translate_streams_and_names_a_line_that_is_not_utf8(finished: tuple[pathlib.Path, dict[str, float]]) -> None:
+def test_translate_streams_and_names_a_line_that_is_not_utf8(
+    finished: tuple[pathlib.Path, dict[str, float]],
+) -> None:
     workdir, _ = finished
-    translate = [sys.executable, "-m", "automoe_jax.translate", f"--workdir={workdir}", "--beam_size=1"]
-    process = subprocess.Popen(translate, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
+    translate = [
+        sys.executable,
+        "-m",
+        "automoe_jax.translate",
+        f"--workdir={workdir}",
+        "--beam_size=1",
+    ]
+    process = subprocess.Popen(
+        translate,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    )
     process.stdin.write(b"The child sleeps.\n")
     process.stdin.flush()
-    assert process.stdout.readline().endswith(b"\n"), "the first line is answered before the second is sent"
+    assert process.stdout.readline().endswith(b"\n"), (
+        "the first line is answered before the second is sent"
+    )
     _, errors = process.communicate(b"\xff\xfe\n", timeout=200)
     assert process.returncode == 1
     assert errors.decode().splitlines()[-1].startswith("error: line 2 of the input is not UTF-8")
@@ -155,7 +217,10 @@ def test_translate_streams_and_names_a_line_that_is_not_utf8(finished: tuple[pat
     [
         (["--config.search.iteratons=3"], 'Did you mean "iterations"'),
         (["--config.search.iterations=many"], "config.search.iterations"),
-        (["--config.supernet.schedule=linear"], "config.supernet.schedule='linear' must be cosine or inverse_sqrt"),
+        (
+            ["--config.supernet.schedule=linear"],
+            "config.supernet.schedule='linear' must be cosine or inverse_sqrt",
+        ),
         (["--config.space.qkv_dim=15"], "must divide"),
         (["--config.stages=serch"], "did you mean 'search'?"),
         (["--config.data.source=text", "--config.data.path=/nowhere/a.en"], "/nowhere/a.en"),
@@ -164,7 +229,10 @@ def test_translate_streams_and_names_a_line_that_is_not_utf8(finished: tuple[pat
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
 def test_a_mistake_is_one_sentence(
-    overrides: list[str], message: str, tmp_path: pathlib.Path, finished: tuple[pathlib.Path, dict[str, float]]
+    overrides: list[str],
+    message: str,
+    tmp_path: pathlib.Path,
+    finished: tuple[pathlib.Path, dict[str, float]],
 ) -> None:
     workdir = tmp_path / "run"
     if "max_flops" in overrides[0]:  # everything before the search is there already
@@ -176,12 +244,16 @@ def test_a_mistake_is_one_sentence(
     assert_one_sentence(run(command(workdir, *overrides)), message)
 
 
-def test_workdirs_that_do_not_fit(finished: tuple[pathlib.Path, dict[str, float]], tmp_path: pathlib.Path) -> None:
+def test_workdirs_that_do_not_fit(
+    finished: tuple[pathlib.Path, dict[str, float]], tmp_path: pathlib.Path
+) -> None:
     (tmp_path / "file").write_text("")
     assert_one_sentence(run(command(tmp_path / "file")), "is a file")
     assert_one_sentence(run(command(finished[0], "--config.seed=7")), "seed is 0 there and 7 here")
     assert_one_sentence(run(command(tmp_path / "new", "--config.stages=search")), "needs 'prepare'")
-    assert_one_sentence(run(command(tmp_path / "new", config=tmp_path / "nothing.py")), "nothing.py is not a file")
+    assert_one_sentence(
+        run(command(tmp_path / "new", config=tmp_path / "nothing.py")), "nothing.py is not a file"
+    )
     empty = run([sys.executable, "-m", "automoe_jax.translate", f"--workdir={tmp_path}"])
     assert_one_sentence(empty, "holds no run")
 

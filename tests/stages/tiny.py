@@ -1,4 +1,6 @@
-"""A whole experiment in seconds: the smallest that still has experts, depth and a search. Used by the tests only."""
+"""A whole experiment in seconds: the smallest that still has experts, depth and a search. Used by
+the tests only.
+"""
 
 from ml_collections import ConfigDict
 
@@ -18,7 +20,9 @@ def get_config() -> ConfigDict:
     config.space.decoder_embed_dims = (16,)
     config.space.encoder_layers = (1,)
     config.space.decoder_layers = (1, 2)
-    config.space.encoder_self_heads = config.space.decoder_self_heads = config.space.decoder_cross_heads = (1, 2)
+    config.space.encoder_self_heads = config.space.decoder_self_heads = (
+        config.space.decoder_cross_heads
+    ) = (1, 2)
     config.space.cross_layers = (1,)
     config.space.encoder_experts = config.space.decoder_experts = (1, 2)
     config.space.expert_ffn_dims = (16, 32)

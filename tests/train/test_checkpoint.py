@@ -18,12 +18,20 @@ PAIRS = TokenPairs(*[np.arange(4, 12, dtype=np.int32), np.arange(9)] * 2)
 
 def state(step: int) -> TrainState:
     rng = np.random.default_rng(step)
-    params = {"a": jnp.asarray(rng.normal(size=(5, 3)), jnp.float32), "b": {"c": jnp.asarray(rng.normal(size=4), jnp.float32)}}
+    params = {
+        "a": jnp.asarray(rng.normal(size=(5, 3)), jnp.float32),
+        "b": {"c": jnp.asarray(rng.normal(size=4), jnp.float32)},
+    }
     return TrainState(jnp.int32(step), params, ())
 
 
-def test_the_mean_is_of_the_last_regular_checkpoints_and_the_position_comes_back(tmp_path: pathlib.Path) -> None:
-    data, train = train_batches(PAIRS, (4,), 8, 0), TrainConfig(checkpoint_every=2, average_checkpoints=3)
+def test_the_mean_is_of_the_last_regular_checkpoints_and_the_position_comes_back(
+    tmp_path: pathlib.Path,
+) -> None:
+    data, train = (
+        train_batches(PAIRS, (4,), 8, 0),
+        TrainConfig(checkpoint_every=2, average_checkpoints=3),
+    )
     with Checkpoints(tmp_path, train) as checkpoints:
         for step in (2, 4, 6, 7, 8):  # 7: made on SIGTERM
             next(data)
@@ -32,7 +40,9 @@ def test_the_mean_is_of_the_last_regular_checkpoints_and_the_position_comes_back
         best = checkpoints.best_params(state(8))
         again = train_batches(PAIRS, (4,), 8, 0)
         restored = checkpoints.restore(state(0), again)
-    expected = np.mean([np.asarray(state(step).params["a"], np.float64) for step in (4, 6, 8)], axis=0)
+    expected = np.mean(
+        [np.asarray(state(step).params["a"], np.float64) for step in (4, 6, 8)], axis=0
+    )
     np.testing.assert_allclose(mean["a"], expected, rtol=1e-6)
     np.testing.assert_array_equal(best["a"], state(8).params["a"])
     assert restored is not None
@@ -41,7 +51,9 @@ def test_the_mean_is_of_the_last_regular_checkpoints_and_the_position_comes_back
     np.testing.assert_array_equal(next(again)["source"], next(data)["source"])
 
 
-def test_weights_load_as_numpy_arrays_from_a_path_of_any_kind(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_load_as_numpy_arrays_from_a_path_of_any_kind(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     params = state(1).params
     save_params(pathlib.Path("final"), params)
@@ -61,7 +73,10 @@ def test_what_orbax_raises_is_not_logged_with_its_traceback_too(
     orbax = logging.getLogger("absl")
     orbax.addHandler(caplog.handler)
     try:
-        with pytest.raises(RuntimeError, match="a process was lost"), Checkpoints(tmp_path, TrainConfig()) as checkpoints:
+        with (
+            pytest.raises(RuntimeError, match="a process was lost"),
+            Checkpoints(tmp_path, TrainConfig()) as checkpoints,
+        ):
             checkpoints.save(state(2), train_batches(PAIRS, (4,), 8, 0), 0.5)
     finally:
         orbax.removeHandler(caplog.handler)

@@ -1,4 +1,6 @@
-"""The training loop: exact resumption, broken checkpoints, a loss that is no number, and the weights it ends with."""
+"""The training loop: exact resumption, broken checkpoints, a loss that is no number, and the
+weights it ends with.
+"""
 
 import json
 import pathlib
@@ -12,16 +14,26 @@ from etils import epath
 from automoe_jax.config import DataConfig, TrainConfig
 from automoe_jax.data.batching import TokenPairs, evaluation_batches, train_batches
 from automoe_jax.errors import UserError
-from automoe_jax.model import Network, Regime, init
+from automoe_jax.model import ForwardOptions, Network, init
 from automoe_jax.space import SearchSpace
 from automoe_jax.train import runs
 from automoe_jax.train.loop import Run, train
 from automoe_jax.train.metrics import MetricsWriter, read_metrics
 
 SPACE = SearchSpace(
-    qkv_dim=8, encoder_embed_dims=(8,), decoder_embed_dims=(8,), encoder_layers=(1,), decoder_layers=(1,), encoder_self_heads=(2,),
-    decoder_self_heads=(2,), decoder_cross_heads=(2,), cross_layers=(1,), encoder_experts=(1, 2), decoder_experts=(1,), expert_ffn_dims=(8,)
-)  # fmt: skip
+    qkv_dim=8,
+    encoder_embed_dims=(8,),
+    decoder_embed_dims=(8,),
+    encoder_layers=(1,),
+    decoder_layers=(1,),
+    encoder_self_heads=(2,),
+    decoder_self_heads=(2,),
+    decoder_cross_heads=(2,),
+    cross_layers=(1,),
+    encoder_experts=(1, 2),
+    decoder_experts=(1,),
+    expert_ffn_dims=(8,),
+)
 VOCABULARY = 20
 BUCKETS = (8,)
 
@@ -38,13 +50,27 @@ TRAINING, VALIDATION = token_pairs(0, 60), token_pairs(1, 10)
 
 
 def settings(steps: int = 10, **changes: Any) -> TrainConfig:
-    fixed = {"tokens_per_batch": 64, "warmup_steps": 2, "log_every": 2, "evaluate_every": 5, "checkpoint_every": 5}
+    fixed = {
+        "tokens_per_batch": 64,
+        "warmup_steps": 2,
+        "log_every": 2,
+        "evaluate_every": 5,
+        "checkpoint_every": 5,
+    }
     return TrainConfig(steps=steps, **fixed | changes)
 
 
 def a_run(folder: pathlib.Path, **changes: Any) -> Run:
     archs = lambda step: [SPACE.sample(np.random.default_rng(step))]  # noqa: E731
-    return Run("test", epath.Path(folder), settings(**changes), Regime(0.1, 0.1), 0, archs, {"largest": SPACE.largest()})
+    return Run(
+        "test",
+        epath.Path(folder),
+        settings(**changes),
+        ForwardOptions(0.1, 0.1),
+        0,
+        archs,
+        {"largest": SPACE.largest()},
+    )
 
 
 def trained(run: Run, steps: int | None = None) -> Network:
@@ -56,17 +82,23 @@ def trained(run: Run, steps: int | None = None) -> Network:
 
 
 def test_ten_updates_are_five_and_five(tmp_path: pathlib.Path) -> None:
-    # The cosine must not end early: the learning rate is set by the run's full length, so inverse_sqrt is used.
+    # The cosine must not end early: the learning rate is set by the run's full length, so
+    # inverse_sqrt is used.
     straight = trained(a_run(tmp_path / "straight", schedule="inverse_sqrt", average_checkpoints=1))
     broken = a_run(tmp_path / "broken", schedule="inverse_sqrt", average_checkpoints=1)
     trained(broken, steps=5)
     resumed = trained(broken)
     jax.tree.map(np.testing.assert_array_equal, resumed.params, straight.params)
-    losses = [[record.get("loss") for record in read_metrics(tmp_path / name)] for name in ("straight", "broken")]
+    losses = [
+        [record.get("loss") for record in read_metrics(tmp_path / name)]
+        for name in ("straight", "broken")
+    ]
     assert losses[0][-1] == losses[1][-1]
 
 
-def test_a_broken_checkpoint_is_named_and_the_one_before_taken(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_broken_checkpoint_is_named_and_the_one_before_taken(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
     straight = trained(a_run(tmp_path / "straight", average_checkpoints=1))
     run = a_run(tmp_path / "broken", average_checkpoints=1)
     trained(run)
@@ -82,7 +114,9 @@ def test_a_broken_checkpoint_is_named_and_the_one_before_taken(tmp_path: pathlib
 
 
 def test_a_loss_that_is_no_number_names_update_and_architecture(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(UserError, match=r"not finite at update \d+ of architecture \{.*lower learning_rate"):
+    with pytest.raises(
+        UserError, match=r"not finite at update \d+ of architecture \{.*lower learning_rate"
+    ):
         trained(a_run(tmp_path, learning_rate=1e30, warmup_steps=0))
 
 
@@ -112,5 +146,9 @@ def test_resumed_metrics_have_no_line_twice(tmp_path: pathlib.Path) -> None:
         file.write('{"step": 4, "lo')
     with MetricsWriter(tmp_path, 2) as writer:
         writer.write(3, {"loss": 30.0})
-    assert [(record["step"], record["loss"]) for record in read_metrics(tmp_path)] == [(1, 1.0), (2, 2.0), (3, 30.0)]
+    assert [(record["step"], record["loss"]) for record in read_metrics(tmp_path)] == [
+        (1, 1.0),
+        (2, 2.0),
+        (3, 30.0),
+    ]
     assert all(json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines())

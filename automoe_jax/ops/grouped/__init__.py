@@ -1,15 +1,16 @@
 """Dropless feed-forward experts of different widths whose cost is Σ tokens · width.
 
-The hidden units of a layer's experts are the rows of one table: expert e owns `widths[e]` rows from `starts[e]` on.
-Tokens are sorted by expert into blocks of rows; only the blocks that exist are computed, each at
-its expert's width. The widths are traced, so one compilation serves every architecture, and a sub-network pays for what it has (DESIGN 2.3).
+The hidden units of a layer's experts are the rows of one table: expert e owns `widths[e]` rows from
+`starts[e]` on. Tokens are sorted by expert into blocks of rows; only the blocks that exist are
+computed, each at its expert's width. The widths are traced, so one compilation serves every
+architecture, and a sub-network pays for what it has (DESIGN 2.3).
 
-`experts_ffn` sorts, gathers and applies gates, identity experts and the dropout of outputs for all platforms; what
-happens to the sorted rows is a backend's: loops with traced trip counts on CPU, kernels elsewhere, each with a gradient
-of its own. A few rows are not worth sorting (`few_rows`).
+`experts_ffn` sorts, gathers and applies gates, identity experts and the dropout of outputs for all
+platforms; what happens to the sorted rows is a backend's: loops with traced trip counts on CPU,
+kernels elsewhere, each with a gradient of its own. A few rows are not worth sorting (`few_rows`).
 
-Axes: N tokens · K choices · D embedding width · U hidden units of all experts · E experts · P padded rows of the
-sorted tokens · R rows of a block.
+Axes: N tokens · K choices · D embedding width · U hidden units of all experts · E experts · P
+padded rows of the sorted tokens · R rows of a block.
 """
 
 import functools
@@ -20,13 +21,20 @@ import jax.numpy as jnp
 from automoe_jax.ops.dropout import dropout, split
 from automoe_jax.ops.grouped.backends import choose, named, use_backend
 from automoe_jax.ops.grouped.few_rows import few_rows_ffn, is_few
-from automoe_jax.ops.grouped.sorting import Layout, block_rows, by_width, gather_rows, layout, no_gradient
-from automoe_jax.ops.grouped.table import Experts, HiddenDropout, Owned, width_choices
+from automoe_jax.ops.grouped.sorting import (
+    BlockLayout,
+    block_rows,
+    by_width,
+    gather_rows,
+    layout,
+    no_gradient,
+)
+from automoe_jax.ops.grouped.table import ExpertRows, Experts, HiddenDropout, width_choices
 
 __all__ = [
     "Experts",
-    "Layout",
-    "Owned",
+    "BlockLayout",
+    "ExpertRows",
     "block_rows",
     "dense_ffn",
     "experts_ffn",
@@ -42,7 +50,7 @@ def experts_ffn(
     chosen: jax.Array,
     gates: jax.Array,
     experts: Experts,
-    owned: Owned,
+    expert_rows: ExpertRows,
     ffn_dims: tuple[int, ...],
     *,
     hidden_dropout: jax.Array | None = None,
@@ -53,29 +61,40 @@ def experts_ffn(
 ) -> jax.Array:
     """Σ_k gates[n,k] · expert_{chosen[n,k]}(x[n]) for x [N, D]; chosen and gates [N, K] → [N, D].
 
-    A choice of E, one past the last expert, adds nothing. An expert of width 0 is the identity: it gives x itself,
-    without dropout. With `rng`, hidden units drop with rate hidden_dropout [E] of their expert and outputs, before
-    the gate, with `output_dropout` (SPEC 1.2.6). `ffn_dims` are the widths an expert can have (`width_choices`), of which
-    each that computes has one. `part` is the number of these hidden units' part where they are not all
-    (`parallel`): parts drop different hidden units, and the same outputs. `backend` is one of `backends.BACKENDS`, by
-    default the platform's, or none of them for few rows (`few_rows`).
+    A choice of E, one past the last expert, adds nothing. An expert of width 0 is the identity: it
+    gives x itself, without dropout. With `rng`, hidden units drop with rate hidden_dropout [E] of
+    their expert and outputs, before the gate, with `output_dropout` (SPEC 1.2.6). `ffn_dims` are
+    the widths an expert can have (`width_choices`), of which each that computes has one. `part` is
+    the number of these hidden units' part where they are not all (`parallel`): parts drop different
+    hidden units, and the same outputs. `backend` is one of `backends.BACKENDS`, by default the
+    platform's, or none of them for few rows (`few_rows`).
     """
     tokens, choices = chosen.shape
-    if rng is None and not (backend or use_backend.value) and is_few(tokens, choices, len(owned.widths)):
-        return few_rows_ffn(x, chosen, gates, experts, owned)
-    widths = jnp.asarray(owned.widths)
-    owned = Owned(jnp.asarray(owned.starts), widths)
+    if (
+        rng is None
+        and not (backend or use_backend.value)
+        and is_few(tokens, choices, len(expert_rows.widths))
+    ):
+        return few_rows_ffn(x, chosen, gates, experts, expert_rows)
+    widths = jnp.asarray(expert_rows.widths)
+    expert_rows = ExpertRows(jnp.asarray(expert_rows.starts), widths)
     backend = choose(backend)
     order = by_width(widths) if named(backend).widest_first else None
-    plan = layout(chosen, widths, block_rows(tokens * choices, widths.shape[0]), order)
+    blocks = layout(chosen, widths, block_rows(tokens * choices, widths.shape[0]), order)
     rng_hidden, rng_output = (None, None) if rng is None else split(rng, 2)
     if rng_hidden is not None and part is not None:
         rng_hidden = jax.random.fold_in(rng_hidden, part)
-    row_token = jnp.where(plan.row_pair >= 0, plan.row_pair // choices, -1)
-    sorted_x = gather_rows(x, row_token, plan.position)
-    drops = None if rng_hidden is None or hidden_dropout is None else HiddenDropout(hidden_dropout, rng_hidden)
-    sorted_y = _sorted_ffn(backend, ffn_dims, sorted_x, experts, owned, plan, drops)
-    y = gather_rows(sorted_y, plan.position.reshape(-1), plan.row_pair[:, None]).reshape(tokens, choices, -1)
+    row_token = jnp.where(blocks.row_pair >= 0, blocks.row_pair // choices, -1)
+    sorted_x = gather_rows(x, row_token, blocks.position)
+    drops = (
+        None
+        if rng_hidden is None or hidden_dropout is None
+        else HiddenDropout(hidden_dropout, rng_hidden)
+    )
+    sorted_y = _sorted_ffn(backend, ffn_dims, sorted_x, experts, expert_rows, blocks, drops)
+    y = gather_rows(sorted_y, blocks.position.reshape(-1), blocks.row_pair[:, None]).reshape(
+        tokens, choices, -1
+    )
     if rng_output is not None:
         y = dropout(y, output_dropout, rng_output)
     identity = jnp.append(widths == 0, False)[chosen]
@@ -84,33 +103,58 @@ def experts_ffn(
 
 
 def dense_ffn(
-    x: jax.Array, experts: Experts, *, hidden_dropout: float = 0.0, output_dropout: float = 0.0, rng: jax.Array | None = None
+    x: jax.Array,
+    experts: Experts,
+    *,
+    hidden_dropout: float = 0.0,
+    output_dropout: float = 0.0,
+    rng: jax.Array | None = None,
 ) -> jax.Array:
     """The only expert of a layer applied to all of x [N, D] → [N, D]."""
     rng_hidden, rng_output = (None, None) if rng is None else split(rng, 2)
     hidden = jax.nn.relu(x @ experts.w_in.T + experts.b_in)
-    return dropout(dropout(hidden, hidden_dropout, rng_hidden) @ experts.w_out + experts.b_out[0], output_dropout, rng_output)
+    return dropout(
+        dropout(hidden, hidden_dropout, rng_hidden) @ experts.w_out + experts.b_out[0],
+        output_dropout,
+        rng_output,
+    )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _sorted_ffn(
-    backend: str, ffn_dims: tuple[int, ...], x: jax.Array, experts: Experts, owned: Owned, plan: Layout, drops: HiddenDropout | None
+    backend: str,
+    ffn_dims: tuple[int, ...],
+    x: jax.Array,
+    experts: Experts,
+    expert_rows: ExpertRows,
+    blocks: BlockLayout,
+    drops: HiddenDropout | None,
 ) -> jax.Array:
-    """The experts on sorted rows x [P, D] → [P, D]; rows without a pair give values nobody reads."""
-    return named(backend).forward(ffn_dims, x, experts, owned, plan, drops)[0]
+    """The experts on sorted rows x [P, D] → [P, D]; rows without a pair give values nobody
+    reads.
+    """
+    return named(backend).forward(ffn_dims, x, experts, expert_rows, blocks, drops)[0]
 
 
-def _sorted_ffn_fwd(backend, ffn_dims, x, experts, owned, plan, drops):
-    y, hidden = named(backend).forward(ffn_dims, x, experts, owned, plan, drops)
-    return y, (x, hidden, experts, owned, plan, drops)
+def _sorted_ffn_fwd(backend, ffn_dims, x, experts, expert_rows, blocks, drops):
+    y, hidden = named(backend).forward(ffn_dims, x, experts, expert_rows, blocks, drops)
+    return y, (x, hidden, experts, expert_rows, blocks, drops)
 
 
 def _sorted_ffn_bwd(backend, ffn_dims, residuals, dy):
-    x, hidden, experts, owned, plan, drops = residuals
-    dx, d_experts = named(backend).backward(ffn_dims, x, hidden, experts, owned, plan, drops, dy)
-    d_experts = jax.tree.map(lambda gradient, weight: gradient.astype(weight.dtype), d_experts, experts)
-    d_drops = None if drops is None else HiddenDropout(jnp.zeros_like(drops.rates), jax.tree.map(no_gradient, drops.rng))
-    return dx, d_experts, *jax.tree.map(no_gradient, (owned, plan)), d_drops
+    x, hidden, experts, expert_rows, blocks, drops = residuals
+    dx, d_experts = named(backend).backward(
+        ffn_dims, x, hidden, experts, expert_rows, blocks, drops, dy
+    )
+    d_experts = jax.tree.map(
+        lambda gradient, weight: gradient.astype(weight.dtype), d_experts, experts
+    )
+    d_drops = (
+        None
+        if drops is None
+        else HiddenDropout(jnp.zeros_like(drops.rates), jax.tree.map(no_gradient, drops.rng))
+    )
+    return dx, d_experts, *jax.tree.map(no_gradient, (expert_rows, blocks)), d_drops
 
 
 _sorted_ffn.defvjp(_sorted_ffn_fwd, _sorted_ffn_bwd)

@@ -1,9 +1,10 @@
 """The backends by name, and the choice among them.
 
 The choice is made when a function is traced, by JAX's default platform. Leaving it to the lowering
-(`jax.lax.platform_dependent`) costs the CPU nothing at run time, but every shape is then traced once for each backend,
-half a second together, and all backends must keep the same residuals. To lower for another platform, or to place a
-program on another than the default one, name the backend: `with use_backend("megablox"): jax.export.export(…)`.
+(`jax.lax.platform_dependent`) costs the CPU nothing at run time, but every shape is then traced
+once for each backend, half a second together, and all backends must keep the same residuals. To
+lower for another platform, or to place a program on another than the default one, name the backend:
+`with use_backend("megablox"): jax.export.export(…)`.
 """
 
 import functools
@@ -25,7 +26,8 @@ use_backend = jax.make_user_context(default_value=None)  # part of the key of ji
 class Backend(NamedTuple):
     """The experts on sorted rows and their gradient; signatures as in `blocks` and `strips`."""
 
-    forward: Callable[..., tuple[jax.Array, Any]]  # the result, and the hidden units in the form that `backward` takes
+    # the result, and the hidden units in the form that `backward` takes
+    forward: Callable[..., tuple[jax.Array, Any]]
     backward: Callable[..., tuple[jax.Array, Experts]]
     widest_first: bool = False  # how the experts' rows must be sorted
 
@@ -37,7 +39,9 @@ def choose(name: str | None) -> str:
 
 @functools.cache
 def named(name: str) -> Backend:
-    """The backend of this name; ValueError if there is none. The interpreted ones run on any platform, slowly, for tests."""
+    """The backend of this name; ValueError if there is none. The interpreted ones run on any
+    platform, slowly, for tests.
+    """
     if name not in BACKENDS:
         raise ValueError(f"backend={name!r} is none of {', '.join(BACKENDS)}")
     if name == "blocks":
@@ -55,4 +59,8 @@ def named(name: str) -> Backend:
 
 
 def _by_strips(products: strips.Products, widest_first: bool = False) -> Backend:
-    return Backend(functools.partial(strips.forward, products), functools.partial(strips.backward, products), widest_first)
+    return Backend(
+        functools.partial(strips.forward, products),
+        functools.partial(strips.backward, products),
+        widest_first,
+    )

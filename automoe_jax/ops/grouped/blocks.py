@@ -1,10 +1,13 @@
-"""The CPU's backend: loops over the row blocks that exist, expert by expert, with traced trip counts.
+"""The CPU's backend: loops over the row blocks that exist, expert by expert, with traced trip
+counts.
 
-An expert's weights are cut out of the table once, and its gradients are put there once, however many blocks it has.
-Neighbouring blocks are taken together where there are enough, for wider products and fewer additions to the
-gradients; what is left over is taken one by one, so that little is computed in vain.
+An expert's weights are cut out of the table once, and its gradients are put there once, however
+many blocks it has. Neighbouring blocks are taken together where there are enough, for wider
+products and fewer additions to the gradients; what is left over is taken one by one, so that little
+is computed in vain.
 
-Axes: P padded rows of the sorted tokens · R rows of a block · D embedding width · F units of the expert at hand.
+Axes: P padded rows of the sorted tokens · R rows of a block · D embedding width · F units of the
+expert at hand.
 """
 
 import functools
@@ -15,8 +18,8 @@ import jax
 import jax.numpy as jnp
 
 from automoe_jax.ops.dropout import keep_scale, kept_scale
-from automoe_jax.ops.grouped.sorting import Layout
-from automoe_jax.ops.grouped.table import Experts, HiddenDropout, Owned
+from automoe_jax.ops.grouped.sorting import BlockLayout
+from automoe_jax.ops.grouped.table import ExpertRows, Experts, HiddenDropout
 
 TOGETHER = (8, 2, 1)  # blocks
 
@@ -24,18 +27,31 @@ T = TypeVar("T")
 
 
 def forward(
-    ffn_dims: tuple[int, ...], x: jax.Array, experts: Experts, owned: Owned, plan: Layout, dropout: HiddenDropout | None
+    ffn_dims: tuple[int, ...],
+    x: jax.Array,
+    experts: Experts,
+    expert_rows: ExpertRows,
+    layout: BlockLayout,
+    dropout: HiddenDropout | None,
 ) -> tuple[jax.Array, jax.Array]:
-    """The experts on sorted rows x [P, D] → [P, D] and hidden units [P, widest]; what lies beyond an expert is not defined."""
+    """The experts on sorted rows x [P, D] → [P, D] and hidden units [P, widest]; what lies beyond
+    an expert is not defined.
+    """
 
-    def one(units: int, expert: jax.Array, over_rows: Callable, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        own = _own(experts, owned, expert, units)
+    def one(
+        units: int, expert: jax.Array, over_rows: Callable, carry: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
+        own = _own(experts, expert_rows, expert, units)
 
-        def piece(row: jax.Array, rows: int, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        def piece(
+            row: jax.Array, rows: int, carry: tuple[jax.Array, jax.Array]
+        ) -> tuple[jax.Array, jax.Array]:
             hidden, y = carry
             part = jax.nn.relu(_block(x, row, rows) @ own.w_in.T + own.b_in)
             if dropout is not None:
-                keep = keep_scale(dropout.rng, dropout.rates[expert], part.shape, first=row * ffn_dims[-1])
+                keep = keep_scale(
+                    dropout.rng, dropout.rates[expert], part.shape, first=row * ffn_dims[-1]
+                )
                 part = part * keep.astype(part.dtype)
             total = (_matmul(part, own.w_out) + own.b_out).astype(y.dtype)
             hidden = jax.lax.dynamic_update_slice(hidden, part, (row, 0))
@@ -43,7 +59,14 @@ def forward(
 
         return over_rows(piece, carry)
 
-    hidden, y = _over_experts(ffn_dims, len(x), owned, plan, one, (jnp.zeros((len(x), ffn_dims[-1]), x.dtype), jnp.zeros_like(x)))
+    hidden, y = _over_experts(
+        ffn_dims,
+        len(x),
+        expert_rows,
+        layout,
+        one,
+        (jnp.zeros((len(x), ffn_dims[-1]), x.dtype), jnp.zeros_like(x)),
+    )
     return y, hidden
 
 
@@ -52,18 +75,24 @@ def backward(
     x: jax.Array,
     hidden: jax.Array,
     experts: Experts,
-    owned: Owned,
-    plan: Layout,
+    expert_rows: ExpertRows,
+    layout: BlockLayout,
     dropout: HiddenDropout | None,
     dy: jax.Array,
 ) -> tuple[jax.Array, Experts]:
-    """The gradients by x [P, D] and, in float32, by the weights, for dy [P, D] and what `forward` returned."""
+    """The gradients by x [P, D] and, in float32, by the weights, for dy [P, D] and what `forward`
+    returned.
+    """
 
-    def one(units: int, expert: jax.Array, over_rows: Callable, carry: tuple[jax.Array, Experts]) -> tuple[jax.Array, Experts]:
-        own = _own(experts, owned, expert, units)
+    def one(
+        units: int, expert: jax.Array, over_rows: Callable, carry: tuple[jax.Array, Experts]
+    ) -> tuple[jax.Array, Experts]:
+        own = _own(experts, expert_rows, expert, units)
         scale = 1.0 if dropout is None else kept_scale(dropout.rates[expert])
 
-        def piece(row: jax.Array, rows: int, carry: tuple[jax.Array, Experts]) -> tuple[jax.Array, Experts]:
+        def piece(
+            row: jax.Array, rows: int, carry: tuple[jax.Array, Experts]
+        ) -> tuple[jax.Array, Experts]:
             dx, d_own = carry
             x_block, dy_block = (_block(array, row, rows) for array in (x, dy))
             part = jax.lax.dynamic_slice(hidden, (row, 0), (rows, units))
@@ -80,22 +109,38 @@ def backward(
 
         dx, d_experts = carry
         dx, d_own = over_rows(piece, (dx, _zeros(own)))
-        first = owned.starts[expert]
+        first = expert_rows.starts[expert]
         places = Experts(first, first, first, expert)
-        return dx, jax.tree.map(lambda x, part, place: jax.lax.dynamic_update_slice_in_dim(x, part, place, 0), d_experts, d_own, places)
+        return dx, jax.tree.map(
+            lambda x, part, place: jax.lax.dynamic_update_slice_in_dim(x, part, place, 0),
+            d_experts,
+            d_own,
+            places,
+        )
 
-    return _over_experts(ffn_dims, len(x), owned, plan, one, (jnp.zeros_like(x), _zeros(experts)))
+    return _over_experts(
+        ffn_dims, len(x), expert_rows, layout, one, (jnp.zeros_like(x), _zeros(experts))
+    )
 
 
-def _over_experts(ffn_dims: tuple[int, ...], rows: int, owned: Owned, plan: Layout, one: Callable[..., T], carry: T) -> T:
-    """Folds `one(units, expert, over_rows, carry)` over the experts that have rows; `units` is static.
+def _over_experts(
+    ffn_dims: tuple[int, ...],
+    rows: int,
+    expert_rows: ExpertRows,
+    layout: BlockLayout,
+    one: Callable[..., T],
+    carry: T,
+) -> T:
+    """Folds `one(units, expert, over_rows, carry)` over the experts that have rows; `units` is
+    static.
 
-    A loop for each width, some of them with nothing to do: a conditional would copy what it hands on.
+    A loop for each width, some of them with nothing to do: a conditional would copy what it hands
+    on.
     """
-    count = owned.widths.shape[0]
-    size = rows // plan.block_expert.shape[0]
-    exists = jnp.arange(plan.block_expert.shape[0]) < plan.blocks
-    blocks = jnp.sum(exists[:, None] & (plan.block_expert[:, None] == jnp.arange(count)), axis=0)
+    count = expert_rows.widths.shape[0]
+    size = rows // layout.block_expert.shape[0]
+    exists = jnp.arange(layout.block_expert.shape[0]) < layout.blocks
+    blocks = jnp.sum(exists[:, None] & (layout.block_expert[:, None] == jnp.arange(count)), axis=0)
     first = jnp.cumsum(blocks) - blocks
 
     def over_rows(expert: jax.Array, piece: Callable[..., T], carry: T) -> T:
@@ -110,7 +155,7 @@ def _over_experts(ffn_dims: tuple[int, ...], rows: int, owned: Owned, plan: Layo
         return carry
 
     for units in ffn_dims:
-        wanted = (owned.widths == units) & (blocks > 0)
+        wanted = (expert_rows.widths == units) & (blocks > 0)
         members = jnp.argsort(~wanted, stable=True)
 
         def step(i: jax.Array, carry: T, units: int = units, members: jax.Array = members) -> T:
@@ -124,9 +169,9 @@ def _take(piece: Callable[..., T], rows: int, first: jax.Array, i: jax.Array, ca
     return piece(first + i * rows, rows, carry)
 
 
-def _own(experts: Experts, owned: Owned, expert: jax.Array, units: int) -> Experts:
+def _own(experts: Experts, expert_rows: ExpertRows, expert: jax.Array, units: int) -> Experts:
     """An expert's weights: w_in and w_out [F, D], b_in [F], b_out [1, D]."""
-    first = owned.starts[expert]
+    first = expert_rows.starts[expert]
     w_in, b_in, w_out = (_block(weight, first, units) for weight in experts[:3])
     return Experts(w_in, b_in, w_out, _block(experts.b_out, expert, 1))
 

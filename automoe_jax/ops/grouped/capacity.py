@@ -1,9 +1,12 @@
-"""Equal experts with a bounded number of tokens each (Switch Transformer; SPEC 4): the rest pass their layer by.
+"""Equal experts with a bounded number of tokens each (Switch Transformer; SPEC 4): the rest pass
+their layer by.
 
-Every expert has C places for the tokens of a device, filled in the order of the tokens. Where the mesh has an `expert` axis
-each device holds whole experts, and the places travel to them and back by all-to-all; hidden units are split over `model`.
+Every expert has C places for the tokens of a device, filled in the order of the tokens. Where the
+mesh has an `expert` axis each device holds whole experts, and the places travel to them and back by
+all-to-all; hidden units are split over `model`.
 
-Axes: N tokens of a device · K choices · E experts · C places · F expert width · D embedding width · U hidden units of all experts.
+Axes: N tokens of a device · K choices · E experts · C places · F expert width · D embedding width ·
+U hidden units of all experts.
 """
 
 import math
@@ -16,7 +19,7 @@ from automoe_jax.ops.dropout import dropout, split
 from automoe_jax.ops.grouped.sorting import gather_rows
 from automoe_jax.ops.grouped.table import Experts
 from automoe_jax.ops.routing import within_capacity
-from automoe_jax.sharding import DATA, EXPERT, MODEL, SENTENCES
+from automoe_jax.runtime.sharding import DATA, EXPERT, MODEL, SENTENCES
 
 
 def capacity_ffn(
@@ -31,23 +34,35 @@ def capacity_ffn(
     output_dropout: float = 0.0,
     rng: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Σ_k gates[n,k] · expert_{chosen[n,k]}(x[n]) over the choices that find a place: [N, D], and which do: bool [N, K].
+    """Σ_k gates[n,k] · expert_{chosen[n,k]}(x[n]) over the choices that find a place: [N, D], and
+    which do: bool [N, K].
 
-    C = ⌈factor · N · K / E⌉, of the tokens that a device has. Only tokens where counted [N] is true take places. Under
-    JAX's current mesh the tokens and experts are shared by its devices.
+    C = ⌈factor · N · K / E⌉, of the tokens that a device has. Only tokens where counted [N] is true
+    take places. Under JAX's current mesh the tokens and experts are shared by its devices.
     """
     count, width = experts.b_out.shape
     w_in, w_out = (table.reshape(count, -1, width) for table in (experts.w_in, experts.w_out))
     by_expert = Experts(w_in, experts.b_in.reshape(count, -1), w_out, experts.b_out)
     mesh = jax.sharding.get_abstract_mesh()
 
-    def here(x: jax.Array, chosen: jax.Array, gates: jax.Array, counted: jax.Array, experts: Experts, rng: jax.Array | None) -> tuple:
+    def here(
+        x: jax.Array,
+        chosen: jax.Array,
+        gates: jax.Array,
+        counted: jax.Array,
+        experts: Experts,
+        rng: jax.Array | None,
+    ) -> tuple:
         capacity = math.ceil(factor * chosen.size / count)
         place = within_capacity(jnp.where(counted[:, None], chosen, count), count, capacity)
         slot = jnp.where(place >= 0, chosen * capacity + place, -1)
         # A choice without a place writes beyond the last one, where nothing is kept.
         filled = jnp.where(slot >= 0, slot, count * capacity).reshape(-1)
-        slot_pair = jnp.full((count * capacity,), -1, jnp.int32).at[filled].set(jnp.arange(slot.size, dtype=jnp.int32), mode="drop")
+        slot_pair = (
+            jnp.full((count * capacity,), -1, jnp.int32)
+            .at[filled]
+            .set(jnp.arange(slot.size, dtype=jnp.int32), mode="drop")
+        )
         slot_token = jnp.where(slot_pair >= 0, slot_pair // chosen.shape[1], -1)
         sent = gather_rows(x, slot_token, slot).reshape(count, capacity, width)
         hidden_rng, output_rng = _keys(rng, mesh)
@@ -60,7 +75,9 @@ def capacity_ffn(
         y = dropout(y + experts.b_out[:, None], output_dropout, output_rng)
         if not mesh.empty:
             y = jax.lax.all_to_all(y, EXPERT, split_axis=1, concat_axis=0, tiled=True)
-        back = gather_rows(y.reshape(-1, width), slot.reshape(-1), slot_pair[:, None]).reshape(*slot.shape, width)
+        back = gather_rows(y.reshape(-1, width), slot.reshape(-1), slot_pair[:, None]).reshape(
+            *slot.shape, width
+        )
         return jnp.einsum("nk,nkd->nd", gates.astype(back.dtype), back), slot >= 0
 
     if mesh.empty:
@@ -68,15 +85,26 @@ def capacity_ffn(
     tokens, whole = PartitionSpec(SENTENCES), PartitionSpec()
     split_table = PartitionSpec(EXPERT, MODEL)
     table = Experts._make((split_table, split_table, split_table, PartitionSpec(EXPERT)))
-    run = jax.shard_map(here, in_specs=(tokens, tokens, tokens, tokens, table, whole), out_specs=(tokens, tokens), check_vma=False)
+    run = jax.shard_map(
+        here,
+        in_specs=(tokens, tokens, tokens, tokens, table, whole),
+        out_specs=(tokens, tokens),
+        check_vma=False,
+    )
     return run(x, chosen, gates, counted, by_expert, rng)
 
 
-def _keys(rng: jax.Array | None, mesh: jax.sharding.AbstractMesh) -> tuple[jax.Array | None, jax.Array | None]:
-    """The keys of the hidden units', and the outputs' dropout on a device; those that share outputs drop the same ones."""
+def _keys(
+    rng: jax.Array | None, mesh: jax.sharding.AbstractMesh
+) -> tuple[jax.Array | None, jax.Array | None]:
+    """The keys of the hidden units', and the outputs' dropout on a device; those that share outputs
+    drop the same ones.
+    """
     if rng is None:
         return None, None
     if not mesh.empty:
         rng = jax.random.fold_in(rng, jax.lax.axis_index((DATA, EXPERT)))
     hidden_rng, output_rng = split(rng, 2)
-    return (hidden_rng if mesh.empty else jax.random.fold_in(hidden_rng, jax.lax.axis_index(MODEL))), output_rng
+    return (
+        hidden_rng if mesh.empty else jax.random.fold_in(hidden_rng, jax.lax.axis_index(MODEL))
+    ), output_rng

@@ -1,7 +1,9 @@
-"""For a few rows, as in a step of decoding or in a lone sentence: every expert is applied to every token, and what was not chosen counts 0.
+"""For a few rows, as in a step of decoding or in a lone sentence: every expert is applied to every
+token, and what was not chosen counts 0.
 
-So few rows wait for the weights rather than for arithmetic, and most experts are chosen by one token or another: two
-products over the whole table then cost less than sorting and a loop. Plain JAX, for all platforms.
+So few rows wait for the weights rather than for arithmetic, and most experts are chosen by one
+token or another: two products over the whole table then cost less than sorting and a loop. Plain
+JAX, for all platforms.
 
 Axes: N tokens · K choices · D embedding width · U hidden units of all experts · E experts.
 """
@@ -10,21 +12,27 @@ import jax
 import jax.numpy as jnp
 
 from automoe_jax.ops.grouped.sorting import MIN_BLOCK_ROWS
-from automoe_jax.ops.grouped.table import Experts, Owned
+from automoe_jax.ops.grouped.table import ExpertRows, Experts
 
 FEW = 32  # rows that wait for the weights
 
 
 def is_few(tokens: int, choices: int, experts: int) -> bool:
-    """Whether the tokens are so few that on average no expert fills more than its first block, and yet enough to use most experts."""
+    """Whether the tokens are so few that on average no expert fills more than its first block, and
+    yet enough to use most experts.
+    """
     return tokens <= FEW and experts <= tokens * choices <= MIN_BLOCK_ROWS * experts
 
 
-def few_rows_ffn(x: jax.Array, chosen: jax.Array, gates: jax.Array, experts: Experts, owned: Owned) -> jax.Array:
+def few_rows_ffn(
+    x: jax.Array, chosen: jax.Array, gates: jax.Array, experts: Experts, expert_rows: ExpertRows
+) -> jax.Array:
     """`experts_ffn` without dropout; x [N, D], chosen and gates [N, K] → [N, D]."""
-    starts, widths = jnp.asarray(owned.starts), jnp.asarray(owned.widths)
+    starts, widths = jnp.asarray(expert_rows.starts), jnp.asarray(expert_rows.widths)
     count = widths.shape[0]
-    share = jnp.einsum("nk,nke->ne", gates.astype(x.dtype), jax.nn.one_hot(chosen, count, dtype=x.dtype))
+    share = jnp.einsum(
+        "nk,nke->ne", gates.astype(x.dtype), jax.nn.one_hot(chosen, count, dtype=x.dtype)
+    )
     unit = jnp.arange(len(experts.w_in))[:, None]
     owner = (unit >= starts) & (unit < starts + jnp.maximum(widths, 0))
     hidden = jax.nn.relu(x @ experts.w_in.T + experts.b_in) * (share @ owner.T.astype(x.dtype))

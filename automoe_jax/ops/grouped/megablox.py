@@ -1,11 +1,12 @@
 """TPU: megablox's grouped products, as JAX ships them.
 
-They take groups of consecutive rows, one matrix each, and leave the rows behind the last group undefined; all
-matrices of a call are equally wide. The rows are therefore sorted widest expert first: those whose expert has a strip
-are then the first rows, and the groups of the other experts are empty.
+They take groups of consecutive rows, one matrix each, and leave the rows behind the last group
+undefined; all matrices of a call are equally wide. The rows are therefore sorted widest expert
+first: those whose expert has a strip are then the first rows, and the groups of the other experts
+are empty.
 
-Tried: values and gradients interpreted, lowering from a CPU, and compiling for a TPU v5e without one (libtpu 0.0.42).
-Never run on a TPU, and no tile size is tuned.
+Tried: values and gradients interpreted, lowering from a CPU, and compiling for a TPU v5e without
+one (libtpu 0.0.42). Never run on a TPU, and no tile size is tuned.
 """
 
 import functools
@@ -32,28 +33,47 @@ def products(interpret: bool = False) -> Products:
 def _up(x: jax.Array, w: jax.Array, groups: Groups, interpret: bool) -> jax.Array:
     """x [P, D], w [E, F, D] → [P, F] in x's type."""
     w = w[groups.order]
-    y = gmm(_whole_tiles(x), w, _group_sizes(x, groups), x.dtype, _tiling(x, w.shape[1]), transpose_rhs=True, interpret=interpret)
+    y = gmm(
+        _whole_tiles(x),
+        w,
+        _group_sizes(x, groups),
+        x.dtype,
+        _tiling(x, w.shape[1]),
+        transpose_rhs=True,
+        interpret=interpret,
+    )
     return y[: x.shape[0]]
 
 
 def _down(h: jax.Array, w: jax.Array, groups: Groups, interpret: bool) -> jax.Array:
     """h [P, F], w [E, F, D] → float32 [P, D]."""
     w = w[groups.order]
-    y = gmm(_whole_tiles(h), w, _group_sizes(h, groups), jnp.float32, _tiling(h, w.shape[2]), interpret=interpret)
+    y = gmm(
+        _whole_tiles(h),
+        w,
+        _group_sizes(h, groups),
+        jnp.float32,
+        _tiling(h, w.shape[2]),
+        interpret=interpret,
+    )
     return y[: h.shape[0]]
 
 
 def _outer(h: jax.Array, x: jax.Array, groups: Groups, interpret: bool) -> jax.Array:
     """h [P, F], x [P, D] → float32 [E, F, D], the sum over an expert's live rows."""
     sizes, tiling = _group_sizes(h, groups), _tiling(h, x.shape[1])
-    ranked = tgmm(_whole_tiles(h).T, _whole_tiles(x), sizes, jnp.float32, tiling, interpret=interpret)
+    ranked = tgmm(
+        _whole_tiles(h).T, _whole_tiles(x), sizes, jnp.float32, tiling, interpret=interpret
+    )
     return ranked[jnp.argsort(groups.order)]
 
 
 def _group_sizes(x: jax.Array, groups: Groups) -> jax.Array:
     """int32 [E] live rows of each expert, widest first."""
     rows = x.shape[0] // groups.expert.shape[0]
-    blocks = jnp.sum((groups.expert[:, None] == groups.order) & groups.live[:, None], axis=0, dtype=jnp.int32)
+    blocks = jnp.sum(
+        (groups.expert[:, None] == groups.order) & groups.live[:, None], axis=0, dtype=jnp.int32
+    )
     return blocks * rows
 
 

@@ -1,7 +1,8 @@
-"""Portable products: one batched product over all blocks of rows, each with its expert's matrix beside it.
+"""Portable products: one batched product over all blocks of rows, each with its expert's matrix
+beside it.
 
-Blocks that are not live are multiplied all the same, so the time follows the greatest width. For platforms without a
-kernel here, and for shapes that a kernel does not take.
+Blocks that are not live are multiplied all the same, so the time follows the greatest width. For
+platforms without a kernel here, and for shapes that a kernel does not take.
 """
 
 import jax
@@ -17,19 +18,25 @@ def _by_block(x: jax.Array, groups: Groups) -> jax.Array:
 
 def up(x: jax.Array, w: jax.Array, groups: Groups) -> jax.Array:
     """x [P, D], w [E, F, D] → [P, F] in x's type."""
-    return jnp.einsum("brd,bfd->brf", _by_block(x, groups), w[groups.expert]).reshape(x.shape[0], -1)
+    return jnp.einsum("brd,bfd->brf", _by_block(x, groups), w[groups.expert]).reshape(
+        x.shape[0], -1
+    )
 
 
 def down(h: jax.Array, w: jax.Array, groups: Groups) -> jax.Array:
     """h [P, F], w [E, F, D] → float32 [P, D]."""
-    y = jnp.einsum("brf,bfd->brd", _by_block(h, groups), w[groups.expert], preferred_element_type=jnp.float32)
+    y = jnp.einsum(
+        "brf,bfd->brd", _by_block(h, groups), w[groups.expert], preferred_element_type=jnp.float32
+    )
     return y.reshape(h.shape[0], -1)
 
 
 def outer(h: jax.Array, x: jax.Array, groups: Groups) -> jax.Array:
     """h [P, F], x [P, D] → float32 [E, F, D], the sum over an expert's live rows."""
     h_blocks = jnp.where(groups.live[:, None, None], _by_block(h, groups), 0)
-    by_block = jnp.einsum("brf,brd->bfd", h_blocks, _by_block(x, groups), preferred_element_type=jnp.float32)
+    by_block = jnp.einsum(
+        "brf,brd->bfd", h_blocks, _by_block(x, groups), preferred_element_type=jnp.float32
+    )
     return jax.ops.segment_sum(by_block, groups.expert, groups.order.shape[0])
 
 

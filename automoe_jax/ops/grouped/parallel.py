@@ -1,9 +1,10 @@
 """The experts of a layer, shared by the devices of a mesh; dropless.
 
-Devices that differ in `expert` or `model` hold equal, contiguous parts of the rows of the hidden table, whatever experts
-these belong to: a boundary may cut an expert, since its output is a sum over hidden units. Devices that differ in `expert`
-also hold different tokens. Each gathers the tokens of all of them, computes what its rows give for these, and the sums
-are scattered back. Nothing is dropped, however the tokens choose.
+Devices that differ in `expert` or `model` hold equal, contiguous parts of the rows of the hidden
+table, whatever experts these belong to: a boundary may cut an expert, since its output is a sum
+over hidden units. Devices that differ in `expert` also hold different tokens. Each gathers the
+tokens of all of them, computes what its rows give for these, and the sums are scattered back.
+Nothing is dropped, however the tokens choose.
 
 Axes: N tokens · K choices · D embedding width · U hidden units of all experts · E experts.
 """
@@ -17,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from automoe_jax.ops.grouped import Experts, Owned, experts_ffn, width_choices
-from automoe_jax.sharding import DATA, EXPERT, HIDDEN, MODEL, SENTENCES
+from automoe_jax.ops.grouped import ExpertRows, Experts, experts_ffn, width_choices
+from automoe_jax.runtime.sharding import DATA, EXPERT, HIDDEN, MODEL, SENTENCES
 
 
 def parallel_experts_ffn(
@@ -26,38 +27,60 @@ def parallel_experts_ffn(
     chosen: jax.Array,
     gates: jax.Array,
     experts: Experts,
-    owned: Owned,
+    expert_rows: ExpertRows,
     ffn_dims: tuple[int, ...],
-    fan: tuple[int, ...],
+    max_widths: tuple[int, ...],
     *,
     hidden_dropout: jax.Array | None = None,
     output_dropout: float = 0.0,
     rng: jax.Array | None = None,
 ) -> jax.Array:
-    """`experts_ffn` over JAX's current mesh; without one, that itself. Of the table each expert has `fan` rows in turn.
+    """`experts_ffn` over JAX's current mesh; without one, that itself. Of the table each expert has
+    `max_widths` rows in turn.
 
     The result is the same up to the order of sums; what drops differs from mesh to mesh.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return experts_ffn(
-            x, chosen, gates, experts, owned, ffn_dims, hidden_dropout=hidden_dropout, output_dropout=output_dropout, rng=rng
+            x,
+            chosen,
+            gates,
+            experts,
+            expert_rows,
+            ffn_dims,
+            hidden_dropout=hidden_dropout,
+            output_dropout=output_dropout,
+            rng=rng,
         )
     parts = mesh.shape[EXPERT] * mesh.shape[MODEL]
-    starts = np.cumsum((0, *fan[:-1]), dtype=np.int32)
-    exact = isinstance(owned.widths, np.ndarray)  # a sub-Transformer's experts fill their rows
-    part_dims = part_widths([(width,) if exact else ffn_dims for width in fan], fan, parts)
+    starts = np.cumsum((0, *max_widths[:-1]), dtype=np.int32)
+    # a sub-Transformer's experts fill their rows
+    exact = isinstance(expert_rows.widths, np.ndarray)
+    part_dims = part_widths(
+        [(width,) if exact else ffn_dims for width in max_widths], max_widths, parts
+    )
 
-    def here(x: jax.Array, chosen: jax.Array, gates: jax.Array, experts: Experts, widths: jax.Array, rates: Any, rng: Any) -> jax.Array:
+    def here(
+        x: jax.Array,
+        chosen: jax.Array,
+        gates: jax.Array,
+        experts: Experts,
+        widths: jax.Array,
+        rates: Any,
+        rng: Any,
+    ) -> jax.Array:
         part, rows = jax.lax.axis_index(HIDDEN), len(experts.w_in)
-        x, chosen, gates = (jax.lax.all_gather(array, EXPERT, tiled=True) for array in (x, chosen, gates))
+        x, chosen, gates = (
+            jax.lax.all_gather(array, EXPERT, tiled=True) for array in (x, chosen, gates)
+        )
         begins_here = jnp.asarray(starts // rows) == part
         y = experts_ffn(
             x,
             chosen,
             gates,
             experts._replace(b_out=jnp.where(begins_here[:, None], experts.b_out, 0)),
-            part_of(Owned(starts, widths), part, rows),
+            part_of(ExpertRows(starts, widths), part, rows),
             part_dims,
             hidden_dropout=rates,
             output_dropout=output_dropout,
@@ -67,26 +90,52 @@ def parallel_experts_ffn(
         return jax.lax.psum(jax.lax.psum_scatter(y, EXPERT, tiled=True), MODEL)
 
     tokens, table, whole = PartitionSpec(SENTENCES), PartitionSpec(HIDDEN), PartitionSpec()
-    in_specs = (tokens, tokens, tokens, Experts._make((table, table, table, whole)), whole, whole, whole)
-    # The loops over blocks carry what differs between devices beside what does not, which `check_vma` does not allow.
+    in_specs = (
+        tokens,
+        tokens,
+        tokens,
+        Experts._make((table, table, table, whole)),
+        whole,
+        whole,
+        whole,
+    )
+    # The loops over blocks carry what differs between devices beside what does not, which
+    # `check_vma` does not allow.
     run = jax.shard_map(here, in_specs=in_specs, out_specs=tokens, check_vma=False)
-    return run(x, chosen, gates, experts, jnp.asarray(owned.widths), hidden_dropout, rng)
+    return run(x, chosen, gates, experts, jnp.asarray(expert_rows.widths), hidden_dropout, rng)
 
 
-def part_of(owned: Owned, part: jax.Array | int, rows: int) -> Owned:
-    """What each expert owns of rows part · rows ≤ u < (part + 1) · rows, counted from the first of them.
+def part_of(expert_rows: ExpertRows, part: jax.Array | int, rows: int) -> ExpertRows:
+    """What each expert owns of rows part · rows ≤ u < (part + 1) · rows, counted from the first of
+    them.
 
     An expert that owns none of them is absent there; an identity expert is in the first part only.
     """
-    first, last = (jnp.clip(place - part * rows, 0, rows) for place in (owned.starts, owned.starts + jnp.maximum(owned.widths, 0)))
-    identity = (owned.widths == 0) & (part == 0)
-    return Owned(first, jnp.where(last > first, last - first, jnp.where(identity, 0, -1)))
+    first, last = (
+        jnp.clip(place - part * rows, 0, rows)
+        for place in (expert_rows.starts, expert_rows.starts + jnp.maximum(expert_rows.widths, 0))
+    )
+    identity = (expert_rows.widths == 0) & (part == 0)
+    return ExpertRows(first, jnp.where(last > first, last - first, jnp.where(identity, 0, -1)))
 
 
-def part_widths(choices: Sequence[tuple[int, ...]], fan: tuple[int, ...], parts: int) -> tuple[int, ...]:
-    """The widths that an expert of one of its `choices` can have in any of the equal parts of a table; `part_of` in Python's numbers."""
-    rows = sum(fan) // parts
-    edges = list(itertools.pairwise(range(0, sum(fan) + 1, rows)))
-    starts = itertools.accumulate(fan, initial=0)
-    ranges = [(start, start + width) for start, widths in zip(starts, choices, strict=False) for width in widths]
-    return width_choices([min(last, end) - max(first, begin) for (first, last), (begin, end) in itertools.product(ranges, edges)])
+def part_widths(
+    choices: Sequence[tuple[int, ...]], max_widths: tuple[int, ...], parts: int
+) -> tuple[int, ...]:
+    """The widths that an expert of one of its `choices` can have in any of the equal parts of a
+    table; `part_of` in Python's numbers.
+    """
+    rows = sum(max_widths) // parts
+    edges = list(itertools.pairwise(range(0, sum(max_widths) + 1, rows)))
+    starts = itertools.accumulate(max_widths, initial=0)
+    ranges = [
+        (start, start + width)
+        for start, widths in zip(starts, choices, strict=False)
+        for width in widths
+    ]
+    return width_choices(
+        [
+            min(last, end) - max(first, begin)
+            for (first, last), (begin, end) in itertools.product(ranges, edges)
+        ]
+    )

@@ -14,7 +14,7 @@ MAX_BLOCK_ROWS = 64
 MIN_BLOCK_ROWS = 8
 
 
-class Layout(NamedTuple):
+class BlockLayout(NamedTuple):
     """Where the (token, choice) pairs lie among the sorted rows."""
 
     row_pair: jax.Array  # [P] flat index n·K + k of the pair in each row, −1 in rows that hold none
@@ -24,7 +24,9 @@ class Layout(NamedTuple):
 
 
 def block_rows(pairs: int, experts: int) -> int:
-    """R: large enough to multiply well, small enough that half-filled last blocks cost little; few rows make one block an expert."""
+    """R: large enough to multiply well, small enough that half-filled last blocks cost little; few
+    rows make one block an expert.
+    """
     rows = 1 << max(-(-pairs // experts) - 1, 1).bit_length()
     return min(max(rows, MIN_BLOCK_ROWS), MAX_BLOCK_ROWS)
 
@@ -34,11 +36,14 @@ def by_width(widths: jax.Array) -> jax.Array:
     return jnp.argsort(-widths, stable=True)
 
 
-def layout(chosen: jax.Array, widths: jax.Array, rows: int, order: jax.Array | None = None) -> Layout:
-    """Sorts the pairs chosen [N, K] by expert into blocks of `rows`; pairs without a computing expert lie nowhere.
+def layout(
+    chosen: jax.Array, widths: jax.Array, rows: int, order: jax.Array | None = None
+) -> BlockLayout:
+    """Sorts the pairs chosen [N, K] by expert into blocks of `rows`; pairs without a computing
+    expert lie nowhere.
 
-    widths [E]: an expert of width 0 (identity) or less (absent) computes nothing. The experts' rows follow each other
-    in the given order [E] or in that of their numbers.
+    widths [E]: an expert of width 0 (identity) or less (absent) computes nothing. The experts' rows
+    follow each other in the given order [E] or in that of their numbers.
     """
     if order is not None:
         rank = jnp.append(jnp.argsort(order), order.shape[0])
@@ -59,28 +64,41 @@ def layout(chosen: jax.Array, widths: jax.Array, rows: int, order: jax.Array | N
     sorted_expert = expert[order]
     row = row_of_first[sorted_expert] + jnp.arange(pairs) - first[sorted_expert]
     row = jnp.where(sorted_expert < experts, row, total_blocks * rows)
-    row_pair = jnp.full((total_blocks * rows,), -1, jnp.int32).at[row].set(order.astype(jnp.int32), mode="drop")
+    row_pair = (
+        jnp.full((total_blocks * rows,), -1, jnp.int32)
+        .at[row]
+        .set(order.astype(jnp.int32), mode="drop")
+    )
     position = jnp.zeros((pairs,), jnp.int32).at[order].set(row.astype(jnp.int32))
     position = jnp.where(position < total_blocks * rows, position, -1)
     block_expert = jnp.sum(jnp.arange(total_blocks)[:, None] >= last_block, axis=1, dtype=jnp.int32)
-    return Layout(row_pair, position.reshape(chosen.shape), jnp.minimum(block_expert, experts - 1), last_block[-1])
+    return BlockLayout(
+        row_pair,
+        position.reshape(chosen.shape),
+        jnp.minimum(block_expert, experts - 1),
+        last_block[-1],
+    )
 
 
 @jax.custom_vjp
 def gather_rows(x: jax.Array, index: jax.Array, inverse: jax.Array) -> jax.Array:
     """x [I, D], index [O] → [O, D], zero rows where the index is negative.
 
-    `inverse` [I, J] lists the outputs each input row went to (−1: none), so that the gradient is a gather as well:
-    scattering is many times slower on CPU.
+    `inverse` [I, J] lists the outputs each input row went to (−1: none), so that the gradient is a
+    gather as well: scattering is many times slower on CPU.
     """
     return jnp.where((index >= 0)[:, None], x[index], 0)
 
 
-def _gather_rows_fwd(x: jax.Array, index: jax.Array, inverse: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+def _gather_rows_fwd(
+    x: jax.Array, index: jax.Array, inverse: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     return gather_rows(x, index, inverse), (index, inverse)
 
 
-def _gather_rows_bwd(residuals: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, np.ndarray, np.ndarray]:
+def _gather_rows_bwd(
+    residuals: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, np.ndarray, np.ndarray]:
     index, inverse = residuals
     parts = [jnp.where((column >= 0)[:, None], gradient[column], 0) for column in inverse.T]
     return functools.reduce(jnp.add, parts), no_gradient(index), no_gradient(inverse)

@@ -1,9 +1,9 @@
 """The experts strip by strip, over whatever multiplies groups of rows: what all accelerators share.
 
-A strip holds the hidden units between two consecutive widths that an expert can have, so an expert has all of a strip
-or nothing of it. The strips of all experts lie side by side, [E, F, D], and a platform's products multiply each block
-of rows by its expert's. Blocks whose expert is narrower are not live and left out, so the time follows Σ tokens · width
-where the products skip them.
+A strip holds the hidden units between two consecutive widths that an expert can have, so an expert
+has all of a strip or nothing of it. The strips of all experts lie side by side, [E, F, D], and a
+platform's products multiply each block of rows by its expert's. Blocks whose expert is narrower are
+not live and left out, so the time follows Σ tokens · width where the products skip them.
 
 Axes: as in the package's docstring, and B = P/R blocks of rows · F units of a strip.
 """
@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from automoe_jax.ops.dropout import keep_scale, kept_scale
-from automoe_jax.ops.grouped.sorting import Layout, by_width
-from automoe_jax.ops.grouped.table import Experts, HiddenDropout, Owned
+from automoe_jax.ops.grouped.sorting import BlockLayout, by_width
+from automoe_jax.ops.grouped.table import ExpertRows, Experts, HiddenDropout
 
 
 class Groups(NamedTuple):
@@ -28,11 +28,15 @@ class Groups(NamedTuple):
 
 
 class Products(NamedTuple):
-    """Products of rows with their expert's matrix, summed in float32; rows that are not live come out as anything."""
+    """Products of rows with their expert's matrix, summed in float32; rows that are not live come
+    out as anything.
+    """
 
-    up: Callable[[jax.Array, jax.Array, Groups], jax.Array]  # [P, D], [E, F, D] → [P, F] in the inputs' type
+    # [P, D], [E, F, D] → [P, F] in the inputs' type
+    up: Callable[[jax.Array, jax.Array, Groups], jax.Array]
     down: Callable[[jax.Array, jax.Array, Groups], jax.Array]  # [P, F], [E, F, D] → float32 [P, D]
-    outer: Callable[[jax.Array, jax.Array, Groups], jax.Array]  # [P, F], [P, D] → float32 [E, F, D], over live rows
+    # [P, F], [P, D] → float32 [E, F, D], over live rows
+    outer: Callable[[jax.Array, jax.Array, Groups], jax.Array]
 
 
 class Strip(NamedTuple):
@@ -48,20 +52,35 @@ def strips(ffn_dims: tuple[int, ...]) -> list[Strip]:
 
 
 def forward(
-    products: Products, ffn_dims: tuple[int, ...], x: jax.Array, experts: Experts, owned: Owned, plan: Layout, dropout: HiddenDropout | None
+    products: Products,
+    ffn_dims: tuple[int, ...],
+    x: jax.Array,
+    experts: Experts,
+    expert_rows: ExpertRows,
+    layout: BlockLayout,
+    dropout: HiddenDropout | None,
 ) -> tuple[jax.Array, list[jax.Array]]:
     """The experts on sorted rows x [P, D] → [P, D] and the hidden units [P, F] of each strip."""
-    y = jnp.broadcast_to(experts.b_out[plan.block_expert].astype(jnp.float32)[:, None], _by_block(x, plan).shape).reshape(x.shape)
+    y = jnp.broadcast_to(
+        experts.b_out[layout.block_expert].astype(jnp.float32)[:, None], _by_block(x, layout).shape
+    ).reshape(x.shape)
     hidden = []
     for number, strip in enumerate(strips(ffn_dims)):
-        groups, weights = _groups(plan, owned, strip), _cut(experts, owned, strip)
-        pre = _by_block(products.up(x, weights.w_in, groups), plan) + weights.b_in[plan.block_expert][:, None]
+        groups, weights = _groups(layout, expert_rows, strip), _cut(experts, expert_rows, strip)
+        pre = (
+            _by_block(products.up(x, weights.w_in, groups), layout)
+            + weights.b_in[layout.block_expert][:, None]
+        )
         part = _live(jax.nn.relu(pre), groups)
         if dropout is not None:
-            rates = dropout.rates[plan.block_expert][:, None, None]
-            part = part * keep_scale(jax.random.fold_in(dropout.rng, number), rates, part.shape).astype(part.dtype)
+            rates = dropout.rates[layout.block_expert][:, None, None]
+            part = part * keep_scale(
+                jax.random.fold_in(dropout.rng, number), rates, part.shape
+            ).astype(part.dtype)
         hidden.append(part.reshape(len(x), -1))
-        y += _live(_by_block(products.down(hidden[-1], weights.w_out, groups), plan), groups).reshape(x.shape)
+        y += _live(
+            _by_block(products.down(hidden[-1], weights.w_out, groups), layout), groups
+        ).reshape(x.shape)
     return y.astype(x.dtype), hidden
 
 
@@ -71,62 +90,91 @@ def backward(
     x: jax.Array,
     hidden: list[jax.Array],
     experts: Experts,
-    owned: Owned,
-    plan: Layout,
+    expert_rows: ExpertRows,
+    layout: BlockLayout,
     dropout: HiddenDropout | None,
     dy: jax.Array,
 ) -> tuple[jax.Array, Experts]:
-    """The gradients by x [P, D] and, in float32, by the weights, for dy [P, D] and what `forward` returned.
+    """The gradients by x [P, D] and, in float32, by the weights, for dy [P, D] and what `forward`
+    returned.
 
     dy is zero in rows that hold no pair.
     """
-    scale = 1.0 if dropout is None else kept_scale(dropout.rates)[plan.block_expert][:, None, None]
+    scale = (
+        1.0 if dropout is None else kept_scale(dropout.rates)[layout.block_expert][:, None, None]
+    )
     dx = jnp.zeros(x.shape, jnp.float32)
     d_experts = jax.tree.map(lambda weight: jnp.zeros(weight.shape, jnp.float32), experts)
-    d_experts = d_experts._replace(b_out=_sum_by_expert(_by_block(dy, plan), plan, owned))
+    d_experts = d_experts._replace(b_out=_sum_by_expert(_by_block(dy, layout), layout, expert_rows))
     for strip, part in zip(strips(ffn_dims), hidden, strict=True):
-        groups, weights = _groups(plan, owned, strip), _cut(experts, owned, strip)
-        d_hidden = _by_block(products.up(dy, weights.w_out, groups), plan) * scale
+        groups, weights = _groups(layout, expert_rows, strip), _cut(experts, expert_rows, strip)
+        d_hidden = _by_block(products.up(dy, weights.w_out, groups), layout) * scale
         # A unit that passed is positive after dropout too, so the mask need not be drawn again.
-        d_pre = jnp.where(_by_block(part, plan) > 0, d_hidden, 0).astype(x.dtype)
-        d_bias = _sum_by_expert(d_pre, plan, owned)
+        d_pre = jnp.where(_by_block(part, layout) > 0, d_hidden, 0).astype(x.dtype)
+        d_bias = _sum_by_expert(d_pre, layout, expert_rows)
         d_pre = d_pre.reshape(part.shape)
-        dx += _live(_by_block(products.down(d_pre, weights.w_in, groups), plan), groups).reshape(x.shape)
-        d_weights = Experts(products.outer(d_pre, x, groups), d_bias, products.outer(part, dy, groups), d_experts.b_out)
-        d_experts = _add_cut(d_experts, d_weights, owned, strip)
+        dx += _live(_by_block(products.down(d_pre, weights.w_in, groups), layout), groups).reshape(
+            x.shape
+        )
+        d_weights = Experts(
+            products.outer(d_pre, x, groups),
+            d_bias,
+            products.outer(part, dy, groups),
+            d_experts.b_out,
+        )
+        d_experts = _add_cut(d_experts, d_weights, expert_rows, strip)
     return dx.astype(x.dtype), d_experts
 
 
-def _groups(plan: Layout, owned: Owned, strip: Strip) -> Groups:
-    exists = jnp.arange(plan.block_expert.shape[0]) < plan.blocks
-    return Groups(plan.block_expert, exists & (owned.widths[plan.block_expert] >= strip.end), by_width(jnp.asarray(owned.widths)))
+def _groups(layout: BlockLayout, expert_rows: ExpertRows, strip: Strip) -> Groups:
+    exists = jnp.arange(layout.block_expert.shape[0]) < layout.blocks
+    return Groups(
+        layout.block_expert,
+        exists & (expert_rows.widths[layout.block_expert] >= strip.end),
+        by_width(jnp.asarray(expert_rows.widths)),
+    )
 
 
-def _cut(experts: Experts, owned: Owned, strip: Strip) -> Experts:
-    """w_in and w_out [E, F, D], b_in [E, F] of the strip; anything where an expert does not have it."""
+def _cut(experts: Experts, expert_rows: ExpertRows, strip: Strip) -> Experts:
+    """w_in and w_out [E, F, D], b_in [E, F] of the strip; anything where an expert does not have
+    it.
+    """
 
     def cut(weight):
-        starts = [start + strip.first for start in jnp.asarray(owned.starts)]
-        return jnp.stack([jax.lax.dynamic_slice_in_dim(weight, start, strip.end - strip.first) for start in starts])
+        starts = [start + strip.first for start in jnp.asarray(expert_rows.starts)]
+        return jnp.stack(
+            [
+                jax.lax.dynamic_slice_in_dim(weight, start, strip.end - strip.first)
+                for start in starts
+            ]
+        )
 
-    return experts._replace(w_in=cut(experts.w_in), b_in=cut(experts.b_in), w_out=cut(experts.w_out))
+    return experts._replace(
+        w_in=cut(experts.w_in), b_in=cut(experts.b_in), w_out=cut(experts.w_out)
+    )
 
 
-def _add_cut(experts: Experts, parts: Experts, owned: Owned, strip: Strip) -> Experts:
-    """Adds the parts [E, F, …] where `_cut` took them from; zeros where an expert does not have the strip."""
+def _add_cut(experts: Experts, parts: Experts, expert_rows: ExpertRows, strip: Strip) -> Experts:
+    """Adds the parts [E, F, …] where `_cut` took them from; zeros where an expert does not have the
+    strip.
+    """
 
     def add(weight, parts):
-        for start, part in zip(owned.starts, parts, strict=True):
+        for start, part in zip(expert_rows.starts, parts, strict=True):
             old = jax.lax.dynamic_slice_in_dim(weight, start + strip.first, part.shape[0])
             weight = jax.lax.dynamic_update_slice_in_dim(weight, old + part, start + strip.first, 0)
         return weight
 
-    return experts._replace(w_in=add(experts.w_in, parts.w_in), b_in=add(experts.b_in, parts.b_in), w_out=add(experts.w_out, parts.w_out))
+    return experts._replace(
+        w_in=add(experts.w_in, parts.w_in),
+        b_in=add(experts.b_in, parts.b_in),
+        w_out=add(experts.w_out, parts.w_out),
+    )
 
 
-def _by_block(x: jax.Array, plan: Layout) -> jax.Array:
+def _by_block(x: jax.Array, layout: BlockLayout) -> jax.Array:
     """[P, …] → [B, R, …]."""
-    return x.reshape(plan.block_expert.shape[0], -1, *x.shape[1:])
+    return x.reshape(layout.block_expert.shape[0], -1, *x.shape[1:])
 
 
 def _live(x: jax.Array, groups: Groups) -> jax.Array:
@@ -134,6 +182,8 @@ def _live(x: jax.Array, groups: Groups) -> jax.Array:
     return jnp.where(groups.live[:, None, None], x, 0)
 
 
-def _sum_by_expert(x: jax.Array, plan: Layout, owned: Owned) -> jax.Array:
+def _sum_by_expert(x: jax.Array, layout: BlockLayout, expert_rows: ExpertRows) -> jax.Array:
     """[B, R, O] → float32 [E, O]."""
-    return jax.ops.segment_sum(x.sum(1, dtype=jnp.float32), plan.block_expert, owned.widths.shape[0])
+    return jax.ops.segment_sum(
+        x.sum(1, dtype=jnp.float32), layout.block_expert, expert_rows.widths.shape[0]
+    )

@@ -1,4 +1,5 @@
-"""The table of hidden units: the weights of a layer's experts, which rows each one owns, and how they are cut.
+"""The table of hidden units: the weights of a layer's experts, which rows each one owns, and how
+they are cut.
 
 Axes: D embedding width · U hidden units of all experts · E experts.
 """
@@ -19,7 +20,7 @@ class Experts(NamedTuple):
     b_out: jax.Array  # [E, D]
 
 
-class Owned(NamedTuple):
+class ExpertRows(NamedTuple):
     """Which rows of the hidden table each expert owns; concrete or traced int32 [E]."""
 
     starts: jax.Array | np.ndarray
@@ -34,5 +35,7 @@ class HiddenDropout(NamedTuple):
 
 
 def width_choices(widths: Sequence[int]) -> tuple[int, ...]:
-    """The distinct widths of experts that compute, rising; (1,) where all of these are identity experts."""
+    """The distinct widths of experts that compute, rising; (1,) where all of these are identity
+    experts.
+    """
     return tuple(sorted({width for width in widths if width > 0})) or (1,)

@@ -1,10 +1,11 @@
 """NVIDIA: grouped products as Pallas kernels for Triton.
 
-A block of rows has one expert, so a program multiplies one block by one strip of that expert's matrix, or leaves at
-once where the block is not live; sums over an expert's rows are one program for each tile of its matrix.
+A block of rows has one expert, so a program multiplies one block by one strip of that expert's
+matrix, or leaves at once where the block is not live; sums over an expert's rows are one program
+for each tile of its matrix.
 
-Tried: values and gradients interpreted, lowering from a CPU, and compiling what that gives for compute capability 8.0
-and 9.0 (Triton 3.9). Never run on a GPU, and no size is tuned.
+Tried: values and gradients interpreted, lowering from a CPU, and compiling what that gives for
+compute capability 8.0 and 9.0 (Triton 3.9). Never run on a GPU, and no size is tuned.
 """
 
 import functools
@@ -34,14 +35,18 @@ def _up(x: jax.Array, w: jax.Array, groups: Groups, interpret: bool) -> jax.Arra
     """x [P, D], w [E, F, D] → [P, F] in x's type."""
     if not _has_tiles(x, w, groups):
         return padded.up(x, w, groups)
-    return _multiply(x, w, groups, jax.ShapeDtypeStruct((x.shape[0], w.shape[1]), x.dtype), True, interpret)
+    return _multiply(
+        x, w, groups, jax.ShapeDtypeStruct((x.shape[0], w.shape[1]), x.dtype), True, interpret
+    )
 
 
 def _down(h: jax.Array, w: jax.Array, groups: Groups, interpret: bool) -> jax.Array:
     """h [P, F], w [E, F, D] → float32 [P, D]."""
     if not _has_tiles(h, w, groups):
         return padded.down(h, w, groups)
-    return _multiply(h, w, groups, jax.ShapeDtypeStruct((h.shape[0], w.shape[2]), jnp.float32), False, interpret)
+    return _multiply(
+        h, w, groups, jax.ShapeDtypeStruct((h.shape[0], w.shape[2]), jnp.float32), False, interpret
+    )
 
 
 def _outer(h: jax.Array, x: jax.Array, groups: Groups, interpret: bool) -> jax.Array:
@@ -49,7 +54,8 @@ def _outer(h: jax.Array, x: jax.Array, groups: Groups, interpret: bool) -> jax.A
     if not _has_tiles(h, x, groups):
         return padded.outer(h, x, groups)
     rows, experts = h.shape[0] // groups.expert.shape[0], jnp.arange(groups.order.shape[0])
-    mine = (groups.expert == experts[:, None]) & groups.live  # [E, B], a run of consecutive blocks in each line
+    # [E, B], a run of consecutive blocks in each line
+    mine = (groups.expert == experts[:, None]) & groups.live
     first, count = jnp.argmax(mine, axis=1), jnp.sum(mine, axis=1, dtype=jnp.int32)
     tiles = _tile(h.shape[1]), _tile(x.shape[1])
     return pl.pallas_call(
@@ -78,7 +84,14 @@ def _outer_kernel(first, count, h, x, out, *, rows):
     out[...] = jax.lax.fori_loop(0, count[expert], add, jnp.zeros(out.shape, jnp.float32))
 
 
-def _multiply(x: jax.Array, w: jax.Array, groups: Groups, out: jax.ShapeDtypeStruct, transposed: bool, interpret: bool) -> jax.Array:
+def _multiply(
+    x: jax.Array,
+    w: jax.Array,
+    groups: Groups,
+    out: jax.ShapeDtypeStruct,
+    transposed: bool,
+    interpret: bool,
+) -> jax.Array:
     """x [P, I] times w [E, I, O], or w [E, O, I] transposed → [P, O]."""
     blocks, tile = groups.expert.shape[0], _tile(out.shape[1])
     rows = x.shape[0] // blocks
@@ -91,7 +104,9 @@ def _multiply(x: jax.Array, w: jax.Array, groups: Groups, out: jax.ShapeDtypeStr
             pl.BlockSpec((blocks,), lambda b, j: (0,)),
             pl.BlockSpec((blocks,), lambda b, j: (0,)),
             pl.BlockSpec((rows, x.shape[1]), lambda b, j: (b, 0)),
-            pl.BlockSpec(strip, (lambda b, j: (0, j, 0)) if transposed else (lambda b, j: (0, 0, j))),
+            pl.BlockSpec(
+                strip, (lambda b, j: (0, j, 0)) if transposed else (lambda b, j: (0, 0, j))
+            ),
         ],
         out_specs=pl.BlockSpec((rows, tile), lambda b, j: (b, j)),
         compiler_params=triton.CompilerParams(),
@@ -116,7 +131,9 @@ def _multiply_kernel(expert, live, x, w, out, *, transposed, step):
 
 
 def _tile(size: int) -> int:
-    """The largest power of two that divides the size, up to a limit: Triton knows no other shapes."""
+    """The largest power of two that divides the size, up to a limit: Triton knows no other
+    shapes.
+    """
     return min(size & -size, MOST_TILE)
 
 

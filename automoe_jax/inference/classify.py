@@ -1,0 +1,46 @@
+"""The classes that a classifier gives to texts, batch by batch in few shapes.
+
+Axes: B sentences · S source tokens · C classes, the special ones before them included.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from automoe_jax.data.batching import TokenPairs, assemble, rows_per_batch
+from automoe_jax.data.tokenizer import SPECIAL_IDS
+from automoe_jax.model.network import Network
+from automoe_jax.model.transformer import forward
+
+
+def classify(
+    network: Network,
+    pairs: TokenPairs,
+    *,
+    buckets: Sequence[int],
+    tokens_per_batch: int,
+    progress: Callable[[int], object] = lambda _: None,
+) -> np.ndarray:
+    """int [pairs]: the most probable class of each text, numbered like the targets of `pairs`;
+    `progress` is told how many are done.
+    """
+    places = np.searchsorted(np.asarray(buckets), pairs.lengths())
+    found = np.zeros(len(pairs), np.int64)
+    for place, bucket in enumerate(buckets):
+        members, rows = np.flatnonzero(places == place), rows_per_batch(bucket, tokens_per_batch)
+        for start in range(0, len(members), rows):
+            chosen = members[start : start + rows]
+            source = assemble(pairs, np.resize(chosen, rows), bucket)["source"]
+            found[chosen] = np.asarray(most_probable(network, source))[: len(chosen)]
+            progress(len(chosen))
+    return found
+
+
+@jax.jit
+def most_probable(network: Network, source: jax.Array) -> jax.Array:
+    """int32 [B] for source [B,S]."""
+    unread = jnp.full((len(source), 1), network.spec.pad_id, jnp.int32)
+    logits = forward(network, network.spec.exact_arch, source, unread)[:, 0, len(SPECIAL_IDS) :]
+    return jnp.argmax(logits, axis=-1) + len(SPECIAL_IDS)

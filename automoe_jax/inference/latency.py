@@ -1,0 +1,115 @@
+"""How long a translation takes on this device (SPEC 1.5): one sentence, encoder and decoder apart.
+
+Axes: B sentences · S source tokens · k beams · T positions.
+"""
+
+import functools
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from automoe_jax.inference.classify import most_probable
+from automoe_jax.inference.decode import search_from
+from automoe_jax.model.network import Network
+from automoe_jax.model.transformer import Memory, encode
+
+WARM_UPS = 5
+KEPT = 0.8  # of the runs, the middle ones
+
+
+class Latency(NamedTuple):
+    """Milliseconds of one sentence."""
+
+    encoder: float
+    decoder: float
+
+    @property
+    def total(self) -> float:
+        return self.encoder + self.decoder
+
+
+def measure(
+    networks: Sequence[Network],
+    *,
+    source_length: int = 30,
+    target_length: int = 30,
+    beam_size: int = 5,
+    runs: int = 100,
+) -> list[Latency]:
+    """For each sub-Transformer the mean of the middle 80 % of `runs` translations of one sentence,
+    in milliseconds.
+
+    The networks take turns, so that a host that is slower for a while is so for all of them. The
+    decoder makes all of `target_length` incremental steps, whatever it says; a classifier has none,
+    and all its time is the encoder's. Without dropout, compiled, after 5 warm-ups.
+    """
+    # weights just read are NumPy arrays, which each call would copy
+    networks = jax.device_put(list(networks))
+    tasks = [
+        task
+        for network in networks
+        for task in _tasks(network, source_length, target_length, beam_size)
+    ]
+    seconds = np.zeros((WARM_UPS + runs, len(tasks)))
+    for i in tqdm(
+        range(len(seconds)),
+        desc="latency",
+        unit="round",
+        file=sys.stderr,
+        dynamic_ncols=True,
+        disable=len(networks) == 1,
+    ):
+        for j, task in enumerate(tasks):
+            started = time.perf_counter()
+            jax.block_until_ready(task())
+            seconds[i, j] = time.perf_counter() - started
+    means = iter(1000 * middle_mean(column) for column in seconds[WARM_UPS:].T)
+    return [
+        Latency(next(means), 0.0 if network.spec.classes else next(means)) for network in networks
+    ]
+
+
+def middle_mean(values: np.ndarray, share: float = KEPT) -> float:
+    """The mean of the middle `share` of the values."""
+    cut = round(len(values) * (1 - share) / 2)
+    return float(np.sort(values)[cut : len(values) - cut].mean())
+
+
+@jax.jit
+def _encode(network: Network, source: jax.Array) -> Memory:
+    return encode(network, network.spec.widths, network.spec.exact_arch, source)[0]
+
+
+@functools.partial(jax.jit, static_argnames=("beam_size", "length"))
+def _search(
+    network: Network, memory: Memory, *, beam_size: int, length: int
+) -> tuple[jax.Array, jax.Array]:
+    return search_from(
+        network,
+        memory,
+        beam_size=beam_size,
+        max_length=length,
+        length_penalty=0.6,
+        stop_early=False,
+    )
+
+
+def _tasks(
+    network: Network, source_length: int, target_length: int, beam_size: int
+) -> list[Callable[[], Any]]:
+    """What is timed of a network: its encoder, and its decoder where it has one."""
+    rng = np.random.default_rng(0)
+    source = jnp.asarray(rng.integers(4, network.spec.vocab_size, (1, source_length)), jnp.int32)
+    if network.spec.classes:
+        return [lambda: most_probable(network, source)]
+    memory = _encode(network, source)
+    return [
+        lambda: _encode(network, source),
+        lambda: _search(network, memory, beam_size=beam_size, length=target_length),
+    ]

@@ -1,0 +1,67 @@
+"""Weights in 8-bit integers: a quarter of the memory, for translation.
+
+Every matrix but the routers' becomes int8 with a float32 scale for each of its output units (the
+table of the vocabulary and the experts' hidden units: for each row), symmetric, from the largest
+absolute value, as the library qwix computes them. Matrix products stay float32: the weights are
+widened once for each batch of sentences, so an int8 network is not faster where products are, but a
+quarter to store, load and hand to a device.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from automoe_jax.errors import UserError
+from automoe_jax.model.network import Network
+
+# The axes that have a scale for each entry, by the matrix's name; the others share one.
+OWN_SCALES = {"table": (0,), "w_in": (0,), "w_out": (0,), "kernel": (1, 2)}
+
+
+class Int8(NamedTuple):
+    """values · scales stands for an array of floats."""
+
+    values: jax.Array  # int8
+    scales: jax.Array  # float32, 1 along the axes that share a scale
+
+
+def quantised(network: Network) -> Network:
+    """The network with its matrices as `Int8`, which `decode.beam_search` takes; raises `UserError`
+    without the library.
+    """
+    try:
+        import qwix
+    except ModuleNotFoundError:
+        raise UserError(
+            "int8 needs the library qwix; install it with pip install 'automoe-jax[int8]', or leave"
+            " int8 off"
+        ) from None
+
+    def convert(path: Any, array: jax.Array) -> jax.Array | Int8:
+        if path[-1].key not in OWN_SCALES:
+            return array
+        found = qwix.quantize(array, jnp.int8, channelwise_axes=OWN_SCALES[path[-1].key])
+        return Int8(found.qvalue, found.scale.astype(jnp.float32))
+
+    return dataclasses.replace(
+        network, params=jax.tree_util.tree_map_with_path(convert, network.params)
+    )
+
+
+def widened(network: Network) -> Network:
+    """The inverse of `quantised` up to rounding, float32; any other network is returned as it
+    is.
+    """
+
+    def widen(leaf):
+        return leaf.values.astype(jnp.float32) * leaf.scales if isinstance(leaf, Int8) else leaf
+
+    params = jax.tree.map(widen, network.params, is_leaf=lambda leaf: isinstance(leaf, Int8))
+    return dataclasses.replace(network, params=params)
+
+
+def size(network: Network) -> int:
+    """Bytes of the parameters."""
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(network.params))

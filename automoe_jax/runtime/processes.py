@@ -1,0 +1,214 @@
+"""Several processes as one program, over JAX's own runtime.
+
+A process that is lost ends the others too: where a collective operation fails at once, else when
+JAX's runtime has missed it for `HEARTBEAT_SECONDS`. A process that fails by itself waits
+`END_SECONDS` for the others to fail in the same way, each with its message, and then brings them
+down.
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, NoReturn
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from automoe_jax.errors import UserError
+
+JOIN_SECONDS = 120
+HEARTBEAT_SECONDS = 60
+END_SECONDS = 30
+
+_LOST = (
+    "another process of this run has ended or cannot be reached; see what it said last, then run"
+    " the same command again in every process, it continues where it stopped"
+)
+# Words of what JAX raises when a collective operation or a barrier misses a process.
+_SIGNS_OF_LOSS = (
+    "Gloo",
+    "NCCL",
+    "coordination service",
+    "CoordinationService",
+    "UNAVAILABLE",
+    "DEADLINE_EXCEEDED",
+)
+_abort_handler: Any = None  # kept here because C holds no reference
+
+
+class Membership(NamedTuple):
+    """Which of how many processes this one is, and where they meet; None: what JAX finds out."""
+
+    coordinator: str | None = None  # HOST:PORT, served by process 0
+    processes: int | None = None
+    process: int | None = None
+
+
+def membership(
+    distributed: bool, coordinator: str | None, processes: int | None, process: int | None
+) -> Membership | None:
+    """What main's flags say; None for a process of its own. Raises `UserError` for flags that do
+    not fit together.
+    """
+    if coordinator is None and processes is None and process is None:
+        return Membership() if distributed else None
+    if coordinator is None or processes is None or process is None:
+        raise UserError(
+            "--coordinator=HOST:PORT, --processes=N and --process=I go together; give all three or"
+            " none"
+        )
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdigit():
+        raise UserError(f"--coordinator={coordinator} must be HOST:PORT, where process 0 listens")
+    if not 0 <= process < processes:
+        raise UserError(
+            f"--process={process} must be at least 0 and less than --processes={processes}"
+        )
+    return Membership(coordinator, processes, process)
+
+
+def join(member: Membership) -> None:
+    """Meets the other processes; call it before anything asks for devices.
+
+    If they have not all met after `JOIN_SECONDS`, the process says so and ends: JAX's runtime then
+    aborts, which nothing can catch.
+    """
+    where = (
+        f"at --coordinator={member.coordinator}"
+        if member.coordinator
+        else "at the coordinator that JAX found"
+    )
+    count = member.processes or "all"
+    said = (
+        f"error: {count} processes have not met {where} within {JOIN_SECONDS} s; see that each of"
+        " them runs and reaches process 0 there"
+    )
+    limit = threading.Timer(JOIN_SECONDS, _end, [said])
+    limit.daemon = True
+    limit.start()
+    # JAX's own handler would take SIGTERM away from the training loop, and swallow it everywhere
+    # else.
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        jax.distributed.initialize(
+            *member,
+            # Told everything, JAX must not ask the cluster: under Slurm that would leave a process
+            # one GPU.
+            cluster_detection_method="deactivate" if member.coordinator else None,
+            initialization_timeout=2 * JOIN_SECONDS,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=END_SECONDS,
+        )
+        _when_aborted(1, f"error: {_LOST}\n")
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"the processes cannot meet: {reason}; say where with --coordinator, --processes and"
+            " --process"
+        ) from None
+    finally:
+        limit.cancel()
+    if jax.default_backend() == "cpu":
+        # Only process 0 writes to the cache, and on CPU no other finds its own programs there: it
+        # would wait for the
+        # others to compile, longer than Gloo does.
+        jax.config.update("jax_enable_compilation_cache", False)
+
+
+def is_first() -> bool:
+    """Whether this is process 0, or the only one."""
+    return not jax.distributed.is_initialized() or jax.process_index() == 0
+
+
+def wait_for_all(name: str) -> None:
+    """Returns when every process has got to the place of this name."""
+    if jax.distributed.is_initialized():
+        multihost_utils.sync_global_devices(name)
+
+
+def gathered(text: str) -> list[str]:
+    """What each process gives, by its number; all must call it."""
+    if not jax.distributed.is_initialized():
+        return [text]
+    mine = np.frombuffer(text.encode(), np.uint8)
+    lengths = multihost_utils.process_allgather(np.int32(len(mine)))
+    padded = np.zeros(max(1, lengths.max()), np.uint8)
+    padded[: len(mine)] = mine
+    rows = multihost_utils.process_allgather(padded)
+    return [row[:length].tobytes().decode() for row, length in zip(rows, lengths, strict=True)]
+
+
+def any_process(flag: bool) -> bool:
+    """Whether the flag is set in any process; all must call it."""
+    if not jax.distributed.is_initialized():
+        return flag
+    return bool(np.any(multihost_utils.process_allgather(np.bool_(flag))))
+
+
+def first_alone(work: Callable[[], Any]) -> None:
+    """Does the work in process 0 while the others wait; a `UserError` there is raised in all of
+    them.
+    """
+    said = ""
+    if is_first():
+        try:
+            work()
+        except UserError as error:
+            said = str(error)
+    if said := gathered(said)[0]:
+        raise UserError(said)
+
+
+@contextlib.contextmanager
+def explaining_loss() -> Iterator[None]:
+    """Turns what JAX raises in the block when another process was lost into a `UserError`."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if jax.distributed.is_initialized() and any(sign in str(error) for sign in _SIGNS_OF_LOSS):
+            raise UserError(f"{_LOST} ({str(error).splitlines()[0][:200]})") from None
+        raise
+
+
+def leave(code: int) -> NoReturn:
+    """Ends this process with the exit code, after its last message; the others have `END_SECONDS`
+    to end by themselves.
+    """
+    if code and jax.distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # JAX's complaints about the others follow
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+        _when_aborted(code, "")
+        with contextlib.suppress(Exception):
+            jax.distributed.shutdown()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _when_aborted(code: int, said: str) -> None:
+    """What is said, and the exit code, when JAX's runtime aborts the process, as it does when it
+    misses another one.
+
+    Python never gets to run its own signal handlers then, so this one is installed in C.
+    """
+
+    def handle(_: int) -> None:
+        os.write(2, said.encode())
+        os._exit(code)
+
+    global _abort_handler
+    _abort_handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(handle)
+    ctypes.CDLL(None).signal(int(signal.SIGABRT), _abort_handler)
+
+
+def _end(said: str) -> None:
+    print(said, file=sys.stderr, flush=True)
+    os._exit(1)

@@ -1,0 +1,224 @@
+"""The comparison of systems, on the toy corpus: real runs, resumed, gathered and drawn."""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+
+import jax
+import jax.numpy as jnp
+import pytest
+from etils import epath
+
+from automoe_jax.compare import command
+from automoe_jax.compare.command import load_experiments
+from automoe_jax.config import flatten
+from automoe_jax.errors import UserError
+from automoe_jax.model.network import abstract
+from automoe_jax.train.runs import load
+from automoe_jax.workdir import Workdir, read_json, write_json
+
+TINY = """
+from automoe_jax.config import default_config
+
+def get_config():
+    config = default_config()
+    config.data.pairs, config.data.validation_pairs, config.data.test_pairs = 400, 20, 30
+    config.data.vocab_size, config.data.buckets = 400, (32,)
+    config.space.qkv_dim = 16
+    ones = ("encoder_layers", "decoder_layers", "cross_layers")
+    ones += ("encoder_experts", "decoder_experts")
+    twos = ("encoder_self_heads", "decoder_self_heads", "decoder_cross_heads")
+    widths = ("encoder_embed_dims", "decoder_embed_dims", "expert_ffn_dims")
+    sizes = dict.fromkeys(ones, 1) | dict.fromkeys(twos, 2) | dict.fromkeys(widths, 16)
+    for name, value in sizes.items():
+        setattr(config.space, name, (value,))
+    config.retrain.steps, config.retrain.checkpoint_every = 4, 4
+    config.retrain.tokens_per_batch = 256
+    config.retrain.dense_baseline = False
+    config.evaluate.latency_runs, config.evaluate.beam_size = 5, 2
+    {more}
+    return config
+"""
+DENSE, MOE = (
+    "",
+    (
+        "config.space.encoder_experts = (2,); config.router.kind = 'importance';"
+        " config.retrain.passes = 2"
+    ),
+)
+
+
+@pytest.fixture
+def configs(tmp_path: pathlib.Path) -> pathlib.Path:
+    folder = tmp_path / "configs"
+    folder.mkdir()
+    (folder / "dense.py").write_text(TINY.format(more=DENSE))
+    (folder / "moe.py").write_text(TINY.format(more=MOE))
+    (folder / "shared.py").write_text("WIDTH = 16\n")
+    return folder
+
+
+def test_a_folder_is_its_experiments(configs: pathlib.Path) -> None:
+    assert [experiment.name for experiment in load_experiments([str(configs)])] == ["dense", "moe"]
+
+
+def test_systems_must_train_alike(configs: pathlib.Path) -> None:
+    (configs / "longer.py").write_text(TINY.format(more="config.retrain.steps = 5"))
+    with pytest.raises(
+        UserError,
+        match=(
+            r"config.retrain.steps is 4 in .*dense.py and 5 in .*longer.py; systems that are"
+            r" compared must"
+        ),
+    ):
+        load_experiments([str(configs)])
+
+
+def test_mistakes(configs: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UserError, match=r"--configs names nowhere.py, which is not there"):
+        load_experiments(["nowhere.py"])
+    with pytest.raises(UserError, match="names no configuration"):
+        load_experiments([str(configs / "shared.py")])
+    with pytest.raises(UserError, match="--seeds=1,x must be whole numbers"):
+        command.main([f"--configs={configs}", "--seeds=1,x", f"--workdir={tmp_path}"])
+    with pytest.raises(UserError, match="holds no finished run"):
+        command.main([f"--workdir={tmp_path}"])
+
+
+def test_a_search_is_taken_over_where_only_the_retraining_differs(tmp_path: pathlib.Path) -> None:
+    for name, more in {
+        "searched": "",
+        "balanced": "config.retrain.balance_loss = 0.01",
+        "longer": "config.search.iterations = 9",
+    }.items():
+        (tmp_path / f"{name}.py").write_text(TINY.format(more=more))
+    root = tmp_path / "runs"
+    searched, balanced, longer = load_experiments(
+        [str(tmp_path / f"{name}.py") for name in ("searched", "balanced", "longer")]
+    )
+    other = Workdir(epath.Path(root / "searched-2"))
+    write_json(
+        other.root / "config.json", flatten(dataclasses.asdict(searched.config)) | {"seed": 2}
+    )
+    other.candidates_path.parent.mkdir()
+    other.candidates_path.write_text("{}\n")
+    write_json(other.arch_path, {"the winner": 1})
+    other.mark_done("search", 7.0)
+
+    def taken_over(experiment: command.Experiment, seed: int) -> bool:
+        folder = root / f"{experiment.name}-{seed}"
+        command._share("search", experiment, seed, root, folder)
+        return Workdir(epath.Path(folder)).is_done("search")
+
+    assert not taken_over(longer, 2)
+    assert not taken_over(balanced, 1)
+    assert taken_over(balanced, 2)
+    mine = Workdir(epath.Path(root / "balanced-2"))
+    assert read_json(mine.arch_path) == {"the winner": 1}
+    assert mine.candidates_path.read_text() == "{}\n"
+    assert mine.seconds("search") == 7.0
+
+
+@pytest.mark.slow
+def test_from_configurations_to_the_table(
+    configs: pathlib.Path, tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "runs"
+    arguments = [f"--configs={configs}", "--seeds=1", f"--workdir={root}"]
+    assert command.main(arguments) == 0
+    record = json.loads((root / "results" / "moe-1.json").read_text())
+    assert record["seed"] == 1
+    row = record["rows"][0]
+    assert row["latency_ms"] == pytest.approx(row["encoder_ms"] + row["decoder_ms"], abs=0.01)
+    assert 1 <= row["experts_per_token"][0] <= 2
+    assert row["experts_per_token"][1] == 1
+    assert [sum(loads) for loads in row["expert_loads"]] == pytest.approx(
+        row["experts_per_token"], abs=1e-3
+    )
+    assert len(row["outputs"]) == 30
+    table = (root / "results" / "comparison.md").read_text()
+    assert "| **dense** |" in table
+    assert "| moe |" in table
+    assert "Experts of a token of the source, moe:" in table
+    assert sum(piece["piece"] in table for piece in row["experts_of_pieces"]) > 10
+    assert (root / "results" / "comparison.svg").read_text().count("moe") == 1
+    steps, values = record["disagreement"]
+    assert len(steps) == len(values) > 0
+    assert all(value > 0 for value in values)
+    validated, losses = record["validation_nll"]
+    assert validated[-1] == steps[-1]
+    assert all(0 < loss < 20 for loss in losses)
+    assert (root / "results" / "disagreement.svg").read_text().count(">moe ") == 1
+    assert "dense" not in (root / "results" / "disagreement.svg").read_text()
+    out = capfd.readouterr().out
+    assert out.count("prepare: starts") == 1  # the second run takes over the first one's text
+    assert "prepare: finished before, skipped" in out
+
+    assert "compare: measures the latency of 2 networks in turns" in out
+    latencies = json.loads((root / "results" / "latency.json").read_text())["milliseconds"]
+    assert latencies.keys() == {"dense-1", "moe-1"}
+    assert all(
+        list(rows) == ["retrained sub-Transformer"] and rows["retrained sub-Transformer"] > 0
+        for rows in latencies.values()
+    )
+
+    # What is timed is the network that was trained: the same settings, the same shapes.
+    workdir = Workdir(epath.Path(root / "moe-1"))
+    trained = load(workdir.retrained, workdir.spec(workdir.config(), workdir.arch()))
+    assert command.specs(record) == {"retrained sub-Transformer": trained.spec}
+    assert jax.tree.map(jnp.shape, trained.params) == jax.tree.map(
+        jnp.shape, abstract(trained.spec).params
+    )
+
+    written = {path: path.stat().st_mtime_ns for path in (root / "results").glob("*.json")}
+    assert command.main(arguments) == 0
+    out = capfd.readouterr().out
+    assert "compare: moe-1 is finished, skipped" in out
+    assert "measures the latency" not in out
+    assert written == {path: path.stat().st_mtime_ns for path in (root / "results").glob("*.json")}
+
+    # What another machine left, here under another seed, joins the table.
+    shutil.copy(root / "results" / "moe-1.json", root / "results" / "moe-7.json")
+    other = json.loads((root / "results" / "moe-7.json").read_text()) | {"seed": 7}
+    (root / "results" / "moe-7.json").write_text(json.dumps(other))
+    (moe,) = (
+        system for system in command.gather(root / "results", "dense") if system.name == "moe"
+    )
+    assert len(moe.quality) == 2
+    # its own, of another hour, is left out
+    assert moe.latency_ms == (latencies["moe-1"]["retrained sub-Transformer"],)
+    assert moe.difference is not None
+
+    # Latencies need no weights: those of other machines' runs are measured too, but for what would
+    # time something else.
+    (root / "results" / "latency.json").unlink()
+    other["config"]["evaluate.beam_size"] = 3
+    (root / "results" / "moe-8.json").write_text(json.dumps(other | {"seed": 8}))
+    assert (
+        command.main([f"--workdir={tmp_path / 'elsewhere'}", f"--results={root / 'results'}"]) == 0
+    )
+    out = capfd.readouterr().out
+    assert "compare: the latency of moe-8 is not measured: it times" in out
+    assert "measures the latency of 3 networks" in out
+    latencies = json.loads((root / "results" / "latency.json").read_text())["milliseconds"]
+    assert latencies["moe-7"]["retrained sub-Transformer"] > 0
+    assert latencies["moe-8"] == {}
+    assert command.main([f"--workdir={root}"]) == 0
+    assert "measures the latency" not in capfd.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_failing_run_does_not_stop_the_others(
+    configs: pathlib.Path, tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "runs"
+    (root / "dense-1").mkdir(parents=True)
+    (root / "dense-1" / "config.json").write_text("not JSON")
+    assert (
+        command.main([f"--configs={configs}", "--seeds=1", f"--workdir={root}", "--baseline=dense"])
+        == 1
+    )
+    said = capfd.readouterr()
+    assert "dense-1 did not get to the end" in said.err
+    assert (root / "results" / "moe-1.json").exists()
