@@ -1,10 +1,11 @@
-"""What a user of `make demo` waits for: the first update after a start, and the search's time
-outside compiled code.
+"""Waiting times of `make demo`: the first update after a start, and the search's time outside
+compiled code.
 
     make demo && python -m benchmarks.demo --workdir=runs/demo --json=demo.json
 
-The workdir must hold a finished demo; its data and compilation cache are used, nothing in it is
-changed."""
+The workdir must hold a finished demo. Its data and compilation cache are read; nothing in it
+changes.
+"""
 
 import json
 import os
@@ -26,7 +27,7 @@ _COPIED = ("config.json", "data", "stages/prepare.json", "compilation_cache")
 
 
 def measure() -> list[Row]:
-    """Rows of docs/BENCHMARKS.md."""
+    """Times a start and a search of the demo."""
     done = Path(_WORKDIR.value)
     if not (done / "stages" / "report.json").exists():
         sys.exit(f"error: --workdir={done} holds no finished demo; run make demo first")
@@ -34,17 +35,17 @@ def measure() -> list[Row]:
     share, total = _search_outside(done)
     return [
         Row(
-            "first update of `make demo` after start, compilation cache warm",
-            f"{seconds:.1f} s until the first 20 updates are reported, less {update:.2f} s for each"
-            " of 19",
+            "First update of `make demo` after its start, with a warm compilation cache (the time"
+            " until 20 updates are logged, less that of 19 later ones)",
+            {"seconds": f"{seconds:.1f}", "seconds of a later update": f"{update:.2f}"},
             "≤ 10 s",
             seconds <= 10,
             {"seconds": seconds},
         ),
         Row(
-            "search of `make demo`, share of time outside compiled code",
-            f"{share:.0%} of {total:.0f} s",
-            "≤ 10 %",
+            "Search of `make demo`: time outside compiled code",
+            {"share": f"{share:.0%}", "seconds of the search": f"{total:.0f}"},
+            "≤ 10%",
             share <= 0.1,
             {"share": share, "seconds": total},
         ),
@@ -58,7 +59,7 @@ def _copy(done: Path, parts: tuple[str, ...], to: Path) -> None:
 
 
 def _first_update(done: Path) -> tuple[float, float]:
-    """(seconds from the start of the process to the first update, seconds of a later one)."""
+    """Seconds from the start of the process to the first update, and seconds of a later one."""
     with tempfile.TemporaryDirectory() as folder:
         workdir = Path(folder) / "demo"
         _copy(done, _COPIED, workdir)
@@ -90,7 +91,7 @@ def _first_update(done: Path) -> tuple[float, float]:
 
 
 def _wait_for(metrics: Path, count: int, process: subprocess.Popen) -> float:
-    """The time at which the file has so many records of updates, or the process has ended."""
+    """Time at which the file has `count` records of updates or the process has ended."""
     while process.poll() is None and len(_records(metrics)) < count:
         time.sleep(0.05)
     return time.time()
@@ -104,7 +105,7 @@ def _records(path: Path) -> list[dict]:
 
 
 def _search_outside(done: Path) -> tuple[float, float]:
-    """(share of the search's time that is not spent waiting for compiled code, its seconds)."""
+    """Share of the search's time that is not spent waiting for compiled code, and its seconds."""
     with tempfile.TemporaryDirectory() as folder:
         workdir = Path(folder) / "demo"
         _copy(done, (*_COPIED, "supernet", "stages/supernet.json"), workdir)
@@ -139,7 +140,7 @@ def _search_outside(done: Path) -> tuple[float, float]:
 
 
 def _outside(stats: pstats.Stats) -> tuple[float, float]:
-    """The time of `evolve` without that of `nll`, which dispatches to compiled code, and of
+    """Share and seconds of `evolve` without `nll`, which dispatches to compiled code, and without
     `device_get`, which waits for it.
     """
     cumulative = {function[2]: entry[3] for function, entry in stats.stats.items()}  # type: ignore[attr-defined]

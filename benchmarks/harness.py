@@ -1,8 +1,9 @@
-"""What every benchmark shares: interleaved repeats, plain matrix products to compare with, the
-machine, the report.
+"""Shared parts of all benchmarks: interleaved repeats, plain matrix products as the reference,
+facts of the machine, the report.
 
-A benchmark is a module with a `measure() -> list[Row]` that hands it to `run`. Cases are timed in
-turns, so that a slow minute of the machine falls on all of them, and medians are compared."""
+A benchmark is a module whose `measure() -> list[Row]` is passed to `run`. Cases are interleaved, so
+that a slow minute of the machine affects all of them, and medians are compared.
+"""
 
 import dataclasses
 import datetime
@@ -29,13 +30,18 @@ _REPEATS = flags.DEFINE_integer("repeats", 9, "how often each case is timed", lo
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One line of docs/BENCHMARKS.md."""
+    """One row of a table in docs/BENCHMARKS.md; rows of one table have the same columns."""
 
-    what: str
-    measured: str  # the figure in words, as "0.42 s; 1.1 × the dense one"
-    goal: str  # in words, "" where there is none
-    met: bool | None  # None where there is no goal
-    figures: dict[str, float]  # the numbers behind it: seconds, ratios, rates
+    table: str  # title
+    cells: dict[str, str]  # column → text, as {"ms": "13.7"}
+    goal: str = ""  # empty if there is none
+    met: bool | None = None  # None if there is no goal
+    figures: dict[str, float] = dataclasses.field(default_factory=dict)  # unrounded numbers
+
+    def __str__(self) -> str:
+        cells = ", ".join(f"{column} {text}" for column, text in self.cells.items())
+        mark = {True: "met", False: "NOT met", None: ""}[self.met]
+        return f"{self.table}: {cells}" + (f" (goal {self.goal}: {mark})" if self.goal else "")
 
 
 def run(measure: Callable[[], list[Row]]) -> None:
@@ -43,15 +49,11 @@ def run(measure: Callable[[], list[Row]]) -> None:
 
     def main(_: list[str]) -> None:
         if _JSON.value:
-            # before the measuring, which would be lost without it
+            # before measuring, whose result would otherwise be lost
             Path(_JSON.value).parent.mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()
         rows = measure()
-        for row in rows:
-            mark = "" if row.met is None else ("  met" if row.met else "  NOT met")
-            print(
-                f"{row.what}: {row.measured}" + (f"  (goal {row.goal}){mark}" if row.goal else "")
-            )
+        print(*rows, sep="\n")
         if _JSON.value:
             command = " ".join(["python -m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
             result = {
@@ -68,7 +70,7 @@ def run(measure: Callable[[], list[Row]]) -> None:
 def medians(
     cases: Mapping[str, Callable[[], Any]], repeats: int = 0, title: str = ""
 ) -> dict[str, float]:
-    """Median seconds of each case; each is run once to compile, then all in turns."""
+    """Median seconds of each case; each runs once to compile, then all are interleaved."""
     return {
         name: statistics.median(seconds) for name, seconds in timings(cases, repeats, title).items()
     }
@@ -77,7 +79,7 @@ def medians(
 def timings(
     cases: Mapping[str, Callable[[], Any]], repeats: int = 0, title: str = ""
 ) -> dict[str, list[float]]:
-    """Every repeat's seconds of each case."""
+    """Seconds of each repeat of each case."""
     repeats = repeats or _REPEATS.value
     for call in tqdm(cases.values(), desc=f"{title} (compile)", file=sys.stderr, leave=False):
         jax.block_until_ready(call())
@@ -91,11 +93,12 @@ def timings(
 
 
 def products(function: Callable[..., Any], *arguments: Any) -> tuple[Callable[[], Any], float]:
-    """(a call that does just the matrix products of `function`, their FLOPs).
+    """A call that computes only the matrix products of `function`, and their FLOPs.
 
-    The products are those of its jaxpr, with their shapes, dtypes and contracted axes; loops with
-    traced trip counts and conditionals must not hide any. Each runs as often as it occurs, one
-    after another."""
+    The products are those of its jaxpr, with their shapes, dtypes and contracted axes; none may be
+    inside a loop with a traced trip count or a conditional. Each runs as often as it occurs, one
+    after another.
+    """
     found: Counter[tuple] = Counter()
     _collect(jax.make_jaxpr(function)(*arguments).jaxpr, found)
     rng = np.random.default_rng(0)
@@ -131,6 +134,26 @@ def products(function: Callable[..., Any], *arguments: Any) -> tuple[Callable[[]
     return all_of_them, flops
 
 
+def rates(title: str, seconds: Mapping[str, float], flops: float) -> list[Row]:
+    """Speed of the cases "largest" and "largest dense, cut out" relative to "plain products", the
+    same matrix products without anything else, of `flops` FLOPs.
+    """
+    plain = seconds["plain products"]
+    programs = {"in the SuperNet": "largest", "dense, at its own shapes": "largest dense, cut out"}
+    rows = []
+    for program, case in programs.items():
+        share = plain / seconds[case]
+        cells = {
+            "program": program,
+            "share of the rate": f"{share:.0%}",
+            "plain GFLOP/s": f"{flops / plain / 1e9:.0f}",
+        }
+        goal, met = ("≥ 60%", share >= 0.6) if case == "largest" else ("", None)
+        figures = {"share": share, "plain_seconds": plain}
+        rows.append(Row(f"{title}, relative to plain matrix products", cells, goal, met, figures))
+    return rows
+
+
 def matrix_rate() -> float:
     """FLOP/s of a plain float32 matrix product [2048, 2048] × [2048, 2048] on this machine, the
     best of many.
@@ -141,7 +164,7 @@ def matrix_rate() -> float:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """The machine and versions behind the figures."""
     device = jax.devices()[0]
     return {
         "date": datetime.date.today().isoformat(),
@@ -162,7 +185,7 @@ def _cpu_name() -> str:
 
 
 def _collect(jaxpr: Any, found: Counter, times: int = 1) -> None:
-    """Counts the dot_general equations of a jaxpr and of what it calls."""
+    """Counts the dot_general equations of a jaxpr and of those it calls."""
     for equation in jaxpr.eqns:
         name, inner = equation.primitive.name, list(jax.core.jaxprs_in_params(equation.params))
         if name == "dot_general":

@@ -1,6 +1,4 @@
-"""The fixed job that speeds are compared on: a SuperNet, its sampled architectures and batches
-without padding.
-"""
+"""Fixed job of the benchmarks: a SuperNet, sampled architectures, batches without padding."""
 
 import json
 from pathlib import Path
@@ -54,5 +52,5 @@ def batch(sentences: int = SENTENCES) -> dict[str, jax.Array]:
 
 
 def stacked(arch: Arch) -> Arch:
-    """As the train step takes it, with a leading axis of the update's sub-networks."""
+    """`arch` with a leading axis of the update's sub-networks, as the training step expects it."""
     return jax.tree.map(lambda field: np.stack([field]), arch)

@@ -1,11 +1,11 @@
-"""Latency of one sentence against FLOPs: what makes a small sub-Transformer fast, in the sizes of
-configs/systems.
+"""Latency of one sentence against FLOPs, for architectures of the sizes in configs/systems.
 
     python -m benchmarks.latency --json=latency.json
 
-Untrained networks, beam 5, one sentence of 30 + 30 tokens, timed in turns. Each is timed with a
-vocabulary of 20 tokens too: the rest of its time is the projection to the vocabulary and the search
-for the best tokens."""
+Untrained networks, beam 5, one sentence of 30 + 30 tokens, interleaved. Each is also timed with a
+vocabulary of 20 tokens; the difference is the time for the projection to the vocabulary and the
+search for the best tokens.
+"""
 
 import dataclasses
 import runpy
@@ -22,12 +22,12 @@ from automoe_jax.model import init
 from benchmarks.harness import Row, run
 
 COMMON = "configs/systems/common.py"
-HARDLY_ANY = 20  # tokens: the special ones, and as many as a beam needs
+HARDLY_ANY = 20  # tokens: the special ones and enough for a beam
 LENGTHS: dict[str, Any] = {"source_length": 30, "target_length": 30}
 
 
 def measure() -> list[Row]:
-    """Rows of docs/BENCHMARKS.md."""
+    """Times one sentence with each architecture."""
     config = from_config_dict(runpy.run_path(COMMON)["searched"](4))
     space = dataclasses.replace(
         config.space,
@@ -66,10 +66,15 @@ def _row(
     name: str, whole: float, without: float, ratio: float, fewer: float, has_goal: bool
 ) -> Row:
     return Row(
-        f"one sentence of 30 + 30 tokens, beam 5: {name}",
-        f"{whole:.1f} ms, {1 - without / whole:.0%} of it for the vocabulary; {ratio:.2f} × as fast"
-        f" as the largest dense one at {fewer:.2f} × fewer FLOPs",
-        "≥ 3 × as fast" if has_goal else "",
+        "One sentence of 30 + 30 tokens, beam 5, relative to the largest dense architecture",
+        {
+            "architecture": name,
+            "ms": f"{whole:.1f}",
+            "share of the vocabulary": f"{1 - without / whole:.0%}",
+            "speed-up": f"{ratio:.2f}",
+            "fewer FLOPs": f"{fewer:.2f}",
+        },
+        "speed-up ≥ 3" if has_goal else "",
         ratio >= 3 if has_goal else None,
         {
             "milliseconds": whole,

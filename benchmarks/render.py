@@ -1,30 +1,40 @@
-"""JSON of benchmark runs → docs/BENCHMARKS.md.
+"""Renders the JSON of benchmark runs as docs/BENCHMARKS.md.
 
 python -m benchmarks.render runs/bench/*.json > docs/BENCHMARKS.md
 """
 
+import itertools
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 INTRODUCTION = """# Benchmarks
 
-Written by `make bench` from the runs' JSON; the notes are `benchmarks/notes.md`. Every row compares
-things that were timed in turns in one run, and two machines differ, so each run also says how fast
-this machine multiplies two float32 matrices of 2048 × 2048. A goal that is not met stays here with
-its number.
+`make bench` measures the tables and writes this page; the notes are `benchmarks/notes.md`. The
+cases of a table are interleaved in one process, and medians are compared. For comparison between
+machines, each section states the rate of a float32 matrix product of 2048 × 2048. Goals that are
+not met stay in the table.
 """
 
 
-def main(paths: list[str]) -> str:
-    """The page."""
+def main(paths: Sequence[str]) -> str:
+    """The page, with a section for each JSON file."""
     parts = [INTRODUCTION]
     for path in paths:
         result = json.loads(Path(path).read_text())
-        parts += [f"## {Path(path).stem}\n", _machine(result), _table(result["rows"])]
+        parts += [f"## {Path(path).stem}\n", _machine(result), *tables(result["rows"])]
     notes = Path(__file__).parent / "notes.md"
-    return "\n".join([*parts, notes.read_text() if notes.exists() else ""])
+    return "\n".join([*parts, notes.read_text()])
+
+
+def tables(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Markdown of the tables that consecutive rows with one title form."""
+    return [
+        f"**{title}**\n\n{_table(list(group))}"
+        for title, group in itertools.groupby(rows, key=lambda row: row["table"])
+    ]
 
 
 def _machine(result: dict[str, Any]) -> str:
@@ -36,14 +46,17 @@ def _machine(result: dict[str, Any]) -> str:
     )
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
+def _table(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows with the same columns; the goal's columns only where some row has one."""
     words = {True: "met", False: "**not met**", None: "–"}
-    lines = ["| what | measured | goal | |", "| --- | --- | --- | --- |"]
-    lines += [
-        f"| {row['what']} | {row['measured']} | {row['goal'] or '–'} | {words[row['met']]} |"
-        for row in rows
-    ]
-    return "\n".join(lines) + "\n"
+    cells = [dict(row["cells"]) for row in rows]
+    if any(row["goal"] for row in rows):
+        for row, own in zip(rows, cells, strict=True):
+            own |= {"goal": row["goal"] or "–", "result": words[row["met"]]}
+    columns = list(cells[0])
+    rules = ["---:" if all(own[name][:1].isdigit() for own in cells) else "---" for name in columns]
+    lines = [columns, rules, *([own[name] for name in columns] for own in cells)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 if __name__ == "__main__":

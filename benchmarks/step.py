@@ -18,7 +18,7 @@ from automoe_jax.costs import costs
 from automoe_jax.model import ForwardOptions, Network, init
 from automoe_jax.train.step import Batch, gradients_of, init_state, make_train_step
 from benchmarks import job
-from benchmarks.harness import Row, medians, products, run
+from benchmarks.harness import Row, medians, products, rates, run
 
 TRAIN = TrainConfig()
 REGIME = ForwardOptions(job.DROPOUT, job.ATTENTION_DROPOUT)
@@ -26,7 +26,7 @@ KEY = jax.random.key(1, impl="rbg")
 
 
 def measure() -> list[Row]:
-    """Rows of docs/BENCHMARKS.md."""
+    """Times training steps of the fixed job."""
     sampled, (largest,), dense = (
         job.archs("train_step"),
         job.archs("largest"),
@@ -49,46 +49,33 @@ def measure() -> list[Row]:
     cases |= {f"sampled {i}": lambda arch=arch: step(arch) for i, arch in enumerate(sampled)}
     seconds = medians(cases, title="train step")
     random = statistics.median(seconds[f"sampled {i}"] for i in range(len(sampled)))
-    share, exact_share = (
-        seconds["plain products"] / seconds[name] for name in ("largest", "largest dense, cut out")
-    )
-    rows = [
-        Row(
-            "share of the rate of plain matrix products, train step of the largest architecture",
-            f"{share:.0%} in the SuperNet, {exact_share:.0%} dense at its own shapes"
-            f" ({flops / seconds['plain products'] / 1e9:.0f} GFLOP/s plain)",
-            "≥ 60 %",
-            share >= 0.6,
-            {"supernet": share, "exact": exact_share, "plain_seconds": seconds["plain products"]},
-        ),
+    return [
+        *rates("Training step of the largest architecture", seconds, flops),
+        _against_original("random, median", random, job.ORIGINAL["train_step_random_median_s"]),
         _against_original(
-            "random architectures", random, job.ORIGINAL["train_step_random_median_s"]
+            "largest", seconds["largest"], job.ORIGINAL["train_step_largest_median_s"]
         ),
-        _against_original(
-            "the largest architecture",
-            seconds["largest"],
-            job.ORIGINAL["train_step_largest_median_s"],
-        ),
+        _proportion(supernet, batch, [*sampled, largest]),
     ]
-    return [*rows, *_proportion(supernet, batch, [*sampled, largest])]
 
 
-def _against_original(what: str, seconds: float, original: list[float]) -> Row:
+def _against_original(architecture: str, seconds: float, original: list[float]) -> Row:
     ratio = statistics.mean(original) / seconds
-    measured = (
-        f"{seconds:.2f} s, {ratio:.2f} × the original's {original[0]}–{original[1]} s on another"
-        " machine"
-    )
     return Row(
-        f"train step, {what}",
-        measured,
-        "2 × the original",
+        "Training step against the original (timed on another machine)",
+        {
+            "architecture": architecture,
+            "seconds": f"{seconds:.2f}",
+            "original's seconds": f"{original[0]}–{original[1]}",
+            "speed-up": f"{ratio:.2f}",
+        },
+        "≥ 2",
         ratio >= 2,
         {"seconds": seconds, "speedup": ratio},
     )
 
 
-def _proportion(network: Network, batch: Batch, archs: list[Arch]) -> list[Row]:
+def _proportion(network: Network, batch: Batch, archs: list[Arch]) -> Row:
     """Time of forward and backward against FLOPs."""
     traces = 0
 
@@ -118,16 +105,18 @@ def _proportion(network: Network, batch: Batch, archs: list[Arch]) -> list[Row]:
         "rank_correlation": rank,
         "traces": float(traces),
     }
-    return [
-        Row(
-            "SuperNet step, smallest against largest of 21 architectures, forward and backward",
-            f"time {time_ratio:.2f}, FLOPs {flops_ratio:.2f}; rank correlation {rank:.2f}; {traces}"
-            " trace",
-            "time ≤ FLOPs + 0.15, rank correlation ≥ 0.9, 1 trace",
-            bool(time_ratio <= flops_ratio + 0.15 and rank >= 0.9 and traces == 1),
-            figures,
-        )
-    ]
+    return Row(
+        f"SuperNet, forward and backward: time follows FLOPs ({len(archs)} architectures)",
+        {
+            "time, smallest / largest": f"{time_ratio:.2f}",
+            "FLOPs, smallest / largest": f"{flops_ratio:.2f}",
+            "rank correlation": f"{rank:.2f}",
+            "traces": str(traces),
+        },
+        "time ≤ FLOPs + 0.15, rank correlation ≥ 0.9, 1 trace",
+        bool(time_ratio <= flops_ratio + 0.15 and rank >= 0.9 and traces == 1),
+        figures,
+    )
 
 
 def _gradients(network: Network, batch: Batch, archs: Arch, key: jax.Array) -> Any:
@@ -135,7 +124,7 @@ def _gradients(network: Network, batch: Batch, archs: Arch, key: jax.Array) -> A
 
 
 class _Stepper:
-    """The jitted update with its state, which each call replaces."""
+    """The jitted update with its state; each call replaces the state."""
 
     def __init__(self, network: Network, batch: Batch) -> None:
         self._state = init_state(jax.tree.map(jnp.copy, network), TRAIN)
