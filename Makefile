@@ -10,16 +10,16 @@ INSTALLED := $(VENV)/.installed
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint format bench lock clean
 
-help:  ## this list
+help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
-demo: $(INSTALLED)  ## the whole pipeline on the built-in corpus; continues where it stopped (WORKDIR=runs/demo)
+demo: $(INSTALLED)  ## run the whole pipeline on the built-in corpus; resumes (WORKDIR=runs/demo)
 	$(BIN)/python -m automoe_jax.main --config=configs/demo.py --workdir=$(WORKDIR)
 
-test: $(INSTALLED)  ## every test (PYTEST_ARGS="-k costs -x" for some)
+test: $(INSTALLED)  ## run all tests (PYTEST_ARGS="-k costs -x" for some)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-lint: $(INSTALLED)  ## ruff, mypy and shellcheck, changing nothing
+lint: $(INSTALLED)  ## run ruff, mypy and shellcheck; changes nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -29,7 +29,7 @@ format: $(INSTALLED)  ## fix and format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED)  ## every benchmark, then docs/BENCHMARKS.md; half an hour on a machine that does nothing else (needs a finished demo)
+bench: $(INSTALLED)  ## run all benchmarks and write docs/BENCHMARKS.md: half an hour on an idle machine (needs a finished demo)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[bench]"
 	mkdir -p runs/bench
 	for name in experts step evaluate decode latency; do $(BIN)/python -m benchmarks.$$name --json=runs/bench/$$name.json || exit 1; done

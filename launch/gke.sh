@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Trains on a TPU slice of a Google Kubernetes Engine cluster, the one that kubectl speaks to, as a JobSet:
+# Trains on a TPU slice of the Google Kubernetes Engine cluster that kubectl is configured for, as a JobSet:
 #
 #     export NAME=automoe IMAGE=REGISTRY/automoe ACCELERATOR=tpu-v5-lite-podslice TOPOLOGY=4x8
 #     export CONFIG=configs/wmt_supernet.py WORKDIR=gs://my-bucket/wmt
 #     launch/gke.sh [--dry_run] [-- flags of automoe_jax.main]
 #
-# IMAGE is built by launch/Dockerfile, and CONFIG is a path in it. Settings: CHIPS of a host (4), SPOT (true),
-# RESTARTS (20) after failures and preemptions, SERVICE_ACCOUNT (default) with access to the bucket. The same command
-# again replaces a JobSet of that name and continues.
+# launch/Dockerfile builds IMAGE; CONFIG is a path in it. Settings: CHIPS per host (4), SPOT (true), RESTARTS (20) after
+# failures and preemptions, SERVICE_ACCOUNT (default) with access to the bucket. The same command again replaces the
+# JobSet of that name and resumes.
 set -euo pipefail
 # shellcheck source=launch/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -25,12 +25,12 @@ need_one_of SPOT true false
 for name in CHIPS RESTARTS; do need_count "$name"; done
 [[ $TOPOLOGY =~ ^[1-9][0-9]*(x[1-9][0-9]*)+$ ]] || fail "TOPOLOGY=$TOPOLOGY is not of the form 4x8 or 4x4x4"
 slice=$((${TOPOLOGY//x/*}))
-((slice % CHIPS == 0)) || fail "a slice of $TOPOLOGY has $slice chips, which hosts of CHIPS=$CHIPS do not divide; set CHIPS to a host's"
+((slice % CHIPS == 0)) || fail "a slice of $TOPOLOGY has $slice chips, which CHIPS=$CHIPS does not divide; set CHIPS to the number of chips of a host"
 export NAME IMAGE ACCELERATOR TOPOLOGY HOSTS=$((slice / CHIPS))
 need_tool kubectl "install it and point it at the cluster: gcloud container clusters get-credentials CLUSTER"
-command -v "$PYTHON" >/dev/null || fail "there is no '$PYTHON' on this machine; set PYTHON to a Python 3, which fills in the JobSet"
+command -v "$PYTHON" >/dev/null || fail "there is no '$PYTHON' on this machine; set PYTHON to a Python 3; it fills in the JobSet"
 
-# gke_jobset.yaml with every $NAME replaced; the flags become a YAML list, which JSON is.
+# Prints gke_jobset.yaml with every $NAME replaced. The flags become a JSON list, which is valid YAML.
 jobset() {
   { if $SPOT; then cat; else grep -v 'SPOT=true'; fi; } <"$ROOT/launch/gke_jobset.yaml" |
     "$PYTHON" -c 'import json, os, string, sys

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Trains on this machine's NVIDIA GPUs, all of them in one process (CUDA_VISIBLE_DEVICES=0,1 for some):
+# Trains on this machine's NVIDIA GPUs, all in one process (CUDA_VISIBLE_DEVICES=0,1 selects some):
 #
 #     CONFIG=configs/wmt_supernet.py WORKDIR=runs/wmt launch/gpu.sh [--dry_run] [-- flags of automoe_jax.main]
 #
-# Once before: launch/install.sh gpu. The same command again continues where the run was stopped.
+# Run launch/install.sh gpu once before. The same command again resumes the run.
 set -euo pipefail
 # shellcheck source=launch/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -12,5 +12,5 @@ read_arguments "$@"
 need_python gpu
 need_tool nvidia-smi "install NVIDIA's driver, or train on the CPU: make demo"
 
-# cuda,cpu: without a working CUDA this fails, where JAX alone would go on slowly on the CPU.
+# cuda,cpu: without a working CUDA this fails; JAX alone would continue slowly on the CPU.
 become env JAX_PLATFORMS=cuda,cpu "$PYTHON" "${MAIN[@]}"

@@ -3,8 +3,8 @@
 #
 #     launch/install.sh [--dry_run] cpu|gpu|tpu
 #
-# For machines that train; for development there is `make install`. uv brings a Python where the system's is too old,
-# as on TPU VMs. Settings: VENV (the environment to make, .venv), PYTHON (any Python 3 that has pip, python3).
+# For machines that train; for development use `make install`. uv installs a newer Python if the system's is too old, as
+# on TPU VMs. Settings: VENV (environment to make; .venv), PYTHON (any Python 3 with pip; python3).
 set -euo pipefail
 # shellcheck source=launch/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -27,7 +27,7 @@ case $DEVICE in
   *) fail "'$DEVICE' is no kind of device; say one: launch/install.sh cpu, gpu or tpu" ;;
 esac
 
-export PIP_BREAK_SYSTEM_PACKAGES=1 # uv alone, and nothing of the system depends on it
+export PIP_BREAK_SYSTEM_PACKAGES=1 # installs only uv, on which nothing of the system depends
 run "$PYTHON" -m pip install --quiet --disable-pip-version-check uv
 [[ -x $VENV/bin/python ]] || run "$PYTHON" -m uv venv --quiet --python='>=3.11,<3.14' "$VENV"
 run "$PYTHON" -m uv pip install --quiet --python="$VENV/bin/python" --constraint="$ROOT/requirements.lock" "${PACKAGES[@]}"

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Trains with several processes on this machine, each over simulated CPU devices: a rehearsal of many machines.
+# Trains with several processes on this machine, each with simulated CPU devices: a rehearsal of many machines.
 #
 #     CONFIG=configs/demo.py WORKDIR=runs/two launch/local.sh [--dry_run] [-- flags of automoe_jax.main]
 #
-# Settings: PROCESSES (2), DEVICES of each process (4), PORT of the coordinator (a random one), GRACE (120), the seconds
-# that processes have to save and stop. Every line of output begins with the number of its process. When one fails the
-# others are stopped; SIGTERM and SIGINT go to all. The exit code is the first one that is not 0.
+# Settings: PROCESSES (2), DEVICES per process (4), PORT of the coordinator (random), GRACE (120), seconds in which
+# processes must save and stop. Every line of output begins with the number of its process. When one fails, the others
+# are stopped; SIGTERM and SIGINT go to all. The exit code is the first one that is not 0.
 set -euo pipefail
 # shellcheck source=launch/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -20,13 +20,13 @@ for name in PROCESSES DEVICES PORT GRACE; do need_count "$name"; done
 
 pids=()      # of the processes that still run, by number
 first_code=0 # the first exit code that is not 0
-deadline=""  # when processes that were told to stop are killed, in seconds since the start
+deadline=""  # seconds since the start at which processes that are stopping are killed
 
 say() { echo "launch/local.sh: $*" >&2; }
 
-# The lines of stdin behind the number of their process, of a progress bar its last state.
+# Prefixes the lines of stdin with the number of their process; of a progress bar, prints the last state.
 number_lines() {
-  trap '' INT TERM # the end of its process is its own
+  trap '' INT TERM # it ends when its process ends
   local line
   while IFS= read -r line || [[ -n $line ]]; do
     line=${line%$'\r'}
@@ -40,27 +40,27 @@ start() {
     --coordinator=127.0.0.1:"$PORT" --processes="$PROCESSES" --process="$1")
   show "${command[@]}"
   $DRY_RUN && return
-  # A process group of its own (-m): else bash would have it ignore SIGINT, and a Ctrl-C would reach it twice.
+  # A separate process group (-m): otherwise bash makes it ignore SIGINT, and Ctrl-C reaches it twice.
   set -m
   "${command[@]}" </dev/null > >(number_lines "$1") 2>&1 &
   pids[$1]=$!
   set +m
 }
 
-# stop SIGNAL: tells all that still run, and gives them until the deadline
+# stop SIGNAL: sends the signal to all running processes and sets the deadline
 stop() {
   ((${#pids[@]})) || return 0
   kill -s "$1" "${pids[@]}" 2>/dev/null || true
   deadline=${deadline:-$((SECONDS + GRACE))}
 }
 
-# shellcheck disable=SC2329  # the traps call it
+# shellcheck disable=SC2329  # called by the traps
 interrupt() {
   say "got SIG$1 and passes it on to every process"
   stop "$1"
 }
 
-# ended NUMBER CODE: a failure stops the others, once
+# ended NUMBER CODE: the first failure stops the others
 ended() {
   unset "pids[$1]"
   (($2 && !first_code)) || return 0
@@ -73,7 +73,7 @@ ended() {
   fi
 }
 
-# The end of every process, whichever comes first. Asking now and then works in every bash; `wait -n` needs a new one.
+# Waits for every process, in any order. Polling works in every bash; `wait -n` needs a new one.
 watch() {
   local number code
   while ((${#pids[@]})); do
@@ -88,7 +88,7 @@ watch() {
       stop KILL
       deadline=$((SECONDS + GRACE))
     fi
-    sleep 0.1 || true # a Ctrl-C ends it too
+    sleep 0.1 || true # Ctrl-C ends it too
   done
 }
 

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Trains on a Cloud TPU slice, on all its workers, and after a preemption asks for a new one and continues:
+# Trains on all workers of a Cloud TPU slice; after a preemption, requests a new slice and resumes:
 #
 #     export PROJECT=my-project ZONE=us-west4-a TPU_NAME=automoe ACCELERATOR_TYPE=v5litepod-16
 #     export RUNTIME_VERSION=v2-alpha-tpuv5-lite CONFIG=configs/wmt_supernet.py WORKDIR=gs://my-bucket/wmt
 #     launch/tpu_vm.sh [--dry_run] [-- flags of automoe_jax.main]
 #
-# Workers get the last commit of this repository. Settings: SPOT (true), KEEP (false) the TPU when training is done,
-# POLL (60), the seconds between two looks at the queue. Let it run where nothing interrupts it (tmux on a small
-# machine); if it was interrupted, run it again.
+# Workers get the last commit of this repository. Settings: SPOT (true), KEEP the TPU after training (false), POLL (60),
+# seconds between two checks of the queue. Run it where nothing interrupts it (tmux on a small machine); if it was
+# interrupted, run it again.
 set -euo pipefail
 # shellcheck source=launch/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -33,10 +33,10 @@ QUEUE=(gcloud compute tpus queued-resources)
 TPU=(gcloud compute tpus tpu-vm)
 WHERE=(--project="$PROJECT" --zone="$ZONE")
 ARCHIVE=${TMPDIR:-/tmp}/$TPU_NAME.tar.gz
-# A preempted worker says no goodbye: without these a connection to it would stay open for hours.
+# A preempted worker does not close its connection; without these flags it would stay open for hours.
 SSH=(--ssh-flag=-oServerAliveInterval=30 --ssh-flag=-oServerAliveCountMax=6)
 
-# The state of the queued resource: ACTIVE, WAITING_FOR_RESOURCES, SUSPENDED ...; nothing if there is none.
+# Prints the state of the queued resource: ACTIVE, WAITING_FOR_RESOURCES, SUSPENDED ...; nothing if there is none.
 state() {
   run "${QUEUE[@]}" list "${WHERE[@]}" --filter="name ~ /$TPU_NAME\$" --format="value(state.state)"
 }
@@ -56,9 +56,9 @@ on_workers() {
   run "${TPU[@]}" ssh "$TPU_NAME" "${WHERE[@]}" --worker=all "${SSH[@]}" --command="$1"
 }
 
-# Stops what a lost connection left running (it saves first), and brings the code and its environment.
+# Stops processes that a lost connection left running (they save first), and installs the code.
 prepare() {
-  local pattern="'[a]utomoe_jax.main'" # the brackets keep the pattern from finding its own command
+  local pattern="'[a]utomoe_jax.main'" # the brackets prevent a match of its own command
   run git -C "$ROOT" archive --format=tar.gz --output="$ARCHIVE" HEAD &&
     run "${TPU[@]}" scp "$ARCHIVE" "$TPU_NAME:automoe.tar.gz" "${WHERE[@]}" --worker=all &&
     on_workers "pkill -TERM -f $pattern && timeout 180 pidwait -f $pattern; pkill -KILL -f $pattern; \
@@ -77,10 +77,10 @@ if $DRY_RUN; then
   exit
 fi
 
-git -C "$ROOT" diff --quiet HEAD || echo "note: changes that are not committed do not reach the workers" >&2
-state >/dev/null # a wrong project or no login ends here, in gcloud's own words
+git -C "$ROOT" diff --quiet HEAD || echo "note: uncommitted changes do not reach the workers" >&2
+state >/dev/null # a wrong project or a missing login ends here, with gcloud's own message
 while true; do
-  now=$(state) || now=UNKNOWN # the network may fail for once
+  now=$(state) || now=UNKNOWN # the network may fail once
   echo "$(date +%T) $TPU_NAME is ${now:-not there}" >&2
   case $now in
     "") create ;;
@@ -88,9 +88,9 @@ while true; do
     FAILED) fail "the request for $TPU_NAME failed; see: ${QUEUE[*]} describe $TPU_NAME ${WHERE[*]}; then delete it and start again" ;;
     ACTIVE)
       if prepare && train; then break; fi
-      sleep "$POLL" # a preemption takes a moment to show
+      sleep "$POLL" # a preemption shows with a delay
       now=$(state) || now=UNKNOWN
-      [[ $now != ACTIVE ]] || fail "training failed on a TPU that is still there; its output is above. Mend it and run this again," \
+      [[ $now != ACTIVE ]] || fail "training failed on a TPU that is still there; its output is above. Fix it and run this again," \
         "or delete the TPU, which costs money: ${QUEUE[*]} delete $TPU_NAME ${WHERE[*]} --force"
       ;;
     *) sleep "$POLL" ;;
