@@ -15,14 +15,17 @@ lengths count tokens.
 """
 
 import dataclasses
-import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ml_collections import config_dict
 
 from automoe_jax.arch import Arch
-from automoe_jax.errors import UserError
+from automoe_jax.data import sources
+from automoe_jax.errors import UserError, suggestion
+from automoe_jax.registry import import_plugins
+from automoe_jax.search import limits
+from automoe_jax.search.algorithms import ALGORITHMS
 from automoe_jax.space import SearchSpace
 
 ROUTERS = ("topk", "importance", "random")
@@ -38,7 +41,8 @@ STAGES = ("prepare", "supernet", "search", "retrain", "evaluate", "report")
 class DataConfig:
     """Where the parallel text comes from and how it becomes batches."""
 
-    source: str = "toy"  # toy, debian, text or tfds
+    # toy, debian, text, tfds, or one that the configuration file registers
+    source: str = "toy"
     source_language: str = "en"
     target_language: str = "de"
     # text: the source file, or one TSV holding both sides; tfds: the prepared dataset's folder
@@ -147,9 +151,12 @@ class RetrainConfig(TrainConfig):
 
 @dataclasses.dataclass(frozen=True)
 class SearchConfig:
-    """The evolutionary search (SPEC 1.4)."""
+    """The search for the best sub-Transformer (AutoMoE, arXiv 2210.07535, section 3.4)."""
 
-    iterations: int = 15  # 0: a random search, over the first population alone
+    # evolution, random (as many candidates as evolution would score), or one that the configuration
+    # file registers
+    algorithm: str = "evolution"
+    iterations: int = 15
     population: int = 125
     parents: int = 25
     mutations: int = 50
@@ -159,6 +166,7 @@ class SearchConfig:
     max_flops: float = 0.0
     max_params: float = 0.0  # total parameters without embeddings; 0: no limit
     max_active_params: float = 0.0  # mean active parameters without embeddings; 0: no limit
+    limits: str = ""  # of costs from outside the package, as in "joules=2.5,euros=1"
     source_length: int = 30
     target_length: int = 30
     # padded target tokens of the validation text that score a candidate; 0: all
@@ -201,6 +209,9 @@ class Config:
     # target names
     task: str = "translate"
     stages: str = ",".join(STAGES)  # which to run, in this order; finished ones are skipped
+    # modules to import first, or paths of .py files, separated by commas: what they register is
+    # known wherever this configuration is read, in `translate` too
+    plugins: str = ""
     data: DataConfig = DataConfig()
     space: SearchSpace = SearchSpace()
     model: ModelConfig = ModelConfig()
@@ -228,6 +239,7 @@ def from_config_dict(settings: Mapping[str, Any]) -> Config:
     """
     if isinstance(settings, config_dict.ConfigDict):
         settings = settings.to_dict()
+    import_plugins(str(settings.get("plugins", "")))
     config = _freeze(Config, settings, "")
     check(config)
     return config
@@ -270,12 +282,6 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
             else {f"{prefix}{name}": value}
         )
     return flat
-
-
-def suggestion(name: str, known: Iterator[str] | list[str]) -> str:
-    """' (did you mean …?)' for the closest known name, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _freeze(kind: type, settings: Mapping[str, Any], prefix: str) -> Any:
@@ -340,26 +346,7 @@ def _rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
             name in STAGES,
             f"is not a stage; the stages are {', '.join(STAGES)}{suggestion(name, list(STAGES))}",
         )
-    yield (
-        "config.data.source",
-        data.source,
-        data.source in ("toy", "debian", "text", "tfds"),
-        "must be toy, debian, text or tfds",
-    )
-    if data.source == "text":
-        yield (
-            "config.data.path",
-            data.path,
-            bool(data.path),
-            "must name the source file, or a TSV of both sides, when data.source='text'",
-        )
-    if data.source == "tfds":
-        yield (
-            "config.data.name",
-            data.name,
-            bool(data.name),
-            "must name a dataset such as 'wmt14_translate/de-en' when data.source='tfds'",
-        )
+    yield from sources.rules(data, config.task)
     yield "config.data.vocab_size", data.vocab_size, data.vocab_size >= 8, "must be at least 8"
     rising = (
         all(0 < a < b for a, b in zip(data.buckets, data.buckets[1:], strict=False))
@@ -417,6 +404,13 @@ def _rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
         config.retrain.sampling == "uniform",
         "is for the SuperNet only; leave it 'uniform'",
     )
+    yield (
+        ALGORITHMS.setting,
+        search.algorithm,
+        search.algorithm in ALGORITHMS,
+        ALGORITHMS.rule(search.algorithm),
+    )
+    yield from limits.rules(search)
     for name in ("population", "parents", "source_length", "target_length"):
         yield (
             f"config.search.{name}",
@@ -428,9 +422,6 @@ def _rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
         "iterations",
         "mutations",
         "crossovers",
-        "max_flops",
-        "max_params",
-        "max_active_params",
         "validation_tokens",
         "stop_early",
     ):
@@ -474,13 +465,6 @@ def _task_rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
     rule = "must be (0,) when config.task='classify', which has no decoder, and only then"
     yield "config.space.decoder_layers", layers, (layers == (0,)) == classify, rule
     if classify:
-        sources = ("debian", "text", "tfds")
-        yield (
-            "config.data.source",
-            config.data.source,
-            config.data.source in sources,
-            "has no classes; choose debian, text or tfds",
-        )
         yield (
             "config.evaluate.int8",
             config.evaluate.int8,

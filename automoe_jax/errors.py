@@ -3,14 +3,21 @@
 Command lines print the message and exit with code 1; a bug keeps its traceback.
 """
 
+import difflib
 import errno
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 
 class UserError(ValueError):
     """Names the field, the value, the rule it breaks and the way out, in one sentence."""
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """The text "; did you mean …?" with the closest known name, or nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def run_for_people(main: Callable[[], int | None]) -> int:

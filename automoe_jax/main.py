@@ -10,6 +10,7 @@ from ml_collections import config_flags
 
 from automoe_jax.config import Config, from_config_dict
 from automoe_jax.errors import UserError, run_for_people
+from automoe_jax.registry import make_folder_importable
 from automoe_jax.runtime.processes import explaining_loss, first_alone, join, leave, membership
 from automoe_jax.stages import run_stages
 from automoe_jax.train.loop import Preempted
@@ -42,6 +43,7 @@ def parse(argv: list[str]) -> tuple[Config, str]:
     path = _config_path(argv)
     if path and not pathlib.Path(path.partition(":")[0]).is_file():
         raise UserError(f"--config={path} is not a file; name one such as configs/demo.py")
+    make_folder_importable(path)
     try:
         flags.FLAGS(argv)
     except (flags.Error, TypeError) as error:

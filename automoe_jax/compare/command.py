@@ -16,7 +16,6 @@ import datetime
 import hashlib
 import json
 import os
-import runpy
 import shutil
 import statistics
 import subprocess
@@ -35,6 +34,7 @@ from automoe_jax.errors import UserError
 from automoe_jax.inference import latency
 from automoe_jax.inference.scores import Difference, paired_accuracy, paired_bootstrap
 from automoe_jax.model.network import Network, Spec, initialised
+from automoe_jax.registry import import_file
 from automoe_jax.report import RETRAINED, comparison
 from automoe_jax.report.comparison import System
 from automoe_jax.report.plots import series
@@ -343,7 +343,7 @@ def _load(path: str) -> list[Experiment]:
             f"--configs names {file}, which is not there; name configuration files or folders,"
             " separated by commas"
         )
-    get_config = runpy.run_path(file).get("get_config")
+    get_config = import_file(file).get("get_config")
     if get_config is None:
         return []
     config = from_config_dict(get_config(argument) if argument else get_config())

@@ -8,7 +8,6 @@ near-duplicate in the training text. Of labelled text the source side is compare
 
 import dataclasses
 import hashlib
-import importlib
 import pathlib
 import re
 import unicodedata
@@ -18,14 +17,9 @@ from typing import Any, Self, TypeVar
 import numpy as np
 
 from automoe_jax.config import DataConfig
+from automoe_jax.data.sources import SOURCES
 from automoe_jax.errors import UserError
 
-_MODULES = {
-    "toy": "automoe_jax.data.toy",
-    "debian": "automoe_jax.data.debian",
-    "text": "automoe_jax.data.text",
-    "tfds": "automoe_jax.data.tfds_source",
-}
 SPLITS = ("train", "validation", "test")
 # At most this share of the pairs may be held out; the rest is there to train on.
 _LARGEST_HELD_OUT_SHARE = 0.5
@@ -102,15 +96,12 @@ def load_corpus(config: DataConfig, cache_dir: pathlib.Path, task: str = "transl
     The same configuration and the same text give the same corpus. Raises `UserError` when the text
     cannot be had.
     """
-    if config.source not in _MODULES:
+    load = SOURCES.find(config.source).loader(task)
+    if load is None:
         raise UserError(
-            f"config.data.source={config.source!r} must be one of {', '.join(_MODULES)}"
+            f"config.data.source={config.source!r} has no text for config.task={task!r}"
         )
-    # Imported when asked for: the libraries of the other sources need not be installed.
-    source = importlib.import_module(_MODULES[config.source])
-    return (source.load_labelled if task == "classify" else source.load)(
-        config, pathlib.Path(cache_dir)
-    )
+    return load(config, pathlib.Path(cache_dir))
 
 
 def clean_line(line: str) -> str:

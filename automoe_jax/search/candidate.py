@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from automoe_jax.arch import Arch
-from automoe_jax.costs import Costs
-
-ORIGINS = ("random", "mutation", "crossover")
+from automoe_jax.search.limits import COSTS
 
 
 class Score(NamedTuple):
-    """What a score function says of an architecture."""
+    """The result of a score function for an architecture."""
 
     loss: float  # lower is better
     # of the validation text that was scored; below 1 the candidate was stopped, and the loss is an
@@ -22,37 +20,31 @@ class Score(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """An architecture, its loss (lower is better; infinite where the score was not finite) and what
-    it costs.
+    """An architecture with its loss (lower is better; infinite where the score was not finite) and
+    its costs.
     """
 
     arch: Arch
     loss: float
-    flops: float  # expected, without the vocabulary projection
-    params: int  # without embeddings
-    active_params: float  # mean over routings, without embeddings
-    iteration: int  # 0: the random population
-    origin: str  # one of ORIGINS
+    costs: Mapping[str, float]  # by the names in `limits.COSTS`
+    iteration: int  # 0: the first one
+    origin: str  # how it was made, such as "random", "mutation" or "crossover"
     share: float = 1.0  # as in `Score`
 
     @classmethod
     def scored(
-        cls, arch: Arch, score: Score, costs: Costs, iteration: int, origin: str
+        cls, arch: Arch, score: Score, costs: Mapping[str, float], iteration: int, origin: str
     ) -> "Candidate":
-        """A candidate from its score; a loss that is not finite becomes infinite, the worst there
-        is.
+        """A candidate from its score; a loss that is not finite becomes infinite, the worst
+        possible.
         """
         loss = float(score.loss) if math.isfinite(score.loss) else math.inf
-        return cls(
-            arch,
-            loss,
-            costs.flops,
-            costs.params,
-            costs.active_params,
-            iteration,
-            origin,
-            float(score.share),
-        )
+        return cls(arch, loss, costs, iteration, origin, float(score.share))
+
+    @property
+    def flops(self) -> float:
+        """The cost of that name: the second axis of the Pareto front."""
+        return self.costs["flops"]
 
     @property
     def complete(self) -> bool:
@@ -68,14 +60,17 @@ class Candidate:
     @property
     def rank(self) -> tuple[float, float, float]:
         """Sorts the best first: by loss, then the cheaper."""
-        return self.loss, self.flops, self.params
+        return self.loss, self.flops, self.costs["params"]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain Python for JSON, which has no infinity: an infinite loss is None."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return values | {
+        return {
             "arch": self.arch.to_dict(),
             "loss": self.loss if math.isfinite(self.loss) else None,
+            **self.costs,
+            "iteration": self.iteration,
+            "origin": self.origin,
+            "share": self.share,
         }
 
     @classmethod
@@ -84,4 +79,8 @@ class Candidate:
         else.
         """
         loss = math.inf if value["loss"] is None else float(value["loss"])
-        return cls(**{**value, "arch": Arch.from_dict(value["arch"]), "loss": loss})
+        costs = {name: value[name] for name in COSTS}
+        others = {name: value[name] for name in value if name not in COSTS}
+        return cls(
+            **{**others, "arch": Arch.from_dict(value["arch"]), "loss": loss, "costs": costs}
+        )

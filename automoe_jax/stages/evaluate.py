@@ -15,8 +15,8 @@ from tqdm import tqdm
 from automoe_jax.arch import Arch
 from automoe_jax.config import INFERENCES, Config
 from automoe_jax.costs import costs
-from automoe_jax.data import toy
 from automoe_jax.data.batching import Batch, evaluation_batches
+from automoe_jax.data.sources import SOURCES
 from automoe_jax.extract import extract
 from automoe_jax.inference import expert_usage, latency
 from automoe_jax.inference.classify import classify
@@ -185,12 +185,11 @@ def _simple(config: Config, workdir: Workdir, sources: list[str]) -> list[tuple[
                 * len(sources),
             )
         ]
-    rows = [("copy of the source", sources)]
-    return (
-        [*rows, ("word by word", [toy.word_by_word(line) for line in sources])]
-        if config.data.source == "toy"
-        else rows
-    )
+    baselines = SOURCES.find(config.data.source).baselines
+    return [
+        ("copy of the source", sources),
+        *((name, [translated(line) for line in sources]) for name, translated in baselines.items()),
+    ]
 
 
 def _int8_row(

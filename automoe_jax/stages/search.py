@@ -7,12 +7,12 @@ import sys
 
 from tqdm import tqdm
 
-from automoe_jax.arch import Arch
 from automoe_jax.config import Config
-from automoe_jax.costs import Costs, costs
 from automoe_jax.runtime.processes import is_first, wait_for_all
-from automoe_jax.search import evolution, history, pareto
+from automoe_jax.search import history, pareto
+from automoe_jax.search.algorithms import ALGORITHMS
 from automoe_jax.search.evaluator import inherited_loss
+from automoe_jax.search.limits import Conditions, check_limits, cost_function
 from automoe_jax.train import runs
 from automoe_jax.workdir import Workdir, write_json
 
@@ -28,22 +28,15 @@ def run(config: Config, workdir: Workdir) -> None:
         print("search: the space has one architecture, which is taken", flush=True)
         return
 
-    def cost(arch: Arch) -> Costs:
-        return costs(
-            arch,
-            settings.source_length,
-            settings.target_length,
-            spec.output_size,
-            **config.router.cost_options(arch),
-        )
-
-    evolution.check_limits(config.space, settings, cost)
+    cost = cost_function(Conditions(settings, config.router, spec.output_size))
+    check_limits(config.space, settings, cost)
+    algorithm = ALGORITHMS.find(settings.algorithm)
     supernet = runs.load(workdir.supernet, spec)
     score = inherited_loss(supernet, config, workdir.tokens("validation"))
     known = {candidate.arch: candidate.score for candidate in history.load(workdir.candidates_path)}
     wait_for_all("candidates")  # all processes know the same ones before the first adds to them
     with tqdm(
-        total=evolution.max_candidates(settings),
+        total=algorithm.max_candidates(settings),
         desc="search",
         unit="candidate",
         file=sys.stderr,
@@ -59,7 +52,7 @@ def run(config: Config, workdir: Workdir) -> None:
             if is_first()
             else lambda _: None
         )
-        candidates = evolution.evolve(
+        candidates = algorithm.search(
             config.space,
             settings,
             score=score,

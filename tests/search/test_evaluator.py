@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from automoe_jax.config import SearchConfig
-from automoe_jax.costs import costs
+from automoe_jax.config import TOP_K, SearchConfig
 from automoe_jax.data.tokenizer import EOS, PAD
 from automoe_jax.model import ForwardOptions, forward
 from automoe_jax.search import evaluator
 from automoe_jax.search.evolution import evolve
+from automoe_jax.search.limits import Conditions, cost_function
 from automoe_jax.search.pareto import best, pareto_front
 from automoe_jax.search.stopping import Trial
 from automoe_jax.train.step import shift_right
@@ -106,7 +106,7 @@ def test_a_search_with_stopping_finds_the_same(supernet, standard_errors):
             WIDE,
             dataclasses.replace(settings, stop_early=errors),
             score=evaluator.scorer(supernet, ForwardOptions(), batches, 1000, errors),
-            cost=costs,
+            cost=cost_function(Conditions(settings, TOP_K)),
             seed=0,
         )
         for errors in (0.0, standard_errors)

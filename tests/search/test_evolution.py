@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from automoe_jax.config import SearchConfig
-from automoe_jax.costs import costs
+from automoe_jax.config import TOP_K, SearchConfig
 from automoe_jax.errors import UserError
 from automoe_jax.search import history
 from automoe_jax.search.candidate import Score
-from automoe_jax.search.evolution import evolve, max_candidates, within_limits
+from automoe_jax.search.evolution import evolve, max_candidates
+from automoe_jax.search.limits import Conditions, cost_function, within_limits
 from automoe_jax.search.pareto import best
 from automoe_jax.space import SearchSpace
 
@@ -33,6 +33,7 @@ SPACE = SearchSpace(
     expert_ffn_dims=(0, 16, 32, 64),
     top_k=(1, 2),
 )
+costs = cost_function(Conditions(SearchConfig(), TOP_K))
 SMALL = SearchConfig(iterations=3, population=10, parents=3, mutations=4, crossovers=4)
 TWELVE = dataclasses.replace(
     SPACE,
@@ -112,11 +113,7 @@ def test_same_seed_same_search_and_no_duplicates(seed):
     assert [one.arch for one in found] == calls
     for one in found:
         assert SPACE.contains(one.arch)
-        assert (one.flops, one.params, one.active_params) == (
-            costs(one.arch).flops,
-            costs(one.arch).params,
-            costs(one.arch).active_params,
-        )
+        assert one.costs == costs(one.arch)
 
 
 def test_other_seeds_draw_others():
@@ -128,7 +125,7 @@ class KilledError(Exception):
 
 
 def test_killed_at_every_score_and_started_again_gives_the_same(tmp_path):
-    tight = costs(SPACE.sample(np.random.default_rng(1))).flops
+    tight = costs(SPACE.sample(np.random.default_rng(1)))["flops"]
     limits = SearchConfig(
         iterations=2, population=6, parents=3, mutations=3, crossovers=3, max_flops=tight
     )
@@ -165,14 +162,14 @@ def test_each_candidate_is_recorded_before_the_next_is_scored():
 @pytest.mark.parametrize("slack", [1.0, 1.3])
 def test_limits_hold_however_tight(name, slack):
     field = name.removeprefix("max_")
-    limit = slack * getattr(costs(SPACE.smallest()), field)
+    limit = slack * costs(SPACE.smallest())[field]
     asked = []
     limits = SearchConfig(
         iterations=1, population=6, parents=3, mutations=3, crossovers=3, **{name: limit}
     )
     found = run(lambda arch: asked.append(arch) or hashed_score(arch), limits=limits)
     assert found
-    assert all(getattr(costs(arch), field) <= limit for arch in asked)
+    assert all(costs(arch)[field] <= limit for arch in asked)
     assert all(within_limits(costs(one.arch), limits) for one in found)
 
 
@@ -180,14 +177,12 @@ def test_several_limits_hold_together():
     middle = costs(SPACE.sample(np.random.default_rng(3)))
     limits = dataclasses.replace(
         SMALL,
-        max_flops=middle.flops,
-        max_params=middle.params,
-        max_active_params=middle.active_params,
+        max_flops=middle["flops"],
+        max_params=middle["params"],
+        max_active_params=middle["active_params"],
     )
     for one in run(limits=limits):
-        assert one.flops <= middle.flops
-        assert one.params <= middle.params
-        assert one.active_params <= middle.active_params
+        assert all(one.costs[name] <= middle[name] for name in middle)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +194,7 @@ def test_several_limits_hold_together():
     ],
 )
 def test_unreachable_limit_says_what_the_smallest_costs(name, unit):
-    least = getattr(costs(SPACE.smallest()), name.removeprefix("max_"))
+    least = costs(SPACE.smallest())[name.removeprefix("max_")]
     with pytest.raises(
         UserError,
         match=(

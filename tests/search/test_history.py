@@ -5,11 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from automoe_jax.costs import costs
+from automoe_jax.config import TOP_K, SearchConfig
 from automoe_jax.errors import UserError
 from automoe_jax.search import history
 from automoe_jax.search.candidate import Candidate, Score
+from automoe_jax.search.limits import Conditions, cost_function
 from automoe_jax.space import SearchSpace
+
+costs = cost_function(Conditions(SearchConfig(), TOP_K))
 
 
 def candidates(count):

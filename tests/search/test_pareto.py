@@ -17,7 +17,7 @@ ARCH = SearchSpace().smallest()
 
 
 def candidate(loss, flops, iteration=0):
-    return Candidate(ARCH, loss, flops, 1, 1, iteration, "random")
+    return Candidate(ARCH, loss, {"flops": flops, "params": 1}, iteration, "random")
 
 
 def dominates(a, b):

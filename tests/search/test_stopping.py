@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automoe_jax.config import SearchConfig
-from automoe_jax.costs import costs
+from automoe_jax.config import TOP_K, SearchConfig
 from automoe_jax.data.tokenizer import EOS, PAD
 from automoe_jax.search import history
 from automoe_jax.search.evaluator import cut_text
 from automoe_jax.search.evolution import evolve
+from automoe_jax.search.limits import Conditions, cost_function
 from automoe_jax.search.pareto import best, pareto_front
 from automoe_jax.search.stopping import FILLING, Cut, Recent, Scorer, Trial
 from tests.search.test_evolution import SPACE, KilledError
@@ -112,7 +112,12 @@ def noisy_text(seed, spread, same=0.0):
 def searched(cut, nll, standard_errors, seed=0, **options):
     settings = dataclasses.replace(SETTINGS, stop_early=standard_errors)
     return evolve(
-        SPACE, settings, score=Scorer(cut, nll, standard_errors), cost=costs, seed=seed, **options
+        SPACE,
+        settings,
+        score=Scorer(cut, nll, standard_errors),
+        cost=cost_function(Conditions(settings, TOP_K)),
+        seed=seed,
+        **options,
     )
 
 

@@ -1,0 +1,162 @@
+"""What an architecture costs in a search, in one table, and the limits on it.
+
+A cost has a name, which `Candidate.costs` and the JSON lines of a search use, a unit, a setting of
+`config.search` that limits it, and a function that computes it. The search asks for all of them at
+once and knows none by itself. A cost from outside the package is limited by `search.limits`.
+
+This module is imported by the configuration, so it imports no JAX.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from automoe_jax.arch import Arch
+from automoe_jax.costs import VOCAB_SIZE, Costs, costs
+from automoe_jax.errors import UserError
+from automoe_jax.registry import Registry
+from automoe_jax.space import SearchSpace
+
+if TYPE_CHECKING:
+    from automoe_jax.config import RouterConfig, SearchConfig
+
+CostFunction = Callable[[Arch], Mapping[str, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Conditions:
+    """The conditions under which the architectures of a search are compared."""
+
+    settings: "SearchConfig"
+    router: "RouterConfig"
+    vocab_size: int = VOCAB_SIZE  # pieces of the output vocabulary, or classes
+
+    def closed_form(self, arch: Arch) -> Costs:
+        """FLOPs and parameters of one sentence pair, or one sentence, of the settings' lengths."""
+        return _closed_form(self, arch)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """One of the costs of an architecture; lower is better."""
+
+    unit: str  # plural, as a message names it
+    # called once for a search; the result is called for every architecture
+    prepare: Callable[[Conditions], Callable[[Arch], float]]
+    # the setting of `config.search` with the largest value allowed, 0: no limit; a cost from
+    # outside the package has none of its own
+    limit: str = "limits"
+
+
+def _flops(conditions: Conditions) -> Callable[[Arch], float]:
+    return lambda arch: conditions.closed_form(arch).flops
+
+
+def _params(conditions: Conditions) -> Callable[[Arch], float]:
+    return lambda arch: conditions.closed_form(arch).params
+
+
+def _active_params(conditions: Conditions) -> Callable[[Arch], float]:
+    return lambda arch: conditions.closed_form(arch).active_params
+
+
+COSTS: Registry[Cost] = Registry(
+    "config.search.limits",
+    {
+        # expected under uniform routing, without the vocabulary projection
+        "flops": Cost("FLOPs", _flops, "max_flops"),
+        # with all experts, without embeddings
+        "params": Cost("parameters", _params, "max_params"),
+        # with the experts of one token, mean over uniform routing, without embeddings
+        "active_params": Cost("active parameters", _active_params, "max_active_params"),
+    },
+)
+
+
+def cost_function(conditions: Conditions) -> CostFunction:
+    """The function arch → {name: cost} for all costs of the table."""
+    prepared = {name: cost.prepare(conditions) for name, cost in COSTS.items()}
+    return lambda arch: {name: measure(arch) for name, measure in prepared.items()}
+
+
+def limits(settings: "SearchConfig") -> dict[str, float]:
+    """The limit of each cost that has one."""
+    own = {name: getattr(settings, cost.limit) for name, cost in COSTS.items() if _own(cost)}
+    others = {name: float(value) for name, value in _listed(settings)}
+    return {name: value for name, value in (own | others).items() if value}
+
+
+def within_limits(costs: Mapping[str, float], settings: "SearchConfig") -> bool:
+    """Whether an architecture of these costs may be a candidate."""
+    return all(costs[name] <= limit for name, limit in limits(settings).items())
+
+
+def rules(settings: "SearchConfig") -> Iterator[tuple[str, Any, bool, str]]:
+    """(field, value, whether it is valid, the rule in words) of the limits."""
+    for cost in COSTS.values():
+        if _own(cost):
+            value = getattr(settings, cost.limit)
+            yield f"config.search.{cost.limit}", value, value >= 0, "must not be negative"
+    field = "config.search.limits"
+    for name, value in _listed(settings):
+        yield field, name, name in COSTS, COSTS.rule(name)
+        limit = COSTS[name].limit
+        yield field, name, not _own(COSTS[name]), f"has a setting of its own, search.{limit}"
+        yield field, value, _is_positive(value), f"must be a positive number, as in {name}=2.5"
+
+
+def check_limits(space: SearchSpace, settings: "SearchConfig", cost: CostFunction) -> None:
+    """Raises `UserError` for a limit that the smallest architecture of `space` exceeds."""
+    smallest = cost(space.smallest())
+    for name, limit in limits(settings).items():
+        setting, least = COSTS[name].limit, smallest[name]
+        if limit < least:
+            raise UserError(
+                f"search.{setting}={_short(limit)} is below the smallest architecture of this space"
+                f" ({_short(_rounded_up(least))} {COSTS[name].unit}); raise it, or give the space"
+                " smaller choices"
+            )
+
+
+def _own(cost: Cost) -> bool:
+    """Whether the cost has a setting of its own."""
+    return cost.limit != "limits"
+
+
+def _listed(settings: "SearchConfig") -> list[tuple[str, str]]:
+    """The names and values in `search.limits`."""
+    entries = [entry for entry in settings.limits.split(",") if entry.strip()]
+    pairs = [entry.partition("=") for entry in entries]
+    return [(name.strip(), value.strip()) for name, _, value in pairs]
+
+
+def _is_positive(text: str) -> bool:
+    try:
+        return 0 < float(text) < math.inf
+    except ValueError:
+        return False
+
+
+@functools.lru_cache(maxsize=1)  # the costs of the table ask for one architecture after another
+def _closed_form(conditions: Conditions, arch: Arch) -> Costs:
+    return costs(
+        arch,
+        conditions.settings.source_length,
+        conditions.settings.target_length,
+        conditions.vocab_size,
+        **conditions.router.cost_options(arch),
+    )
+
+
+def _rounded_up(value: float) -> float:
+    """`value` rounded up to four digits, so that a limit of this value is met."""
+    step = 10 ** max(0, math.floor(math.log10(value)) - 3)
+    return math.ceil(value / step) * step
+
+
+def _short(value: float) -> str:
+    """As in 2.1e8."""
+    mantissa, _, exponent = f"{value:.12e}".partition("e")
+    return f"{float(mantissa):.13g}e{int(exponent)}"
