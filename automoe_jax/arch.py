@@ -3,8 +3,8 @@
 `Arch` holds NumPy arrays padded to package-wide maxima, so every architecture of every search space
 has the same shapes: as a `NamedTuple` it is a pytree without registration and goes into `jax.jit`
 as an argument. This module imports no JAX. Absent layers and experts are `ABSENT`; an identity
-expert has width 0 (SPEC 1.1). An architecture without decoder layers is an encoder alone, for
-classification.
+expert has width 0 (AutoMoE, table 2; docs/systems/automoe.md). An architecture without decoder
+layers is an encoder for classification.
 
 Axes: L layers (MAX_LAYERS) · E experts (MAX_EXPERTS).
 """
@@ -38,7 +38,8 @@ class Arch(NamedTuple):
     encoder_top_k: np.ndarray  # [L]
     decoder_self_heads: np.ndarray  # [L]
     decoder_cross_heads: np.ndarray  # [L]
-    cross_layers: np.ndarray  # [L] how many of the last encoder layers a decoder layer attends to
+    # [L] number of the last encoder layers that a decoder layer attends to
+    cross_layers: np.ndarray
     decoder_ffn_dims: np.ndarray  # [L, E]
     decoder_top_k: np.ndarray  # [L]
 
@@ -62,7 +63,9 @@ class Arch(NamedTuple):
 
     @property
     def routed(self) -> bool:
-        """Whether some layer has more than one expert; then every layer has a router (SPEC 1.1)."""
+        """Whether some layer has more than one expert; then every layer has a router
+        (docs/costs.md).
+        """
         return any(len(widths) > 1 for widths in self.encoder_experts + self.decoder_experts)
 
     def __eq__(self, other: object) -> bool:
@@ -109,9 +112,7 @@ class Arch(NamedTuple):
 
     @classmethod
     def from_json(cls, text: str) -> "Arch":
-        """The architecture written in `text`; raises `UserError` naming the first field that is
-        wrong.
-        """
+        """Parses `to_json`'s format; raises `UserError` naming the first wrong field."""
         try:
             value = json.loads(text)
         except json.JSONDecodeError as error:
@@ -226,15 +227,13 @@ def _layers(value: Any, side: str, integers: tuple[str, ...]) -> list[Mapping[st
                 " widths"
             )
         for e, width in enumerate(widths):
-            # A width of 0 is the identity expert, which only ever stands first.
+            # A width of 0 is the identity expert, which may only be first.
             _integer(width, f"{where}.expert_ffn_dims[{e}]", least=0 if e == 0 else 1)
     return value
 
 
 def _check(arch: Arch, decoder_layers: Sequence[Mapping[str, Any]]) -> None:
-    """Rules that tie fields together: heads divide Q, cross attention reaches only layers that
-    exist.
-    """
+    """Checks rules between fields: heads divide Q, cross attention sees only existing layers."""
     for name in ("encoder_self_heads", "decoder_self_heads", "decoder_cross_heads"):
         side, _, field = name.partition("_")
         for i, heads in enumerate(getattr(arch, name)):

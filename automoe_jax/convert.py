@@ -13,7 +13,8 @@ from automoe_jax.errors import UserError
 from automoe_jax.model.network import Network, Spec
 from automoe_jax.space import SearchSpace
 
-# What fairseq saves beside the weights: buffers, versions, and copies of the shared embedding.
+# Entries that fairseq saves in addition to weights: buffers, versions, copies of the shared
+# embedding.
 _IGNORED = re.compile(
     r".*(version|_float_tensor|positions_table)$|decoder\.(embed_tokens\.weight|embed_out|output_projection\.weight)$"
 )
@@ -22,8 +23,8 @@ _IGNORED = re.compile(
 def from_fairseq(
     weights: Mapping[str, np.ndarray], *, space: SearchSpace, pad_id: int = 1
 ) -> Network:
-    """The SuperNet of `space` from weights under the original's names; a pure rearrangement, so it
-    maps gradients too.
+    """The SuperNet of `space` from weights under the original's names; a rearrangement, so it maps
+    gradients too.
 
     Arrays keep their dtype. Embeddings must be shared by both sides, as in the published models.
     Raises `UserError` for a weight that is missing, is left over, or has another shape than `space`
@@ -55,7 +56,7 @@ def from_fairseq(
 
 
 class _Reader:
-    """Weights by name, remembering which were taken."""
+    """Weights by name; records which were used."""
 
     def __init__(self, weights: Mapping[str, np.ndarray]) -> None:
         self.weights, self.taken = weights, set[str]()

@@ -1,4 +1,4 @@
-"""Cutting a sub-Transformer out of a SuperNet: slicing only.
+"""Extraction of a sub-Transformer from a SuperNet, by slicing only.
 
 Axes: U hidden units of all experts · E experts · D embedding width.
 """

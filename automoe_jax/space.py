@@ -1,10 +1,10 @@
-"""The search space: the choices of every gene (SPEC 1.1), and how architectures are drawn, mutated
-and crossed.
+"""Search space: the choices of every gene (AutoMoE, table 2), and how architectures are sampled,
+mutated and crossed.
 
-An architecture is written as a genotype: one vector with a place for every gene of the deepest
+An architecture is written as a genotype: one vector with an entry for every gene of the deepest
 sub-Transformer with the most experts. Depth and expert counts are genes too, and decide which of
-the others are expressed. Drawing, mutating and crossing work on genotypes; expressing one gives the
-canonical `Arch`. This module imports no JAX.
+the others are expressed. Sampling, mutation and crossover work on genotypes; expressing a genotype
+gives the canonical `Arch`. This module imports no JAX.
 
 Axes: G genes · L layers (the most of the side) · E experts (the most of the side).
 """
@@ -23,10 +23,10 @@ from automoe_jax.errors import UserError
 
 
 class _Layout(NamedTuple):
-    """Where each kind of gene stands in a genotype, and what may stand there."""
+    """Position of each kind of gene in a genotype, and its choices."""
 
     places: dict[str, tuple[int, int, tuple[int, ...]]]  # first, past the last, shape
-    choices: np.ndarray  # [G, most choices of any gene], rows filled up with their largest
+    choices: np.ndarray  # [G, most choices of any gene], rows padded with their largest
     counts: np.ndarray  # [G] choices of each gene
 
 
@@ -34,12 +34,12 @@ class _Layout(NamedTuple):
 class SearchSpace:
     """Choices of every gene; each field of choices is a set, kept as a sorted tuple.
 
-    A 0 among `expert_ffn_dims` stands for the identity expert, which only a layer's first expert
-    may be; a layer may consist of it alone. A `top_k` beyond a layer's experts and a `cross_layers`
-    beyond the encoder's depth mean all of them. Of `expert_layers_every` layers of a side the first
-    has experts to choose from, the others have one (THOR; SPEC 2). `decoder_layers` of 0 alone
-    means encoders without a decoder, for classification. Raises `UserError` for choices that no
-    Transformer can be built from.
+    A 0 among `expert_ffn_dims` is the identity expert. Only a layer's first expert may be one; it
+    may be the layer's only expert. A `top_k` beyond a layer's experts and a `cross_layers` beyond
+    the encoder's depth mean all of them. In each group of `expert_layers_every` layers of a side,
+    only the first has a choice of experts; the others have one (THOR; docs/systems/thor.md).
+    `decoder_layers = (0,)` means encoders without a decoder, for classification. Raises `UserError`
+    for choices that no Transformer can be built from.
     """
 
     qkv_dim: int = 512
@@ -132,7 +132,7 @@ class SearchSpace:
         return widths * total
 
     def expert_counts(self, side: str, layer: int) -> tuple[int, ...]:
-        """How many experts a layer may have."""
+        """Numbers of experts that a layer may have."""
         return getattr(self, f"{side}_experts") if layer % self.expert_layers_every == 0 else (1,)
 
     def largest(self) -> Arch:
@@ -146,12 +146,11 @@ class SearchSpace:
         return self._express(self._layout.choices[:, 0])
 
     def largest_dense(self) -> Arch:
-        """The plain Transformer to compare with: largest widths, depths, FFN and heads, one expert
+        """The dense Transformer to compare with: largest widths, depths, FFN and heads, one expert
         per layer.
 
         Cross attention sees the fewest encoder layers there are to choose from. Where every choice
-        of `encoder_experts` or `decoder_experts` exceeds 1, this architecture lies outside the
-        space.
+        of `encoder_experts` or `decoder_experts` exceeds 1, this architecture is outside the space.
         """
         dense = dataclasses.replace(
             self, encoder_experts=(1,), decoder_experts=(1,), cross_layers=self.cross_layers[:1]
@@ -193,8 +192,8 @@ class SearchSpace:
         return self._express(self._draw(rng))
 
     def mutate(self, arch: Arch, rng: np.random.Generator, prob: float) -> Arch:
-        """`arch` with each gene drawn anew with probability `prob`, those of layers and experts
-        that thereby appear always.
+        """`arch` with each gene resampled with probability `prob`; genes of newly added layers and
+        experts are always resampled.
 
         Raises `UserError` when `arch` is not of this space.
         """
@@ -204,8 +203,8 @@ class SearchSpace:
         return self._express(np.where(redraw | (genes == ABSENT), drawn, genes))
 
     def crossover(self, a: Arch, b: Arch, rng: np.random.Generator) -> Arch:
-        """Each gene from `a` or `b` with equal chance; what only one of them has comes from that
-        one.
+        """Each gene from `a` or `b` with equal probability; a gene that only one of them has comes
+        from that one.
 
         Raises `UserError` when a parent is not of this space.
         """
@@ -213,7 +212,7 @@ class SearchSpace:
         self._require(b)
         genes_a, genes_b = self._genes(a), self._genes(b)
         from_a = rng.random(genes_a.size) < 0.5
-        # What neither parent has stays absent: no child expresses it.
+        # Genes that neither parent has remain absent; no child expresses them.
         return self._express(
             np.where((from_a & (genes_a != ABSENT)) | (genes_b == ABSENT), genes_a, genes_b)
         )
@@ -365,8 +364,8 @@ class SearchSpace:
         }
 
     def _ffn_count(self, side: str, layer: int) -> int:
-        """How many different feed-forward parts a layer can have: expert widths in order, and
-        experts per token.
+        """Number of different expert parts of a layer: expert widths in order, and experts per
+        token.
         """
         experts = self.expert_counts(side, layer)
         widths = sum(width > 0 for width in self.expert_ffn_dims)
@@ -408,9 +407,7 @@ def _clipped(choices: Sequence[int], most: int) -> set[int]:
 
 
 def _unclipped(values: np.ndarray, choices: Sequence[int]) -> np.ndarray:
-    """For each canonical value the smallest choice it can have come from; absent ones stay
-    absent.
-    """
+    """The smallest choice behind each canonical value; absent values remain absent."""
     index = np.searchsorted(choices, values)
     return np.where(
         values == ABSENT, ABSENT, np.asarray(choices)[np.minimum(index, len(choices) - 1)]

@@ -1,8 +1,8 @@
-"""What a traced architecture switches on, computed inside `jit`.
+"""Masks of a traced architecture, computed inside `jit`.
 
-Widths of embeddings are not masked: they are few, and each has its own branch of exact shapes (see
-`model.transformer.at_widths`). Depth is skipped, experts are not computed; what remains to be
-masked is here.
+Embedding widths are not masked: they are few, and each has its own branch of exact shapes (see
+`model.transformer.at_widths`). Absent layers are skipped and absent experts are not computed. The
+remaining masks are here.
 """
 
 import jax
@@ -13,13 +13,13 @@ from automoe_jax.arch import ABSENT
 
 
 def depth(heads: jax.Array | np.ndarray) -> jax.Array:
-    """How many layers exist, from the heads [L] of one side."""
+    """Number of layers, from the heads [L] of one side."""
     return jnp.sum(jnp.asarray(heads) != ABSENT)
 
 
 def memory_allowed(source_real: jax.Array, cross_layers: jax.Array | int, most: int) -> jax.Array:
-    """Which of the newest `most` encoder layers' tokens, side by side along time, a decoder layer
-    may look at.
+    """Tokens that a decoder layer may attend to, among those of the newest `most` encoder layers,
+    concatenated along time.
 
     source_real [B, S] → bool [B, 1, 1, most · S]; only the newest `cross_layers` count.
     """
@@ -28,5 +28,5 @@ def memory_allowed(source_real: jax.Array, cross_layers: jax.Array | int, most: 
 
 
 def causal(length: int) -> jax.Array:
-    """bool [1, 1, T, T]: a position sees itself and what came before."""
+    """bool [1, 1, T, T]: a position sees itself and earlier positions."""
     return jnp.tril(jnp.ones((length, length), bool))[None, None]

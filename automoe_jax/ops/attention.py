@@ -1,8 +1,8 @@
-"""Attention whose number of heads may be traced.
+"""Attention with a number of heads that may be traced.
 
-The query width Q is fixed, so fewer heads are wider heads (SPEC 1.2). Under one trace the scores of
-the narrowest heads are computed and those that belong to the same wide head added up, which is
-exact.
+The query width Q is fixed, so fewer heads are wider heads (docs/systems/automoe.md). Under one
+trace, scores of the narrowest heads are computed and summed over the parts of one wide head, which
+is exact.
 
 Axes: B sentences · T queries · S keys · Q = H · W query width · H heads · P parts (the narrowest
 heads).
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from automoe_jax.ops.dropout import keep_scale
 
-# finite, so that a row without any key gives numbers; its exponential is exactly 0 beside any real
+# finite, so that a row without any key gives numbers; its exponential is exactly 0 next to any real
 # score
 MASKED = -1e9
 RECEIVED, GIVEN = IMPORTANCES = ("received", "given")  # by a token as a key, or as a query
@@ -25,7 +25,7 @@ class Attended(NamedTuple):
     """The result of attention."""
 
     mixed: jax.Array  # [B, T, Q]
-    importance: jax.Array | None  # [B, T or S] float32, where it was asked for
+    importance: jax.Array | None  # [B, T or S] float32, if requested
 
 
 def attention(
@@ -44,8 +44,8 @@ def attention(
     [B,1,T,S] → [B,T,Q].
 
     `heads` is P, or a traced number that divides it. Scores and softmax are float32. `importance`,
-    one of `IMPORTANCES`, asks for that of each token (DA-MoE; SPEC 3); what is received comes from
-    the queries where counted [B,T] is true.
+    one of `IMPORTANCES`, requests the importance of each token (DA-MoE, router); received
+    importance covers the queries where counted [B,T] is true.
     """
     parts = key.shape[1]
     query = split_heads(query, parts)
@@ -59,20 +59,20 @@ def attention(
     important = None if importance is None else _importance(weights, importance, counted)
     if rng is not None and dropout_rate:
         keep = keep_scale(rng, dropout_rate, weights.shape)
-        # The parts of one head drop the same weights, as the wide head they stand for would.
+        # The parts of one wide head drop the same weights.
         weights = weights * (keep if group is None else keep[:, group * (parts // heads)])
     mixed = jnp.moveaxis(jnp.einsum("bpts,bpsw->bptw", weights.astype(value.dtype), value), 1, 2)
     return Attended(mixed.reshape(*mixed.shape[:2], -1), important)
 
 
 def split_heads(x: jax.Array, parts: int) -> jax.Array:
-    """[B,S,Q] → [B,P,S,W]: each part's numbers together, as the products of attention read them."""
+    """[B,S,Q] → [B,P,S,W]: each part contiguous, as the products of attention read them."""
     return jnp.moveaxis(x.reshape(*x.shape[:2], parts, -1), 2, 1)
 
 
 def _importance(weights: jax.Array, kind: str, counted: jax.Array | None) -> jax.Array:
-    """The largest weight [B,P,T,S] that a token gives to a key, or gets from a counted query; the
-    mean over the heads.
+    """Largest of the weights [B,P,T,S] that a token gives to a key, or receives from a counted
+    query; mean over heads.
 
     The parts of one head have the same weights, so the mean over parts is that over heads. It
     carries no gradient.

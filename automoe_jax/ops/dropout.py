@@ -6,11 +6,11 @@ import numpy as np
 
 from automoe_jax.ops.hashing import hashed, key_words
 
-_STEPS = 1 << 24  # a float32 holds every whole number up to here: rates are exact to 6e-8
+_STEPS = 1 << 24  # float32 represents every integer up to here: rates are exact to 6e-8
 
 
 def kept_scale(rate: jax.Array | float) -> jax.Array:
-    """What a kept element is multiplied with: 1 / (1 − rate)."""
+    """Factor of a kept element: 1 / (1 − rate)."""
     return _STEPS / (_STEPS - jnp.round(jnp.asarray(rate, jnp.float32) * _STEPS))
 
 
@@ -35,13 +35,13 @@ def dropout(x: jax.Array, rate: jax.Array | float, key: jax.Array | None) -> jax
 
 
 def split(key: jax.Array, count: int) -> jax.Array:
-    """`count` keys from one, at the price of a few hashes; do not use `key` for anything else."""
+    """`count` keys from one, for a few hashes; do not use `key` for anything else."""
     words = random_bits(key, (count, *jax.random.key_data(key).shape))
     return jax.random.wrap_key_data(words, impl=jax.random.key_impl(key))
 
 
 def random_bits(key: jax.Array, shape: tuple[int, ...], first: jax.Array | int = 0) -> jax.Array:
-    """uint32 [shape]: the elements' numbers, from `first` on, hashed with the key.
+    """uint32 [shape]: the indices of the elements, starting at `first`, hashed with the key.
 
     The generators of `jax.random` took a third of a training step on CPU.
     """

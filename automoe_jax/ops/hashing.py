@@ -1,6 +1,4 @@
-"""Numbers to random-looking bits: a function of the number and a few words of seed, the same
-everywhere.
-"""
+"""Hashes of numbers with a few words of seed, equal on every device."""
 
 from collections.abc import Sequence
 
@@ -8,15 +6,15 @@ import jax
 import jax.numpy as jnp
 
 Word = int | jax.Array
-_SPREAD = 0x9E3779B9  # 2³² / golden ratio, odd: neighbouring numbers get far apart
+_SPREAD = 0x9E3779B9  # 2³² / golden ratio, odd: separates neighbouring numbers
 
 
 def hashed(words: Sequence[Word], numbers: jax.Array) -> jax.Array:
     """uint32 of the shape of `numbers` (uint32): each hashed with the words, by the finaliser of
     MurmurHash3.
 
-    Good enough to choose what to drop and where to go, and nothing else. It fuses into what uses
-    it, on every device and under every sharding.
+    For dropout and random routes only; not cryptographic. It fuses into its consumer, on every
+    device and under every sharding.
     """
     *first, last = (jnp.asarray(word).astype(jnp.uint32) for word in words)
     seed = jnp.zeros((), jnp.uint32)
@@ -31,8 +29,8 @@ def key_words(key: jax.Array) -> list[jax.Array]:
 
 
 def hashed_sentences(tokens: jax.Array, pad_id: int) -> jax.Array:
-    """uint32 [B]: a number for each sentence of tokens [B, S] that depends on its tokens and their
-    order, not on padding.
+    """uint32 [B]: one hash per sentence of tokens [B, S]; depends on the tokens and their order,
+    not on padding.
     """
     real = tokens != pad_id
     place = jnp.cumsum(real, axis=1).astype(jnp.uint32) * jnp.uint32(_SPREAD)
@@ -42,7 +40,7 @@ def hashed_sentences(tokens: jax.Array, pad_id: int) -> jax.Array:
 
 
 def hashed_positions(sentences: jax.Array, positions: jax.Array) -> jax.Array:
-    """uint32: a number for each position of each sentence; both broadcast."""
+    """uint32: one hash per position of each sentence; both broadcast."""
     return _mixed(sentences + positions.astype(jnp.uint32) * jnp.uint32(_SPREAD))
 
 

@@ -1,4 +1,4 @@
-"""The projection to the vocabulary and its cross entropy, without ever holding all logits.
+"""Projection to the vocabulary and its cross entropy, without storing all logits.
 
 Axes: B sentences · T target tokens · D embedding width · V vocabulary · C chunks of target
 positions.
@@ -31,9 +31,9 @@ def label_smoothed(
     logits: jax.Array, target: jax.Array, real: jax.Array, smoothing: float
 ) -> CrossEntropy:
     """(1 − ε) · nll + ε / V · Σ_v −log p_v, summed where real [B,T]; logits [B,T,V] float32, target
-    [B,T] (SPEC 1.3).
+    [B,T] (label smoothing; Szegedy et al. 2016, section 7).
 
-    The smoothing term is V · log Z − Σ logits, so that no second array [B,T,V] is needed.
+    The smoothing term is V · log Z − Σ logits, so no second array [B,T,V] is needed.
     """
     log_z = jax.nn.logsumexp(logits, axis=-1)
     nll = log_z - jnp.take_along_axis(logits, target[..., None], axis=-1)[..., 0]
@@ -50,8 +50,8 @@ def projected_cross_entropy(
     """`label_smoothed(project(hidden, table), …)` in chunks of positions; only `loss` has a
     gradient.
 
-    hidden [B,T,D], table [V,D], target and real (float32 0 or 1) [B,T]. The gradient is made in the
-    forward pass, chunk by chunk while the logits are there, so nothing is computed twice.
+    hidden [B,T,D], table [V,D], target and real (float32 0 or 1) [B,T]. The forward pass computes
+    the gradient as well, chunk by chunk, so no logits are computed twice.
     """
 
     def chunk(total: CrossEntropy, inputs: tuple) -> tuple[CrossEntropy, None]:
@@ -72,9 +72,9 @@ def projected_divergence(
     """Σ over the real tokens of ½ Σ_v (p − q)(log p − log q), for the predictions p and q of first
     and second [B,T,D].
 
-    The symmetric Kullback–Leibler divergence of THOR (SPEC 2), in nats and float32, in chunks of
-    positions that are computed once more for the gradient, which goes to both sides. table [V,D],
-    real (float32 0 or 1) [B,T].
+    The symmetric Kullback–Leibler divergence of THOR (consistency regularisation), in nats and
+    float32, in chunks of positions that are recomputed for the gradient. Gradients flow to both
+    sides. table [V,D], real (float32 0 or 1) [B,T].
     """
 
     @jax.checkpoint
@@ -117,7 +117,7 @@ def _forward(
         logits = project(hidden, table)
         log_z = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
         sums = label_smoothed(logits, target, real, smoothing)
-        # One pass: a scatter into zeros, which is what the automatic gradient does, costs two more.
+        # One pass: a scatter into zeros, as in the automatic gradient, costs two more.
         wanted = jnp.where(
             jnp.arange(len(table)) == target[..., None], 1 - smoothing, 0.0
         ) + smoothing / len(table)
@@ -148,8 +148,8 @@ def _zero() -> CrossEntropy:
 
 
 def _chunks(arrays: tuple[jax.Array, ...], table: jax.Array) -> tuple[jax.Array, ...]:
-    """The arrays [B, T, …] with a leading axis of chunks of the positions, [C, B, T/C, …]; B, which
-    may be sharded, stays whole.
+    """The arrays [B, T, …] split into chunks of positions, [C, B, T/C, …]; B, which may be sharded,
+    is not split.
     """
     batch, length = arrays[0].shape[:2]
     least = -(-batch * length * len(table) * 4 // CHUNK_BYTES)

@@ -1,13 +1,13 @@
 """Dropless feed-forward experts of different widths whose cost is Σ tokens · width.
 
-The hidden units of a layer's experts are the rows of one table: expert e owns `widths[e]` rows from
-`starts[e]` on. Tokens are sorted by expert into blocks of rows; only the blocks that exist are
+The hidden units of a layer's experts are the rows of one table: expert e owns `widths[e]` rows,
+starting at `starts[e]`. Tokens are sorted by expert into blocks of rows; only existing blocks are
 computed, each at its expert's width. The widths are traced, so one compilation serves every
-architecture, and a sub-network pays for what it has (DESIGN 2.3).
+architecture, and a sub-network costs what it computes.
 
 `experts_ffn` sorts, gathers and applies gates, identity experts and the dropout of outputs for all
-platforms; what happens to the sorted rows is a backend's: loops with traced trip counts on CPU,
-kernels elsewhere, each with a gradient of its own. A few rows are not worth sorting (`few_rows`).
+platforms. A backend processes the sorted rows: loops with traced trip counts on CPU, kernels
+elsewhere, each with its own gradient. A few rows are not sorted (`few_rows`).
 
 Axes: N tokens · K choices · D embedding width · U hidden units of all experts · E experts · P
 padded rows of the sorted tokens · R rows of a block.
@@ -62,12 +62,12 @@ def experts_ffn(
     """Σ_k gates[n,k] · expert_{chosen[n,k]}(x[n]) for x [N, D]; chosen and gates [N, K] → [N, D].
 
     A choice of E, one past the last expert, adds nothing. An expert of width 0 is the identity: it
-    gives x itself, without dropout. With `rng`, hidden units drop with rate hidden_dropout [E] of
-    their expert and outputs, before the gate, with `output_dropout` (SPEC 1.2.6). `ffn_dims` are
-    the widths an expert can have (`width_choices`), of which each that computes has one. `part` is
-    the number of these hidden units' part where they are not all (`parallel`): parts drop different
-    hidden units, and the same outputs. `backend` is one of `backends.BACKENDS`, by default the
-    platform's, or none of them for few rows (`few_rows`).
+    returns x, without dropout. With `rng`, hidden units drop with rate hidden_dropout [E] of their
+    expert and outputs, before the gate, with `output_dropout` (docs/systems/automoe.md, dropout).
+    `ffn_dims` are the possible widths of an expert (`width_choices`). `part` is the index of these
+    hidden units among the parts of a mesh (`parallel`): parts drop different hidden units and the
+    same outputs. `backend` is one of `backends.BACKENDS`, by default the platform's, or `few_rows`
+    for few rows.
     """
     tokens, choices = chosen.shape
     if (
@@ -130,9 +130,7 @@ def _sorted_ffn(
     blocks: BlockLayout,
     drops: HiddenDropout | None,
 ) -> jax.Array:
-    """The experts on sorted rows x [P, D] → [P, D]; rows without a pair give values nobody
-    reads.
-    """
+    """The experts on sorted rows x [P, D] → [P, D]; rows without a pair have undefined values."""
     return named(backend).forward(ffn_dims, x, experts, expert_rows, blocks, drops)[0]
 
 

@@ -1,10 +1,10 @@
-"""The backends by name, and the choice among them.
+"""Backends by name, and the choice of one.
 
-The choice is made when a function is traced, by JAX's default platform. Leaving it to the lowering
-(`jax.lax.platform_dependent`) costs the CPU nothing at run time, but every shape is then traced
-once for each backend, half a second together, and all backends must keep the same residuals. To
-lower for another platform, or to place a program on another than the default one, name the backend:
-`with use_backend("megablox"): jax.export.export(…)`.
+A backend is chosen when a function is traced, by JAX's default platform.
+`jax.lax.platform_dependent` would choose in the lowering, but then every shape is traced once for
+each backend, which takes half a second, and all backends must have the same residuals. To lower for
+another platform, or to place a program on another than the default one, name the backend: `with
+use_backend("megablox"): jax.export.export(…)`.
 """
 
 import functools
@@ -26,14 +26,14 @@ use_backend = jax.make_user_context(default_value=None)  # part of the key of ji
 class Backend(NamedTuple):
     """The experts on sorted rows and their gradient; signatures as in `blocks` and `strips`."""
 
-    # the result, and the hidden units in the form that `backward` takes
+    # the result, and the hidden units in the form that `backward` expects
     forward: Callable[..., tuple[jax.Array, Any]]
     backward: Callable[..., tuple[jax.Array, Experts]]
     widest_first: bool = False  # how the experts' rows must be sorted
 
 
 def choose(name: str | None) -> str:
-    """The name itself, or that of `use_backend`, or the platform's."""
+    """The given name, else that of `use_backend`, else the platform's."""
     return name or use_backend.value or BY_PLATFORM.get(jax.default_backend(), PORTABLE)
 
 
@@ -49,7 +49,7 @@ def named(name: str) -> Backend:
     if name == "padded":
         return _by_strips(padded.PRODUCTS)
     interpret = name.endswith("-interpreted")
-    if name.startswith("megablox"):  # Pallas takes a while to import, and a CPU needs none of it
+    if name.startswith("megablox"):  # Pallas is slow to import, and a CPU does not need it
         from automoe_jax.ops.grouped import megablox
 
         return _by_strips(megablox.products(interpret), widest_first=True)

@@ -1,13 +1,12 @@
-"""The CPU's backend: loops over the row blocks that exist, expert by expert, with traced trip
-counts.
+"""CPU backend: loops over existing blocks of rows, expert by expert, with traced trip counts.
 
-An expert's weights are cut out of the table once, and its gradients are put there once, however
-many blocks it has. Neighbouring blocks are taken together where there are enough, for wider
-products and fewer additions to the gradients; what is left over is taken one by one, so that little
-is computed in vain.
+An expert's weights are sliced from the table once, and its gradients are written once, for any
+number of blocks. Neighbouring blocks are combined where there are enough, for wider products and
+fewer additions to the gradients; the remaining blocks are processed one by one, so little padding
+is computed.
 
 Axes: P padded rows of the sorted tokens · R rows of a block · D embedding width · F units of the
-expert at hand.
+current expert.
 """
 
 import functools
@@ -34,8 +33,8 @@ def forward(
     layout: BlockLayout,
     dropout: HiddenDropout | None,
 ) -> tuple[jax.Array, jax.Array]:
-    """The experts on sorted rows x [P, D] → [P, D] and hidden units [P, widest]; what lies beyond
-    an expert is not defined.
+    """The experts on sorted rows x [P, D] → [P, D] and hidden units [P, widest]; values beyond an
+    expert are undefined.
     """
 
     def one(
@@ -80,8 +79,8 @@ def backward(
     dropout: HiddenDropout | None,
     dy: jax.Array,
 ) -> tuple[jax.Array, Experts]:
-    """The gradients by x [P, D] and, in float32, by the weights, for dy [P, D] and what `forward`
-    returned.
+    """Gradients with respect to x [P, D] and, in float32, to the weights, for dy [P, D] and the
+    results of `forward`.
     """
 
     def one(
@@ -96,7 +95,7 @@ def backward(
             dx, d_own = carry
             x_block, dy_block = (_block(array, row, rows) for array in (x, dy))
             part = jax.lax.dynamic_slice(hidden, (row, 0), (rows, units))
-            # A unit that passed is positive after dropout too, so the mask need not be drawn again.
+            # An active unit is positive after dropout too, so the mask need not be drawn again.
             d_pre = jnp.where(part > 0, dy_block @ own.w_out.T * scale, 0).astype(x.dtype)
             dx = jax.lax.dynamic_update_slice_in_dim(dx, d_pre @ own.w_in, row, 0)
             more = Experts(
@@ -134,8 +133,7 @@ def _over_experts(
     """Folds `one(units, expert, over_rows, carry)` over the experts that have rows; `units` is
     static.
 
-    A loop for each width, some of them with nothing to do: a conditional would copy what it hands
-    on.
+    One loop per width, some without iterations: a conditional would copy its operands.
     """
     count = expert_rows.widths.shape[0]
     size = rows // layout.block_expert.shape[0]

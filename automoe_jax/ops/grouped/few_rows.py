@@ -1,9 +1,9 @@
-"""For a few rows, as in a step of decoding or in a lone sentence: every expert is applied to every
-token, and what was not chosen counts 0.
+"""Experts for few rows, as in a decoding step: every expert is applied to every token, and the
+experts that were not chosen have weight 0.
 
-So few rows wait for the weights rather than for arithmetic, and most experts are chosen by one
-token or another: two products over the whole table then cost less than sorting and a loop. Plain
-JAX, for all platforms.
+With few rows, loading the weights takes longer than the arithmetic, and most experts are chosen by
+some token: two products over the whole table then cost less than sorting and a loop. Plain JAX, for
+all platforms.
 
 Axes: N tokens · K choices · D embedding width · U hidden units of all experts · E experts.
 """
@@ -14,12 +14,12 @@ import jax.numpy as jnp
 from automoe_jax.ops.grouped.sorting import MIN_BLOCK_ROWS
 from automoe_jax.ops.grouped.table import ExpertRows, Experts
 
-FEW = 32  # rows that wait for the weights
+FEW = 32  # most rows for which loading the weights dominates
 
 
 def is_few(tokens: int, choices: int, experts: int) -> bool:
-    """Whether the tokens are so few that on average no expert fills more than its first block, and
-    yet enough to use most experts.
+    """Whether the tokens are few enough that on average no expert fills more than its first block,
+    but enough to use most experts.
     """
     return tokens <= FEW and experts <= tokens * choices <= MIN_BLOCK_ROWS * experts
 

@@ -1,12 +1,12 @@
 """TPU: megablox's grouped products, as JAX ships them.
 
-They take groups of consecutive rows, one matrix each, and leave the rows behind the last group
-undefined; all matrices of a call are equally wide. The rows are therefore sorted widest expert
-first: those whose expert has a strip are then the first rows, and the groups of the other experts
-are empty.
+They multiply groups of consecutive rows by one matrix each; rows after the last group are
+undefined; all matrices of a call have the same width. The rows are therefore sorted by width,
+widest expert first: the rows whose expert has a strip come first, and the groups of the other
+experts are empty.
 
-Tried: values and gradients interpreted, lowering from a CPU, and compiling for a TPU v5e without
-one (libtpu 0.0.42). Never run on a TPU, and no tile size is tuned.
+Tested: values and gradients interpreted, lowering on a CPU, and compilation for a TPU v5e without
+one (libtpu 0.0.42). Not run on a TPU; tile sizes are not tuned.
 """
 
 import functools
@@ -18,7 +18,7 @@ from jax.experimental.pallas.ops.tpu.megablox.gmm import gmm, tgmm
 from automoe_jax.ops.grouped.strips import Groups, Products
 
 TILE_ROWS = 128
-TILE_COLUMNS = 512  # or the whole dimension, where it is shorter
+TILE_COLUMNS = 512  # or the whole dimension, if shorter
 
 
 def products(interpret: bool = False) -> Products:

@@ -1,8 +1,7 @@
-"""Portable products: one batched product over all blocks of rows, each with its expert's matrix
-beside it.
+"""Portable products: one batched product over all blocks of rows, each with its expert's matrix.
 
-Blocks that are not live are multiplied all the same, so the time follows the greatest width. For
-platforms without a kernel here, and for shapes that a kernel does not take.
+Blocks that are not live are multiplied too, so the time follows the largest width. For platforms
+without a kernel here, and for shapes that a kernel does not support.
 """
 
 import jax

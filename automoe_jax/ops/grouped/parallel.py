@@ -1,10 +1,10 @@
-"""The experts of a layer, shared by the devices of a mesh; dropless.
+"""Experts of a layer split over the devices of a mesh; dropless.
 
 Devices that differ in `expert` or `model` hold equal, contiguous parts of the rows of the hidden
-table, whatever experts these belong to: a boundary may cut an expert, since its output is a sum
-over hidden units. Devices that differ in `expert` also hold different tokens. Each gathers the
-tokens of all of them, computes what its rows give for these, and the sums are scattered back.
-Nothing is dropped, however the tokens choose.
+table, independent of experts: a boundary may cut an expert, since its output is a sum over hidden
+units. Devices that differ in `expert` also hold different tokens. Each gathers the tokens of all of
+them and computes its rows' contribution to them; the sums are scattered back. No token is dropped
+for any routing.
 
 Axes: N tokens · K choices · D embedding width · U hidden units of all experts · E experts.
 """
@@ -35,10 +35,10 @@ def parallel_experts_ffn(
     output_dropout: float = 0.0,
     rng: jax.Array | None = None,
 ) -> jax.Array:
-    """`experts_ffn` over JAX's current mesh; without one, that itself. Of the table each expert has
-    `max_widths` rows in turn.
+    """`experts_ffn` over JAX's current mesh, or without a mesh `experts_ffn` itself. Each expert
+    has `max_widths` consecutive rows of the table.
 
-    The result is the same up to the order of sums; what drops differs from mesh to mesh.
+    The result is the same up to the order of sums; dropout masks depend on the mesh.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
@@ -99,15 +99,15 @@ def parallel_experts_ffn(
         whole,
         whole,
     )
-    # The loops over blocks carry what differs between devices beside what does not, which
-    # `check_vma` does not allow.
+    # The carries of the loops over blocks mix values that differ between devices with values that
+    # do not, which `check_vma` does not allow.
     run = jax.shard_map(here, in_specs=in_specs, out_specs=tokens, check_vma=False)
     return run(x, chosen, gates, experts, jnp.asarray(expert_rows.widths), hidden_dropout, rng)
 
 
 def part_of(expert_rows: ExpertRows, part: jax.Array | int, rows: int) -> ExpertRows:
-    """What each expert owns of rows part · rows ≤ u < (part + 1) · rows, counted from the first of
-    them.
+    """The rows of each expert among part · rows ≤ u < (part + 1) · rows, counted from the first of
+    these.
 
     An expert that owns none of them is absent there; an identity expert is in the first part only.
     """
@@ -122,8 +122,8 @@ def part_of(expert_rows: ExpertRows, part: jax.Array | int, rows: int) -> Expert
 def part_widths(
     choices: Sequence[tuple[int, ...]], max_widths: tuple[int, ...], parts: int
 ) -> tuple[int, ...]:
-    """The widths that an expert of one of its `choices` can have in any of the equal parts of a
-    table; `part_of` in Python's numbers.
+    """Possible widths of an expert in any of the equal parts of a table; `part_of` in Python
+    numbers.
     """
     rows = sum(max_widths) // parts
     edges = list(itertools.pairwise(range(0, sum(max_widths) + 1, rows)))

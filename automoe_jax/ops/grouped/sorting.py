@@ -15,17 +15,17 @@ MIN_BLOCK_ROWS = 8
 
 
 class BlockLayout(NamedTuple):
-    """Where the (token, choice) pairs lie among the sorted rows."""
+    """Positions of the (token, choice) pairs among the sorted rows."""
 
-    row_pair: jax.Array  # [P] flat index n·K + k of the pair in each row, −1 in rows that hold none
+    row_pair: jax.Array  # [P] flat index n·K + k of the pair in each row, −1 in rows without one
     position: jax.Array  # [N, K] the row of each pair, −1 where no expert computes it
     block_expert: jax.Array  # [P/R] expert of each block
-    blocks: jax.Array  # [] how many blocks exist
+    blocks: jax.Array  # [] number of existing blocks
 
 
 def block_rows(pairs: int, experts: int) -> int:
-    """R: large enough to multiply well, small enough that half-filled last blocks cost little; few
-    rows make one block an expert.
+    """R: large enough for efficient products, small enough that half-filled last blocks cost
+    little; few rows form one block per expert.
     """
     rows = 1 << max(-(-pairs // experts) - 1, 1).bit_length()
     return min(max(rows, MIN_BLOCK_ROWS), MAX_BLOCK_ROWS)
@@ -40,10 +40,10 @@ def layout(
     chosen: jax.Array, widths: jax.Array, rows: int, order: jax.Array | None = None
 ) -> BlockLayout:
     """Sorts the pairs chosen [N, K] by expert into blocks of `rows`; pairs without a computing
-    expert lie nowhere.
+    expert get no row.
 
     widths [E]: an expert of width 0 (identity) or less (absent) computes nothing. The experts' rows
-    follow each other in the given order [E] or in that of their numbers.
+    are consecutive, in the given order [E] or in that of their numbers.
     """
     if order is not None:
         rank = jnp.append(jnp.argsort(order), order.shape[0])

@@ -1,9 +1,9 @@
-"""The experts strip by strip, over whatever multiplies groups of rows: what all accelerators share.
+"""Experts strip by strip, for any grouped product: shared by all accelerators.
 
 A strip holds the hidden units between two consecutive widths that an expert can have, so an expert
-has all of a strip or nothing of it. The strips of all experts lie side by side, [E, F, D], and a
-platform's products multiply each block of rows by its expert's. Blocks whose expert is narrower are
-not live and left out, so the time follows Σ tokens · width where the products skip them.
+has all or nothing of a strip. The strips of all experts form one array [E, F, D], and a platform's
+products multiply each block of rows by its expert's strip. Blocks whose expert is narrower are not
+live; where the products skip them, the time follows Σ tokens · width.
 
 Axes: as in the package's docstring, and B = P/R blocks of rows · F units of a strip.
 """
@@ -20,16 +20,16 @@ from automoe_jax.ops.grouped.table import ExpertRows, Experts, HiddenDropout
 
 
 class Groups(NamedTuple):
-    """Which blocks of rows a product takes part in, and which expert each belongs to."""
+    """Live blocks of rows of a product, and the expert of each block."""
 
     expert: jax.Array  # [B]
     live: jax.Array  # bool [B]
-    order: jax.Array  # [E] in which the experts' rows follow each other
+    order: jax.Array  # [E] order of the experts' rows
 
 
 class Products(NamedTuple):
-    """Products of rows with their expert's matrix, summed in float32; rows that are not live come
-    out as anything.
+    """Products of rows with their expert's matrix, summed in float32; rows that are not live have
+    undefined values.
     """
 
     # [P, D], [E, F, D] → [P, F] in the inputs' type
@@ -47,7 +47,7 @@ class Strip(NamedTuple):
 
 
 def strips(ffn_dims: tuple[int, ...]) -> list[Strip]:
-    """From each width to the next."""
+    """One strip from each width to the next."""
     return [Strip(*ends) for ends in zip((0, *ffn_dims), ffn_dims, strict=False)]
 
 
@@ -95,8 +95,8 @@ def backward(
     dropout: HiddenDropout | None,
     dy: jax.Array,
 ) -> tuple[jax.Array, Experts]:
-    """The gradients by x [P, D] and, in float32, by the weights, for dy [P, D] and what `forward`
-    returned.
+    """Gradients with respect to x [P, D] and, in float32, to the weights, for dy [P, D] and the
+    results of `forward`.
 
     dy is zero in rows that hold no pair.
     """
@@ -109,7 +109,7 @@ def backward(
     for strip, part in zip(strips(ffn_dims), hidden, strict=True):
         groups, weights = _groups(layout, expert_rows, strip), _cut(experts, expert_rows, strip)
         d_hidden = _by_block(products.up(dy, weights.w_out, groups), layout) * scale
-        # A unit that passed is positive after dropout too, so the mask need not be drawn again.
+        # An active unit is positive after dropout too, so the mask need not be drawn again.
         d_pre = jnp.where(_by_block(part, layout) > 0, d_hidden, 0).astype(x.dtype)
         d_bias = _sum_by_expert(d_pre, layout, expert_rows)
         d_pre = d_pre.reshape(part.shape)
@@ -136,7 +136,7 @@ def _groups(layout: BlockLayout, expert_rows: ExpertRows, strip: Strip) -> Group
 
 
 def _cut(experts: Experts, expert_rows: ExpertRows, strip: Strip) -> Experts:
-    """w_in and w_out [E, F, D], b_in [E, F] of the strip; anything where an expert does not have
+    """w_in and w_out [E, F, D], b_in [E, F] of the strip; undefined for experts that do not have
     it.
     """
 
@@ -155,9 +155,7 @@ def _cut(experts: Experts, expert_rows: ExpertRows, strip: Strip) -> Experts:
 
 
 def _add_cut(experts: Experts, parts: Experts, expert_rows: ExpertRows, strip: Strip) -> Experts:
-    """Adds the parts [E, F, …] where `_cut` took them from; zeros where an expert does not have the
-    strip.
-    """
+    """Adds the parts [E, F, …] at the rows of `_cut`; zeros for experts without the strip."""
 
     def add(weight, parts):
         for start, part in zip(expert_rows.starts, parts, strict=True):
@@ -178,7 +176,7 @@ def _by_block(x: jax.Array, layout: BlockLayout) -> jax.Array:
 
 
 def _live(x: jax.Array, groups: Groups) -> jax.Array:
-    """x [B, R, …] with zeros in blocks that are not live, whatever they hold."""
+    """x [B, R, …] with zeros in blocks that are not live."""
     return jnp.where(groups.live[:, None, None], x, 0)
 
 

@@ -1,5 +1,5 @@
-"""The table of hidden units: the weights of a layer's experts, which rows each one owns, and how
-they are cut.
+"""Table of hidden units: the weights of a layer's experts, the rows of each expert, and slices of
+them.
 
 Axes: D embedding width · U hidden units of all experts · E experts.
 """
@@ -21,21 +21,19 @@ class Experts(NamedTuple):
 
 
 class ExpertRows(NamedTuple):
-    """Which rows of the hidden table each expert owns; concrete or traced int32 [E]."""
+    """Rows of the hidden table that each expert owns; concrete or traced int32 [E]."""
 
     starts: jax.Array | np.ndarray
     widths: jax.Array | np.ndarray  # 0: the identity expert, negative: absent
 
 
 class HiddenDropout(NamedTuple):
-    """What drops hidden units."""
+    """Rates and key of the dropout of hidden units."""
 
     rates: jax.Array  # [E]
     rng: jax.Array
 
 
 def width_choices(widths: Sequence[int]) -> tuple[int, ...]:
-    """The distinct widths of experts that compute, rising; (1,) where all of these are identity
-    experts.
-    """
+    """Distinct widths of computing experts, increasing; (1,) if all are identity experts."""
     return tuple(sorted({width for width in widths if width > 0})) or (1,)

@@ -1,11 +1,11 @@
 """NVIDIA: grouped products as Pallas kernels for Triton.
 
 A block of rows has one expert, so a program multiplies one block by one strip of that expert's
-matrix, or leaves at once where the block is not live; sums over an expert's rows are one program
-for each tile of its matrix.
+matrix, or returns at once if the block is not live; sums over an expert's rows use one program per
+tile of its matrix.
 
-Tried: values and gradients interpreted, lowering from a CPU, and compiling what that gives for
-compute capability 8.0 and 9.0 (Triton 3.9). Never run on a GPU, and no size is tuned.
+Tested: values and gradients interpreted, lowering on a CPU, and compilation of the result for
+compute capability 8.0 and 9.0 (Triton 3.9). Not run on a GPU; sizes are not tuned.
 """
 
 import functools
@@ -54,7 +54,7 @@ def _outer(h: jax.Array, x: jax.Array, groups: Groups, interpret: bool) -> jax.A
     if not _has_tiles(h, x, groups):
         return padded.outer(h, x, groups)
     rows, experts = h.shape[0] // groups.expert.shape[0], jnp.arange(groups.order.shape[0])
-    # [E, B], a run of consecutive blocks in each line
+    # [E, B], a run of consecutive blocks in each row
     mine = (groups.expert == experts[:, None]) & groups.live
     first, count = jnp.argmax(mine, axis=1), jnp.sum(mine, axis=1, dtype=jnp.int32)
     tiles = _tile(h.shape[1]), _tile(x.shape[1])
@@ -131,7 +131,7 @@ def _multiply_kernel(expert, live, x, w, out, *, transposed, step):
 
 
 def _tile(size: int) -> int:
-    """The largest power of two that divides the size, up to a limit: Triton knows no other
+    """The largest power of two that divides the size, up to a limit: Triton supports no other
     shapes.
     """
     return min(size & -size, MOST_TILE)
