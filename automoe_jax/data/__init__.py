@@ -1,3 +1,1 @@
-"""Parallel text: where it comes from (`corpus`), its pieces (`tokenizer`) and its batches
-(`batching`).
-"""
+"""Parallel text: sources (`corpus`), word pieces (`tokenizer`) and batches (`batching`)."""

@@ -1,9 +1,9 @@
-"""Token pairs and their batches: few shapes, batches by token count, grain underneath.
+"""Token pairs and their batches: few shapes, batches by token count, based on grain.
 
 A batch is `{"source": [B, S], "target": [B, T]}`, int32. A row is a sentence's tokens, EOS, then
 PAD. S = T is a bucket: the smallest of the configured lengths that holds the longer side with its
-EOS. B is what fits into `tokens_per_batch` padded tokens, so a run has one shape per bucket. Where
-targets are classes, T is 1 and a row is the number of one, without EOS.
+EOS. B is the number of sentences that fit into `tokens_per_batch` padded tokens, so a run has one
+shape per bucket. If targets are classes, T is 1 and a row is the number of a class, without EOS.
 
 Axes: B sentences · S source tokens · T target tokens.
 """
@@ -25,7 +25,7 @@ from automoe_jax.runtime.files import atomic_writer
 
 Batch = dict[str, np.ndarray]
 _ENCODED_TOGETHER = 10_000
-# Batches of a bucket before it would end: more than any run takes.
+# Batches of a bucket before it would end: more than any run needs.
 _ENDLESS = 2**40
 
 
@@ -60,8 +60,8 @@ class TokenPairs:
     def from_pairs(
         cls, pairs: Pairs, tokenizer: Tokenizer, longest: int, labels: Labels | None = None
     ) -> tuple["TokenPairs", int]:
-        """(the pairs of at most `longest` tokens on either side, EOS included; how many were longer
-        and left out).
+        """Pairs of at most `longest` tokens on either side, EOS included, and the number of longer
+        pairs, which are left out.
 
         `labels`: the targets are names of these classes; longer sentences are cut instead.
         """
@@ -101,7 +101,7 @@ class TokenPairs:
 
     @classmethod
     def load(cls, path: os.PathLike[str] | str) -> "TokenPairs":
-        """What `save` wrote."""
+        """Loads what `save` wrote."""
         with epath.Path(path).open("rb") as file, np.load(file) as arrays:
             return cls(**{name: arrays[name] for name in arrays.files})
 
@@ -128,23 +128,22 @@ def train_batches(
     multiple_of: int = 1,
     held: Callable[[int], np.ndarray] = np.arange,
 ) -> grain.DatasetIterator:
-    """An endless iterator over batches; every sentence comes once per pass over its bucket, each
-    pass in a new order.
+    """An endless iterator over batches; every sentence comes once per pass over its bucket, in a
+    new order in each pass.
 
     Args:
       pairs: the training text, none longer than the last bucket.
-      buckets: rising lengths in tokens.
+      buckets: increasing lengths in tokens.
       tokens_per_batch: padded target tokens of one batch.
-      seed: decides the order together with the text and the other arguments, and nothing else does.
-      read_ahead: batches prepared in a background thread; 0: none. It does not change what comes.
-      multiple_of: every batch has a multiple of so many sentences, for devices and micro-batches to
-      share.
-      held: held(rows) names the rows, of a batch of so many, that are assembled, where processes
-      share a batch; all by
-        default. Order, shapes and position of the whole batches do not depend on it.
+      seed: determines the order, together with the text and the other arguments.
+      read_ahead: batches prepared in a background thread; 0: none. It does not change the batches.
+      multiple_of: the number of sentences of every batch is a multiple of this, for devices and
+        micro-batches.
+      held: held(rows) returns the rows of a batch with that many rows that this process assembles;
+        all by default. Order, shapes and position of the whole batches do not depend on it.
 
-    `get_state` and `set_state` continue with the exact next batch.
-    Buckets with less than a batch are padded to the next one; the last one repeats its sentences.
+    `get_state` and `set_state` continue with the exact next batch. Buckets with less than a batch
+    are padded to the next one; the last one repeats its sentences.
     """
     rows = {bucket: rows_per_batch(bucket, tokens_per_batch, multiple_of) for bucket in buckets}
     parts, weights = [], []
@@ -154,7 +153,7 @@ def train_batches(
         )
         parts.append(grain.MapDataset.range(_ENDLESS).map(batches))
         weights.append(len(members) / rows[bucket])
-    # One thread, so that `read_ahead` hides the work without taking the cores from the training.
+    # One thread, so that `read_ahead` hides the work without using the cores of the training.
     options = grain.ReadOptions(num_threads=min(read_ahead, 1), prefetch_buffer_size=read_ahead)
     return iter(grain.MapDataset.mix(parts, weights).to_iter_dataset(options))
 
@@ -168,9 +167,9 @@ def evaluation_batches(
 ) -> list[Batch]:
     """Every pair exactly once, bucket after bucket in the order of the text.
 
-    The last batch of a bucket is filled up with rows of PAD. With `max_tokens` > 0 only pairs at
-    even distances over the whole text are taken, about so many padded target tokens of them (rows
-    of PAD not counted).
+    The last batch of a bucket is padded with rows of PAD. With `max_tokens` > 0, only pairs at even
+    distances over the whole text are used, with about `max_tokens` padded target tokens (rows of
+    PAD not counted).
     """
     batches = []
     for bucket, members in _members(
@@ -201,8 +200,8 @@ def assemble(pairs: TokenPairs, indices: np.ndarray, bucket: int) -> Batch:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _BucketBatches(grain.transforms.Map):
-    """The number of a batch to the batch, in an endless row of passes over `members`, each in an
-    order of its own.
+    """Maps the number of a batch to the batch, in endless passes over `members`, each in its own
+    order.
 
     Whole batches are drawn at once: shuffling sentence by sentence in grain costs 0.1 ms each,
     seconds for the large batches of an accelerator.
@@ -212,7 +211,7 @@ class _BucketBatches(grain.transforms.Map):
     members: np.ndarray
     bucket: int
     rows: int
-    held: np.ndarray  # which of the rows are assembled
+    held: np.ndarray  # rows that are assembled
     seed: tuple[int, ...]
 
     def map(self, element: int) -> Batch:
@@ -225,13 +224,13 @@ class _BucketBatches(grain.transforms.Map):
         return assemble(self.pairs, self.members[np.concatenate(drawn)[self.held]], self.bucket)
 
     def _order(self, number: int) -> np.ndarray:
-        # 0: the results that are published had it
+        # 0: published results used it
         return _permutation(len(self.members), (*self.seed, 0, number))
 
 
 @functools.lru_cache(maxsize=32)
 def _permutation(size: int, seed: tuple[int, ...]) -> np.ndarray:
-    """Kept because many batches share a pass."""
+    """Cached, because many batches share a pass."""
     return np.random.default_rng(seed).permutation(size)
 
 
@@ -254,7 +253,7 @@ def _flat(sentences: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 def _members(
     pairs: TokenPairs, buckets: Sequence[int], among: np.ndarray | None = None
 ) -> dict[int, np.ndarray]:
-    """The numbers of the pairs in each bucket, rising; only those in `among` when it is given."""
+    """Indices of the pairs in each bucket, increasing; only those in `among` if given."""
     among = np.arange(len(pairs)) if among is None else among
     lengths = pairs.lengths()[among]
     if len(lengths) and lengths.max() > buckets[-1]:
@@ -267,8 +266,8 @@ def _members(
 
 
 def _merged(least: Mapping[int, int], members: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
-    """`members` with every bucket of fewer than `least[bucket]` sentences moved into the next one
-    that has some.
+    """`members` with every bucket of fewer than `least[bucket]` sentences moved into the next
+    bucket that has some.
     """
     filled, carried = {}, np.zeros(0, np.int64)
     last = max((bucket for bucket, indices in members.items() if len(indices)), default=None)
@@ -286,9 +285,7 @@ def _merged(least: Mapping[int, int], members: Mapping[int, np.ndarray]) -> dict
 
 
 def _evenly_spaced(pairs: TokenPairs, buckets: Sequence[int], max_tokens: int) -> np.ndarray:
-    """Numbers of pairs at even distances, about `max_tokens` padded tokens of them; all when it is
-    0.
-    """
+    """Indices of pairs at even distances with about `max_tokens` padded tokens; all if it is 0."""
     padded = sum(bucket * len(indices) for bucket, indices in _members(pairs, buckets).items())
     if not max_tokens or padded <= max_tokens:
         return np.arange(len(pairs))

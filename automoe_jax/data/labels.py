@@ -1,5 +1,5 @@
-"""The classes of labelled text, numbered like the pieces of a vocabulary: after the special ids, so
-that PAD is no class.
+"""Classes of labelled text, numbered like the pieces of a vocabulary, after the special ids, so
+that PAD is not a class.
 """
 
 import dataclasses
@@ -18,21 +18,21 @@ class Labels:
 
     @classmethod
     def of(cls, names: Iterable[str]) -> "Labels":
-        """Every name once."""
+        """The distinct names."""
         return cls(tuple(sorted(set(names))))
 
     @property
     def size(self) -> int:
-        """Of a vocabulary that holds them: the special ids and the classes."""
+        """Size of a vocabulary with the special ids and the classes."""
         return len(SPECIAL_IDS) + len(self.names)
 
     def encode(self, names: Sequence[str]) -> list[np.ndarray]:
-        """int32 [1] for each: its number, a target of one token; raises KeyError for a name that is
-        none.
+        """int32 [1] for each name: its number, a target of one token; raises KeyError for an
+        unknown name.
         """
         numbers = {name: number for number, name in enumerate(self.names, start=len(SPECIAL_IDS))}
         return [np.array([numbers[name]], np.int32) for name in names]
 
     def name(self, number: int) -> str:
-        """The class of this number."""
+        """Name of the class with this number."""
         return self.names[number - len(SPECIAL_IDS)]

@@ -1,10 +1,9 @@
-"""Which sentences of a batch a process reads, and the arrays over all devices that are made of
-them.
+"""Sentences of a batch that a process reads, and arrays over all devices made from them.
 
 A batch is the same for any number of processes; each assembles only the rows that its own devices
 hold.
 
-Axes: A micro-batches · B sentences of a micro-batch · S tokens · P parts, each held by other
+Axes: A micro-batches · B sentences of a micro-batch · S tokens · P parts, each held by different
 devices.
 """
 
@@ -18,7 +17,7 @@ from automoe_jax.runtime.sharding import Placement
 
 
 def held_rows(placement: Placement, accumulate: int, rows: int) -> np.ndarray:
-    """The numbers, rising, of those of a batch's `rows` sentences, A · B, that this process's
+    """Indices, increasing, of the sentences among a batch's `rows` = A · B that this process's
     devices hold.
     """
     grid = np.arange(rows).reshape(accumulate, placement.sentence_parts, -1)  # [A, P, B/P]
@@ -26,9 +25,7 @@ def held_rows(placement: Placement, accumulate: int, rows: int) -> np.ndarray:
 
 
 def micro_batches(placement: Placement, accumulate: int, batch: Batch) -> dict[str, jax.Array]:
-    """The arrays [A, B, S] of a batch of which each process gives the rows that `held_rows`
-    names.
-    """
+    """Arrays [A, B, S] of a batch, of which each process supplies the rows of `held_rows`."""
     sharding = placement.micro_batches
     if sharding is None or jax.process_count() == 1:
         whole = {side: rows.reshape(accumulate, -1, rows.shape[-1]) for side, rows in batch.items()}
@@ -47,8 +44,8 @@ def micro_batches(placement: Placement, accumulate: int, batch: Batch) -> dict[s
 
 
 def put_on_devices(tree: Any, shardings: Any) -> Any:
-    """What every process has whole, as arrays over all devices; `shardings` is a tree like it, or
-    one for all.
+    """Arrays over all devices of values that every process has whole; `shardings` is a matching
+    tree, or one sharding for all.
     """
     if shardings is None or jax.process_count() == 1:
         return jax.device_put(tree, shardings)
@@ -62,7 +59,7 @@ def put_on_devices(tree: Any, shardings: Any) -> Any:
 
 
 def _held_parts(placement: Placement) -> list[int]:
-    """The numbers, rising, of the parts of a micro-batch's sentences that this process's devices
+    """Indices, increasing, of the parts of a micro-batch's sentences that this process's devices
     hold.
     """
     if placement.batch is None:

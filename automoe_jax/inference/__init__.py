@@ -1,4 +1,4 @@
 """Using a trained network: decoding, classification, quantisation, latency, scores.
 
-Nothing is imported here, so that a part which needs no JAX can be loaded without it.
+This file imports nothing, so that a module without JAX can be imported without loading it.
 """

@@ -1,4 +1,4 @@
-"""The classes that a classifier gives to texts, batch by batch in few shapes.
+"""Classes of texts by a classifier, in batches of few shapes.
 
 Axes: B sentences · S source tokens · C classes, the special ones before them included.
 """
@@ -24,7 +24,7 @@ def classify(
     progress: Callable[[int], object] = lambda _: None,
 ) -> np.ndarray:
     """int [pairs]: the most probable class of each text, numbered like the targets of `pairs`;
-    `progress` is told how many are done.
+    `progress` is called with the number of finished texts.
     """
     places = np.searchsorted(np.asarray(buckets), pairs.lengths())
     found = np.zeros(len(pairs), np.int64)

@@ -1,3 +1,1 @@
-"""The search for the best sub-Transformer under a limit; it knows no model, only a score and a
-cost.
-"""
+"""Search for the best sub-Transformer under a limit, given a score function and a cost function."""

@@ -13,8 +13,8 @@ class Score(NamedTuple):
     """The result of a score function for an architecture."""
 
     loss: float  # lower is better
-    # of the validation text that was scored; below 1 the candidate was stopped, and the loss is an
-    # estimate
+    # share of the validation text that was scored; below 1, the candidate was stopped and the loss
+    # is an estimate
     share: float = 1.0
 
 
@@ -48,8 +48,8 @@ class Candidate:
 
     @property
     def complete(self) -> bool:
-        """Whether the loss is that of the whole text; no other candidate is a parent, the best one
-        or on the front.
+        """Whether the loss covers the whole text; only such candidates are parents, the best one or
+        on the front.
         """
         return self.share == 1
 
@@ -59,7 +59,7 @@ class Candidate:
 
     @property
     def rank(self) -> tuple[float, float, float]:
-        """Sorts the best first: by loss, then the cheaper."""
+        """Sort key, best first: by loss, then by cost."""
         return self.loss, self.flops, self.costs["params"]
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Which candidates are worth keeping: the best one, and the front of loss against FLOPs."""
+"""The best candidate, and the Pareto front of loss and FLOPs."""
 
 import math
 from collections.abc import Iterable
@@ -8,11 +8,10 @@ from automoe_jax.search.candidate import Candidate
 
 
 def pareto_front(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """The candidates that no other beats in loss or FLOPs without losing in the other, cheapest
-    first.
+    """Candidates that no other dominates in loss and FLOPs, cheapest first.
 
-    Of those equal in both the first stays; candidates that were stopped or whose loss is not finite
-    are left out.
+    Of candidates equal in both, the first is on the front; candidates that were stopped or whose
+    loss is not finite are left out.
     """
     front: list[Candidate] = []
     for candidate in sorted(

@@ -1,19 +1,18 @@
-"""Clearly worse candidates are stopped before they have seen the whole validation text.
+"""Early stopping of clearly worse candidates, before the whole validation text is scored.
 
 The text is cut into parts. A part is a random sample of the text, drawn from each bucket of
-sentence lengths in proportion, so what the rest will say can be told from the parts seen, with a
-known error. A candidate has a rival (`evolution.Trial`): it is of no use once it is worse than
-that. After each part the difference of the two losses, sentence by sentence, gives an estimate of
-the difference over the whole text and the estimate's standard error; the candidate is stopped when
-the estimate is more than `standard_errors` of them above zero.
+sentence lengths in proportion, so the parts seen predict the rest, with a known error. A candidate
+has a rival (`Trial`): a candidate that is worse than its rival is not needed. After each part the
+difference of the two losses, sentence by sentence, gives an estimate of the difference over the
+whole text and the estimate's standard error; the candidate is stopped when the estimate is more
+than `standard_errors` of them above zero.
 
-What that guarantees: a candidate that finishes has exactly the loss it would have without stopping,
-and one that is stopped wins in neither search unless its estimate was off by more than so many
-standard errors. For differences that are about normal, five of them are one case in three million;
-no such statement holds for sure, as the sentences not seen may say anything. The tests compare
-whole searches with and without stopping.
+Guarantees: a candidate that finishes has exactly the loss it would have without stopping. A stopped
+candidate would not have won either, unless its estimate was off by more than `standard_errors`. For
+normally distributed differences, five standard errors are one case in three million; the sentences
+not seen could still deviate. Tests compare whole searches with and without stopping.
 
-Axes: R rows of a part: sentences, or filling.
+Axes: R rows of a part: sentences, or padding.
 """
 
 import collections
@@ -28,10 +27,10 @@ from automoe_jax.arch import Arch
 from automoe_jax.search.candidate import Score
 
 FILLING = -1
-# candidates computed in turns: while one's result is fetched and judged, the device has the other's
-# part
+# candidates computed alternately: while the result of one is fetched and judged, the device
+# computes the other
 IN_FLIGHT = 2
-KEPT_BYTES = 64 << 20  # of finished candidates' losses: rivals to come
+KEPT_BYTES = 64 << 20  # losses of finished candidates: future rivals
 
 T = TypeVar("T")
 
@@ -40,12 +39,12 @@ class Trial(NamedTuple):
     """An architecture to score."""
 
     arch: Arch
-    # a candidate that this one need not be scored beyond being worse than
+    # a candidate; being worse than it suffices to stop the scoring
     rival: Arch | None = None
 
 
 class Estimate(NamedTuple):
-    """A sum over a whole text, told from a sample."""
+    """Estimate of a sum over a whole text from a sample."""
 
     total: float
     error: float  # standard error of `total`
@@ -53,9 +52,9 @@ class Estimate(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Cut:
-    """How a text is cut into parts."""
+    """Division of a text into parts."""
 
-    strata: tuple[np.ndarray, ...]  # of each part int [R]: which bucket a row is from, or FILLING
+    strata: tuple[np.ndarray, ...]  # of each part int [R]: bucket of a row, or FILLING
     tokens: int  # of the whole text
 
     @property
@@ -63,11 +62,11 @@ class Cut:
         return len(self.strata)
 
     def estimate(self, values: np.ndarray, parts: int) -> Estimate:
-        """The sum over the text of what `values` [rows of the first `parts` parts] says of each
-        sentence.
+        """Sum over the text of a value per sentence, from `values` [rows of the first `parts`
+        parts].
 
-        Each bucket's mean stands for its sentences not seen. The error is that of a sample without
-        replacement of the whole text, which sampling bucket by bucket can only lower.
+        Sentences not seen count with the mean of their bucket. The error is that of a sample
+        without replacement of the whole text, which sampling bucket by bucket can only lower.
         """
         seen, everything = np.concatenate(self.strata[:parts]), np.concatenate(self.strata)
         there, sampled = (
@@ -89,20 +88,20 @@ class Cut:
 
 
 class Recent(Generic[T]):
-    """Values by key, the least recently used ones dropped beyond so many bytes."""
+    """Values by key; the least recently used ones are dropped beyond a number of bytes."""
 
     def __init__(self, most_bytes: int, size: Callable[[T], int]):
         self._most, self._size, self._bytes = most_bytes, size, 0
         self._values: collections.OrderedDict[Hashable, T] = collections.OrderedDict()
 
     def get(self, key: Hashable) -> T | None:
-        """The value, or None where it is not kept."""
+        """The value, or None if it is not cached."""
         if key in self._values:
             self._values.move_to_end(key)
         return self._values.get(key)
 
     def put(self, key: Hashable, value: T) -> T:
-        """Keeps the value, if it fits at all, and returns it."""
+        """Caches the value, if it fits, and returns it."""
         if key not in self._values:
             self._values[key] = value
             self._bytes += self._size(value)
@@ -113,15 +112,14 @@ class Recent(Generic[T]):
 
 
 class Scorer:
-    """scores(trials) → their scores in that order, each as soon as those before it are known.
+    """scores(trials) yields their scores in order, each as soon as those before it are known.
 
     Args:
       cut: the parts of the text.
-      nll: nll(arch, parts) starts to compute the parts, a range, and returns a function that waits
-      for the sum of −log p of
-        every row of them, one after another.
-      standard_errors: how clearly worse than its rival a candidate must be to be stopped; 0: none
-      is.
+      nll: nll(arch, parts) starts to compute a range of parts and returns a function that waits for
+        the sum of −log p of every row of them, one after another.
+      standard_errors: a candidate is stopped when it is worse than its rival by this many standard
+        errors; 0: never.
     """
 
     def __init__(
@@ -165,7 +163,7 @@ class Scorer:
         )
 
     def _next(self, before: range, everything: bool) -> range:
-        """The parts to compute after those: all at once if nothing could stop the candidate."""
+        """The next parts to compute: all at once if nothing can stop the candidate."""
         return range(before.stop, self._cut.parts if everything else before.stop + 1)
 
     def _verdict(self, one: "_Running") -> Score | None:
@@ -185,8 +183,8 @@ class Scorer:
         )
 
     def _rows(self, arch: Arch) -> np.ndarray:
-        """Every row's −log p of a finished candidate, computed again where it is not kept: after an
-        interruption, for example.
+        """Every row's −log p of a finished candidate; computed again if it is not cached, for
+        example after an interruption.
         """
         kept = self._finished.get(arch)
         return (

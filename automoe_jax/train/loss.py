@@ -20,7 +20,9 @@ class Sums(NamedTuple):
 
 
 def label_smoothed(logits: jax.Array, target: jax.Array, *, pad_id: int, smoothing: float) -> Sums:
-    """The label-smoothed cross entropy of logits [B,T,V] float32 with target [B,T] (SPEC 1.3)."""
+    """The label-smoothed cross entropy of logits [B,T,V] float32 with target [B,T]; smoothing is
+    uniform over the vocabulary.
+    """
     real = (target != pad_id).astype(jnp.float32)
     return Sums(*vocabulary.label_smoothed(logits, target, real, smoothing), real.sum())
 
@@ -29,7 +31,7 @@ def projected_label_smoothed(
     hidden: jax.Array, table: jax.Array, target: jax.Array, *, pad_id: int, smoothing: float
 ) -> Sums:
     """`label_smoothed` of the logits of hidden [B,T,D] over the vocabulary table [V,D], which are
-    never held all at once.
+    never stored all at once.
     """
     real = (target != pad_id).astype(jnp.float32)
     return Sums(
@@ -52,8 +54,8 @@ def distilled(
 def disagreement(
     hidden: jax.Array, table: jax.Array, target: jax.Array, *, pad_id: int
 ) -> jax.Array:
-    """Σ over non-pad tokens of the divergence between what the two halves of hidden [2B,T,D]
-    predict; target [B,T] (SPEC 2).
+    """Σ over non-pad tokens of the divergence between the predictions of the two halves of hidden
+    [2B,T,D]; target [B,T] (THOR's consistency loss).
     """
     first, second = jnp.split(hidden, 2)
     return vocabulary.projected_divergence(

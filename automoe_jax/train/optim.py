@@ -1,4 +1,4 @@
-"""Optimizer and learning-rate schedule (SPEC 1.3)."""
+"""Optimizer and learning-rate schedule (docs/systems/automoe.md, training recipe)."""
 
 import jax
 import jax.numpy as jnp
@@ -31,10 +31,10 @@ def schedule(train: TrainConfig) -> optax.Schedule:
 
 
 def optimizer(train: TrainConfig) -> optax.GradientTransformation:
-    """Adam, decoupled weight decay and clipping where set.
+    """Adam, with decoupled weight decay and clipping if set.
 
     A part of the SuperNet that the sampled sub-network does not use gets a zero gradient like any
-    other gradient: its moments decay and it moves on with what momentum is left, so the state
+    other gradient: its moments decay and the remaining momentum still moves it, so the state
     depends on the gradients alone.
     """
     parts = [optax.clip_by_global_norm(train.clip_norm)] if train.clip_norm else []

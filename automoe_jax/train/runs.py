@@ -1,7 +1,7 @@
-"""A training run as a folder: trained once, loaded ever after.
+"""A training run in a folder: trains once, then loads.
 
-The folder holds metrics, checkpoints, the resulting weights in `final/` and, last of all,
-`summary.json`.
+The folder holds metrics, checkpoints, the resulting weights in `final/` and `summary.json`, which
+is written last.
 """
 
 import functools
@@ -25,7 +25,7 @@ _SUMMARY = "summary.json"
 
 
 class Summary(NamedTuple):
-    """What a finished run says of itself."""
+    """Figures of a finished run."""
 
     updates: int
     tokens: int  # non-pad target tokens
@@ -40,8 +40,8 @@ def complete(
     training: TokenPairs,
     validation: TokenPairs,
 ) -> Summary:
-    """Trains the run unless its folder says that it is finished; `start` gives the network to begin
-    with.
+    """Trains the run unless its folder shows that it is finished; `start` returns the initial
+    network.
     """
     if is_complete(run.folder):
         return summary(run.folder)
