@@ -47,7 +47,7 @@ def parse(argv: list[str]) -> tuple[Config, str]:
     try:
         flags.FLAGS(argv)
     except (flags.Error, TypeError) as error:
-        raise UserError(str(error)) from None
+        raise _mistake_in_file(error) or UserError(str(error)) from None
     except (AttributeError, KeyError) as error:  # an override of a setting that is not there
         said = str(error).replace("\\n", " ").replace("KeyError(", "").strip("()\"'")
         raise UserError(f"{' '.join(said.split())} (in a --config override)") from None
@@ -55,7 +55,9 @@ def parse(argv: list[str]) -> tuple[Config, str]:
         raise UserError(
             "--config is missing; name a configuration file, such as --config=configs/demo.py"
         )
-    return from_config_dict(_CONFIG.value), _WORKDIR.value or f"runs/{pathlib.Path(path).stem}"
+    file, _, argument = path.partition(":")
+    name = "-".join(filter(None, [pathlib.Path(file).stem, argument]))
+    return from_config_dict(_CONFIG.value), _WORKDIR.value or f"runs/{name}"
 
 
 def run(argv: list[str]) -> int:
@@ -76,6 +78,15 @@ def run(argv: list[str]) -> int:
             print(stopped, file=sys.stderr)
             return SIGTERM_EXIT
     return 0
+
+
+def _mistake_in_file(error: BaseException | None) -> UserError | None:
+    """The `UserError` that a configuration file raised, which absl wraps with its traceback."""
+    innermost = None
+    while error is not None:
+        innermost = error if isinstance(error, UserError) else innermost
+        error = error.__cause__ or error.__context__
+    return innermost
 
 
 def _config_path(argv: list[str]) -> str:

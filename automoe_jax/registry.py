@@ -20,15 +20,19 @@ from typing import Any, TypeVar
 from automoe_jax.errors import UserError, suggestion
 
 T = TypeVar("T")
+OTHERS = "; the configuration file or config.plugins must import the module that registers others"
 
 
 class Registry(dict[str, T]):
     """A dictionary from the values of one setting to the entries that they name."""
 
-    def __init__(self, setting: str, built_in: Mapping[str, T]):
-        """`setting` is the full name, such as "config.data.source"."""
+    def __init__(self, setting: str, built_in: Mapping[str, T], others: str = OTHERS):
+        """`setting` is the full name, such as "config.data.source"; `others` is the sentence about
+        entries from outside in error messages.
+        """
         super().__init__(built_in)
         self.setting = setting
+        self._others = others
         self._built_in = frozenset(built_in)
 
     def register(self, name: str, entry: T) -> None:
@@ -49,10 +53,7 @@ class Registry(dict[str, T]):
 
     def rule(self, name: str) -> str:
         """The valid names in words, with the one closest to `name`."""
-        return (
-            f"must be one of {', '.join(self)}{suggestion(name, self)}; the configuration file or"
-            " config.plugins must import what defines others"
-        )
+        return f"must be one of {', '.join(self)}{suggestion(name, self)}{self._others}"
 
 
 def lazily(module: str, name: str) -> Callable[..., Any]:

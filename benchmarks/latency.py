@@ -1,4 +1,4 @@
-"""Latency of one sentence against FLOPs, for architectures of the sizes in configs/systems.
+"""Latency of one sentence against FLOPs, for architectures of the sizes in configs/systems.py.
 
     python -m benchmarks.latency --json=latency.json
 
@@ -8,7 +8,6 @@ search for the best tokens.
 """
 
 import dataclasses
-import runpy
 from typing import Any
 
 import jax
@@ -19,16 +18,17 @@ from automoe_jax.config import from_config_dict
 from automoe_jax.costs import costs
 from automoe_jax.inference import latency
 from automoe_jax.model import init
+from automoe_jax.registry import import_file
 from benchmarks.harness import Row, run
 
-COMMON = "configs/systems/common.py"
+SYSTEMS = "configs/systems.py"
 HARDLY_ANY = 20  # tokens: the special ones and enough for a beam
 LENGTHS: dict[str, Any] = {"source_length": 30, "target_length": 30}
 
 
 def measure() -> list[Row]:
     """Times one sentence with each architecture."""
-    config = from_config_dict(runpy.run_path(COMMON)["searched"](4))
+    config = from_config_dict(import_file(SYSTEMS)["searched"](4))
     space = dataclasses.replace(
         config.space,
         encoder_embed_dims=(64, 128),

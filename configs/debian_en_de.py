@@ -1,9 +1,10 @@
-"""English to German on Debian's translated package descriptions, which apt fetches: real text
-without a download site.
+"""The whole pipeline on Debian's translated package descriptions, English to German.
 
     python -m automoe_jax.main --config=configs/debian_en_de.py --workdir=runs/debian_en_de
 
-Needs Debian or Ubuntu. Hardware, time and measured scores: docs/RESULTS.md.
+The text comes from apt, on Debian or Ubuntu. Two cores of an Intel Xeon (2.5 GHz) that also ran
+other work: 70 min; BLEU 17.6 at 30.2 MFLOPs, the largest dense Transformer 19.1 at 58.0
+(docs/results/debian.md).
 """
 
 from ml_collections import ConfigDict

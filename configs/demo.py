@@ -1,7 +1,10 @@
 """The whole pipeline on the built-in toy corpus, in minutes on two CPU cores.
 
-make demo
-python -m automoe_jax.main --config=configs/demo.py --workdir=runs/demo
+    make demo
+    python -m automoe_jax.main --config=configs/demo.py --workdir=runs/demo
+
+Two cores of an Intel Xeon (2.5 GHz): 5 min; BLEU 83.4 at 9.95 MFLOPs, the largest dense Transformer
+89.2 at 13.1 (docs/results/demo.md).
 """
 
 from ml_collections import ConfigDict

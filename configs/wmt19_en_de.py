@@ -1,22 +1,18 @@
-"""WMT'19 English–German: the space and schedule of wmt_supernet.py beside this file, on other text.
+"""WMT'19 English–German: the space and schedule of wmt_supernet.py on another text.
 
     python -m automoe_jax.main --config=configs/wmt19_en_de.py --workdir=runs/wmt19_en_de
     python -m automoe_jax.main --config=configs/wmt19_en_de.py:16 --workdir=runs/wmt19_en_de_16
 
-Up to 6 experts a layer, or as many as the number behind the colon; the paper has 6 and 16 for it.
-The vocabulary is as large as that of WMT'14 English–German. Hardware and scores: not run yet.
+Up to 6 experts a layer, or the number behind the colon; the paper has 6 and 16.
+The vocabulary is as large as that of WMT'14 English–German. Hardware, time and result: not run.
 """
 
-import pathlib
-import runpy
-
+import wmt_supernet
 from ml_collections import ConfigDict
-
-_PAPER = runpy.run_path(str(pathlib.Path(__file__).with_name("wmt_supernet.py")))
 
 
 def get_config(experts: str = "6") -> ConfigDict:
     """The published setting on the larger English–German text."""
-    config = _PAPER["get_config"](experts)
+    config = wmt_supernet.get_config(experts)
     config.data.name = "wmt19_translate/de-en"
     return config

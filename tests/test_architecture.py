@@ -5,13 +5,13 @@ a valid one.
 import ast
 import pathlib
 import re
-import runpy
 import subprocess
 import sys
 
 import pytest
 
 from automoe_jax.config import Config, from_config_dict
+from automoe_jax.registry import import_file
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "automoe_jax"
@@ -144,6 +144,10 @@ def test_there_are_configs() -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_config_is_valid(path: pathlib.Path) -> None:
-    module = runpy.run_path(str(path))
+    module = import_file(str(path))
     assert module["__doc__"], "the docstring holds the command, hardware, time and measured result"
-    assert isinstance(from_config_dict(module["get_config"]()), Config)
+    for name, system in module.get("SYSTEMS", {}).items():
+        assert system.__doc__, f"the docstring of {name} holds its measured result"
+        assert isinstance(from_config_dict(module["get_config"](name)), Config)
+    if "SYSTEMS" not in module:
+        assert isinstance(from_config_dict(module["get_config"]()), Config)

@@ -1,9 +1,11 @@
 """The paper's configurations: their spaces, their schedule, and the number behind the colon."""
 
 import math
+import os
 import pathlib
-import runpy
-from typing import Any
+import re
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -15,14 +17,17 @@ from automoe_jax.config import Config, from_config_dict
 from automoe_jax.errors import UserError
 from automoe_jax.model import ForwardOptions, Network, Spec
 from automoe_jax.model.network import abstract
+from automoe_jax.registry import import_file, make_folder_importable
 from automoe_jax.train.step import init_state, make_train_step
 
 # of ml_collections
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
-COMPARED = sorted(
-    f"{path.parent.name}/{path.stem}" for path in CONFIGS.glob("*/*.py") if path.stem != "common"
-)
+COMPARED = [
+    (file, name)
+    for file in ("systems", "classify")
+    for name in import_file(str(CONFIGS / f"{file}.py"))["SYSTEMS"]
+]
 TEXTS = {
     "wmt_supernet": ("wmt14_translate/de-en", "de"),
     "wmt14_en_fr": ("wmt14_translate/fr-en", "fr"),
@@ -32,6 +37,7 @@ TEXTS = {
 
 def load(name: str, *arguments: str) -> Config:
     """As `main` loads it."""
+    make_folder_importable(str(CONFIGS / f"{name}.py"))
     values = flags.FlagValues()
     holder = config_flags.DEFINE_config_file("config", flag_values=values)
     values(["main", f"--config={':'.join([str(CONFIGS / f'{name}.py'), *arguments])}"])
@@ -75,7 +81,7 @@ def test_six_experts_unless_told(name: str) -> None:
 
 @pytest.mark.parametrize("wrong", ["many", "0", "-1"])
 def test_a_number_that_is_none_is_refused(wrong: str) -> None:
-    get_config: Any = runpy.run_path(str(CONFIGS / "wmt14_en_fr.py"))["get_config"]
+    get_config = import_file(str(CONFIGS / "wmt14_en_fr.py"))["get_config"]
     with pytest.raises(
         UserError,
         match=f"'{wrong}' behind the configuration's colon must be the most experts of a layer",
@@ -83,10 +89,10 @@ def test_a_number_that_is_none_is_refused(wrong: str) -> None:
         get_config(wrong)
 
 
-@pytest.mark.parametrize("name", COMPARED)
-def test_what_is_compared_can_make_an_update(name: str) -> None:
+@pytest.mark.parametrize(("file", "name"), COMPARED)
+def test_what_is_compared_can_make_an_update(file: str, name: str) -> None:
     """The update of `retrain` for the largest architecture, traced."""
-    config = load(name)
+    config = load(file, name)
     arch, train = config.space.largest(), config.retrain
     spec = Spec(
         config.space,
@@ -118,3 +124,47 @@ def test_what_is_compared_can_make_an_update(name: str) -> None:
     )
     assert jax.tree.structure(after) == jax.tree.structure(state)
     assert metrics.loss.shape == ()
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            "systems.py:tor",
+            r"^system='tor' must be one of dense, .*; did you mean 'thor'\?; a system",
+        ),
+        ("classify.py", "^system='' must be one of top1, top2, "),
+        ("wmt_supernet.py:many", "^'many' behind the configuration's colon must be the most"),
+    ],
+)
+def test_a_mistake_behind_the_colon_is_one_sentence(
+    config: str, message: str, tmp_path: pathlib.Path
+) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "automoe_jax.main", f"--config={CONFIGS / config}"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(CONFIGS.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 1
+    assert re.search(message, ran.stderr.removeprefix("error: ")), ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_configuration_imports_its_neighbour_from_any_folder(tmp_path: pathlib.Path) -> None:
+    code = (
+        "from automoe_jax.main import parse;"
+        f"print(*parse(['main', '--config={CONFIGS / 'wmt14_en_fr.py'}:16']), sep='\\n')"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(CONFIGS.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "wmt14_translate/fr-en" in ran.stdout, ran.stderr
+    assert ran.stdout.splitlines()[-1] == "runs/wmt14_en_fr-16"

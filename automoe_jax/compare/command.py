@@ -1,7 +1,7 @@
 """Systems on the same text in one table: every configuration trained with every seed, each run kept
 as one JSON file.
 
-    python -m automoe_jax.compare --configs=configs/systems/dense.py,configs/systems/thor.py
+    python -m automoe_jax.compare --configs=configs/systems.py:dense,configs/systems.py:thor
     --seeds=1,2 --workdir=runs/systems
     python -m automoe_jax.compare --configs=configs/systems --seeds=1,2 --workdir=runs/systems
 
@@ -330,24 +330,33 @@ def _latencies(results: Path) -> dict[str, dict[str, float]]:
 
 
 def _load(path: str) -> list[Experiment]:
-    """The experiment of a file, or those of all the files of a folder that have a get_config()."""
+    """The experiments of a file, or those of all the files of a folder that have a get_config().
+
+    A file with a table SYSTEMS holds one experiment for each entry; "configs/systems" is also the
+    file configs/systems.py.
+    """
     file, _, argument = path.partition(":")
-    if Path(file).is_dir():
-        return [
-            experiment
-            for inside in sorted(Path(file).glob("*.py"))
-            for experiment in _load(str(inside))
-        ]
+    if Path(f"{file}.py").is_file():
+        file += ".py"
+    elif Path(file).is_dir():
+        inside = sorted(Path(file).glob("*.py"))
+        return [experiment for one in inside for experiment in _load(str(one))]
     if not Path(file).is_file():
         raise UserError(
             f"--configs names {file}, which is not there; name configuration files or folders,"
             " separated by commas"
         )
-    get_config = import_file(file).get("get_config")
-    if get_config is None:
+    module = import_file(file)
+    if "get_config" not in module:
         return []
-    config = from_config_dict(get_config(argument) if argument else get_config())
-    return [Experiment(Path(file).stem + (f"-{argument}" if argument else ""), path, config)]
+    systems = module.get("SYSTEMS")
+    arguments = list(systems) if systems and not argument else [argument]
+    found = []
+    for one in arguments:
+        config = from_config_dict(module["get_config"](*filter(None, [one])))
+        name = "-".join(filter(None, ["" if systems else Path(file).stem, one]))
+        found.append(Experiment(name, f"{file}:{one}" if one else file, config))
+    return found
 
 
 def _common(config: Config) -> dict[str, Any]:

@@ -63,6 +63,30 @@ def test_a_folder_is_its_experiments(configs: pathlib.Path) -> None:
     assert [experiment.name for experiment in load_experiments([str(configs)])] == ["dense", "moe"]
 
 
+def test_a_table_of_systems_is_its_experiments(configs: pathlib.Path) -> None:
+    text = TINY.format(more="config.space.top_k = (K,)").replace("get_config()", "of_k(K)")
+    text += """
+SYSTEMS = {"one": lambda: of_k(1), "two": lambda: of_k(2)}
+
+def get_config(name):
+    return SYSTEMS[name]()
+"""
+    (configs.parent / "counts.py").write_text(text)
+    table = str(configs.parent / "counts")
+    found = load_experiments([table])
+    assert [one.name for one in found] == ["one", "two"]
+    assert [one.path for one in found] == [f"{table}.py:one", f"{table}.py:two"]
+    assert [one.config.space.top_k for one in found] == [(1,), (2,)]
+    assert load_experiments([f"{table}.py:two"]) == found[1:]
+    (configs.parent / "counts").mkdir()  # what an older version left
+    assert load_experiments([table]) == found
+    assert [one.name for one in load_experiments([str(configs), f"{table}:one"])] == [
+        "dense",
+        "moe",
+        "one",
+    ]
+
+
 def test_systems_must_train_alike(configs: pathlib.Path) -> None:
     (configs / "longer.py").write_text(TINY.format(more="config.retrain.steps = 5"))
     with pytest.raises(

@@ -1,0 +1,276 @@
+"""The systems of the comparison, trained alike on Debian's package descriptions, English to German.
+
+One of them, by its name behind the colon, or all of them with a table at the end:
+
+    python -m automoe_jax.main --config=configs/systems.py:thor --workdir=runs/thor
+    python -m automoe_jax.compare --configs=configs/systems --seeds=1,2 --workdir=runs/systems
+
+Results in the docstrings: BLEU of seeds 1 and 2, each with the minutes of its training, on two CPU
+cores (Intel Xeon, 2.5 GHz; an asterisk marks a Xeon about twice as fast), 870 updates, about 1.8
+million target tokens; docs/results/systems has every run. The text comes from apt, on Debian or
+Ubuntu. docs/systems says of each system what is its paper's and what is not.
+"""
+
+from ml_collections import ConfigDict
+
+from automoe_jax.config import default_config
+from automoe_jax.registry import Registry
+
+EXPERTS = 4
+MAX_FLOPS = 28.9e6  # a third of the dense Transformer's 86.9e6
+
+
+def dense() -> ConfigDict:
+    """A dense Transformer of 3 + 3 layers, the baseline of the others; no search.
+
+    BLEU 6.4 (8 min), 6.7 (11 min).
+    """
+    return base()
+
+
+def topk() -> ConfigDict:
+    """AutoMoE's router without a search: the most probable of four experts, none dropped.
+
+    BLEU 9.6 (10 min), 9.1 (12 min).
+    """
+    config = mixture()
+    config.retrain.balance_loss = 0.01
+    return config
+
+
+def switch() -> ConfigDict:
+    """Switch Transformer (arXiv 2101.03961): tokens beyond an expert's capacity are dropped.
+
+    BLEU 9.6 (16 min), 9.2 (10 min *).
+    """
+    config = mixture()
+    config.router.capacity_factor = 1.25
+    config.router.jitter = 0.01
+    config.retrain.balance_loss = 0.01
+    return config
+
+
+def random_token() -> ConfigDict:
+    """No router: every token's expert is drawn anew in every update; the control of `topk`.
+
+    BLEU 3.6 (12 min), 3.7 (9 min *).
+    """
+    config = mixture()
+    config.router.kind = "random"
+    config.router.draw = "token"
+    return config
+
+
+def random_word() -> ConfigDict:
+    """No router: every word piece has a fixed expert in each layer; the control of `topk`.
+
+    BLEU 6.9 (11 min), 7.2 (9 min *).
+    """
+    config = mixture()
+    config.router.kind = "random"
+    config.router.draw = "fixed"
+    return config
+
+
+def thor() -> ConfigDict:
+    """THOR (arXiv 2110.04260): random experts in layers 1 and 3, made consistent, α = 5.
+
+    Each update has two passes. BLEU 0.5 (21 min), 2.2 (20 min *).
+    """
+    config = thor_apart()
+    config.retrain.consistency = 5.0
+    return config
+
+
+def thor_mild() -> ConfigDict:
+    """THOR with α = 1.
+
+    BLEU 2.9 (25 min), 1.6 (35 min).
+    """
+    config = thor_apart()
+    config.retrain.consistency = 1.0
+    return config
+
+
+def thor_apart() -> ConfigDict:
+    """THOR with α = 0: what the consistency loss does to the disagreement between experts.
+
+    BLEU 3.1 (34 min), 3.1 (20 min *).
+    """
+    config = mixture()
+    config.space.expert_layers_every = 2
+    config.router.kind = "random"
+    config.retrain.passes = 2
+    return config
+
+
+def da_moe() -> ConfigDict:
+    """DA-MoE (arXiv 2409.06669): a token's number of experts follows the attention it receives.
+
+    Gates are renormalised. BLEU 6.4 (12 min), 5.9 (19 min).
+    """
+    config = mixture()
+    config.router.kind = "importance"
+    config.retrain.balance_loss = 0.01
+    return config
+
+
+def da_moe_raw() -> ConfigDict:
+    """DA-MoE with raw gates, as `topk` has them: the effect of the renormalisation.
+
+    BLEU 9.7 (21 min), 9.4 (13 min *).
+    """
+    config = da_moe()
+    config.router.renormalise = False
+    return config
+
+
+def hat() -> ConfigDict:
+    """HAT (arXiv 2005.14187): the search of `automoe` among dense sub-Transformers only.
+
+    BLEU 8.3 (4 min, SuperNet and search 11 min), 8.4 (6 min, 14 min).
+    """
+    return searched(1)
+
+
+def automoe() -> ConfigDict:
+    """AutoMoE (arXiv 2210.07535): a search among up to four experts of different width a layer.
+
+    BLEU 8.2 (4 min, SuperNet and search 13 min), 8.1 (5 min, 14 min).
+    """
+    return searched(EXPERTS)
+
+
+def automoe_balanced() -> ConfigDict:
+    """AutoMoE whose result is trained with a balancing loss, against collapse of its routers.
+
+    `compare` reuses the SuperNet and the search of `automoe`, so the architecture is the same. BLEU
+    8.2 (9 min), 7.9 (3 min *).
+    """
+    config = automoe()
+    config.retrain.balance_loss = 0.01
+    return config
+
+
+def automoe_fast() -> ConfigDict:
+    """AutoMoE for low latency of one sentence: a decoder of one layer of half the width.
+
+    Each step of decoding reads the decoder's weights and the projection to the vocabulary once. So
+    the decoder is small, and the search has the FLOPs for the encoder. BLEU 4.4 (6 min, SuperNet
+    and search 11 min), 5.2 (4 min *, 7 min *).
+    """
+    config = automoe()
+    config.space.decoder_embed_dims = (64,)
+    config.space.decoder_layers = (1,)
+    config.space.decoder_experts = (1, 2)
+    config.space.expert_ffn_dims = (128, 256)
+    return config
+
+
+def random_search() -> ConfigDict:
+    """As many architectures as `automoe` scores, drawn at random; the same SuperNet and limit.
+
+    BLEU 8.5 (6 min, SuperNet and search 14 min), 7.8 (10 min, 14 min).
+    """
+    config = automoe()
+    config.search.algorithm = "random"
+    return config
+
+
+def base() -> ConfigDict:
+    """The text, the sizes and the training that all systems share, with a space of one dense
+    Transformer.
+    """
+    config = default_config()
+    config.data.source = "debian"
+    config.data.vocab_size = 4000
+    config.data.buckets = (16, 24, 36, 64)
+    config.data.test_pairs = 2000
+
+    config.space.qkv_dim = 128
+    config.space.encoder_embed_dims = (128,)
+    config.space.decoder_embed_dims = (128,)
+    config.space.encoder_layers = (3,)
+    config.space.decoder_layers = (3,)
+    config.space.encoder_self_heads = (4,)
+    config.space.decoder_self_heads = (4,)
+    config.space.decoder_cross_heads = (4,)
+    config.space.cross_layers = (1,)
+    config.space.encoder_experts = (1,)
+    config.space.decoder_experts = (1,)
+    config.space.expert_ffn_dims = (512,)
+
+    for train in (config.supernet, config.retrain):
+        train.steps = 870
+        train.tokens_per_batch = 2624
+        train.learning_rate = 3e-3
+        train.warmup_steps = 300
+        train.evaluate_every = 100
+        train.checkpoint_every = 100
+    config.retrain.learning_rate = 4e-3
+    config.retrain.dense_baseline = False
+    config.evaluate.latency_runs = 100
+    return config
+
+
+def mixture() -> ConfigDict:
+    """The dense Transformer with four experts of its size in every layer: one expert per token
+    costs as much.
+    """
+    config = base()
+    config.space.encoder_experts = config.space.decoder_experts = (EXPERTS,)
+    return config
+
+
+def searched(most_experts: int) -> ConfigDict:
+    """A search for a third of the dense Transformer's FLOPs among smaller Transformers with at most
+    `most_experts` experts a layer.
+    """
+    config = base()
+    config.space.encoder_layers = (2, 3)
+    config.space.decoder_layers = (1, 2, 3)
+    config.space.encoder_self_heads = (2, 4)
+    config.space.decoder_self_heads = (2, 4)
+    config.space.decoder_cross_heads = (2, 4)
+    config.space.encoder_experts = config.space.decoder_experts = tuple(range(1, most_experts + 1))
+    config.space.expert_ffn_dims = (128, 256, 512)
+
+    config.search.iterations = 6
+    config.search.population = 50
+    config.search.parents = 12
+    config.search.mutations = 20
+    config.search.crossovers = 20
+    config.search.max_flops = MAX_FLOPS
+    config.search.validation_tokens = 8192
+    return config
+
+
+SYSTEMS = Registry(
+    "system",
+    {
+        system.__name__: system
+        for system in (
+            dense,
+            topk,
+            switch,
+            random_token,
+            random_word,
+            thor,
+            thor_mild,
+            thor_apart,
+            da_moe,
+            da_moe_raw,
+            hat,
+            automoe,
+            automoe_balanced,
+            automoe_fast,
+            random_search,
+        )
+    },
+    others="; a system of your own is a file of its own (docs/EXTENDING.md)",
+)
+
+
+def get_config(name: str = "") -> ConfigDict:
+    """The settings of the system `name`."""
+    return SYSTEMS.find(name)()
