@@ -1,7 +1,7 @@
-"""What vendors say of their chips: the one table that a plan's times and memory limits come from.
+"""Published figures of chips: the table behind a plan's times and memory limits.
 
-Figures are of one chip, in decimal units, at their peak; no program reaches them all. Links are
-counted in one direction, which is half of what a vendor calls bidirectional.
+Figures are peaks of one chip, in decimal units; no program reaches all of them. Links are counted
+in one direction, half of a vendor's bidirectional figure.
 """
 
 import dataclasses
@@ -20,11 +20,11 @@ class Chip:
     flops: float  # bfloat16 FLOP/s of dense products
     memory: float  # bytes of HBM
     bandwidth: float  # bytes/s of the HBM
-    link: float  # bytes/s that it sends to chips of its domain, over all its links
-    domain: int  # chips that these links connect
-    network: float  # bytes/s that it sends beyond them, its share of the host's network cards
-    topology: str  # libtpu's name of it; empty: none, devices have to be simulated
-    dimensions: int  # of the torus that the links make; 0: a switch
+    link: float  # bytes/s sent to chips of its domain, over all its links
+    domain: int  # number of chips that these links connect
+    network: float  # bytes/s sent to other chips, its share of the host's network cards
+    topology: str  # libtpu's name of the chip; empty: none, devices are simulated
+    dimensions: int  # dimensions of the torus of links; 0: a switch
     source: str
 
 
@@ -79,7 +79,7 @@ def chip(name: str) -> Chip:
 
 
 def slice_shape(chip: Chip, devices: int) -> tuple[int, ...] | None:
-    """The chips along each dimension of the squarest slice of exactly so many; None if there is
+    """Chips along each dimension of the squarest slice with exactly this number; None if there is
     none.
 
     One chip, or boards of 2 × 2, as slices are made of.
@@ -88,7 +88,7 @@ def slice_shape(chip: Chip, devices: int) -> tuple[int, ...] | None:
         return None
     if devices == 1:
         return (1,) * chip.dimensions
-    # Boards come first: 2 × 2 × 1, though 2 × 2 × 4.
+    # A single board is 2 × 2 × 1, a larger slice 2 × 2 × 4.
     shapes = [
         shape
         for one in _factors(devices, chip.dimensions)
@@ -99,7 +99,7 @@ def slice_shape(chip: Chip, devices: int) -> tuple[int, ...] | None:
 
 
 def _factors(product: int, count: int) -> list[tuple[int, ...]]:
-    """Every way to write `product` as so many factors that rise."""
+    """Every way to write `product` as this number of increasing factors."""
     if count == 1:
         return [(product,)]
     found = []

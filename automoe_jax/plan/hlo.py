@@ -1,8 +1,7 @@
-"""What a compiled program moves: bytes of its collectives and of its memory traffic, read from
-XLA's text of it.
+"""Bytes that a compiled program moves in collectives and in memory traffic, parsed from XLA's text.
 
-A loop counts as often as XLA says that it runs, once where XLA does not know. Of a conditional's
-branches the one that moves most counts.
+A loop counts with XLA's trip count, or once if XLA does not know it. Of a conditional's branches,
+the one that moves most bytes counts.
 """
 
 import dataclasses
@@ -21,7 +20,7 @@ COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "coll
 class Moved:
     """One kind of collective, per device and run of the program."""
 
-    count: float = 0  # how often it runs
+    count: float = 0  # number of runs
     payload: float = 0  # bytes of the whole arrays that are gathered, reduced or exchanged
     sent: float = 0  # bytes that a device sends, in a ring
 
@@ -30,7 +29,7 @@ class Moved:
 
 
 class Kind(NamedTuple):
-    """Collectives that are counted together."""
+    """Key of collectives that are counted together."""
 
     name: str  # one of COLLECTIVES
     crosses: bool  # whether a group holds devices of different domains
@@ -38,7 +37,7 @@ class Kind(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Traffic:
-    """What a program, or a part of it, moves on each device."""
+    """Bytes that a program, or a part of it, moves on each device."""
 
     collectives: Mapping[Kind, Moved] = dataclasses.field(default_factory=dict)
     memory: float = 0  # bytes that instructions read and write
@@ -53,7 +52,7 @@ class Traffic:
         return Traffic(added, self.memory + other.memory, self.unknown_loops + other.unknown_loops)
 
     def times(self, count: float) -> "Traffic":
-        """Of so many runs."""
+        """The traffic of this number of runs."""
         scaled = {
             kind: Moved(*(count * value for value in dataclasses.astuple(moved)))
             for kind, moved in self.collectives.items()
@@ -62,7 +61,7 @@ class Traffic:
 
     @property
     def size(self) -> float:
-        """What decides which branch moves most."""
+        """Bytes by which branches are compared."""
         return self.memory + sum(moved.sent for moved in self.collectives.values())
 
 
@@ -75,8 +74,8 @@ class _Instruction(NamedTuple):
 
 
 def traffic(text: str, domain: int = 1 << 30) -> Traffic:
-    """What the program `text` (`compiled.as_text()`) moves; `domain` consecutive devices are close
-    to each other.
+    """Traffic of the program `text` (`compiled.as_text()`); `domain` consecutive devices form a
+    domain.
     """
     entry, computations = _parse(text)
 
@@ -116,7 +115,8 @@ _FREE = {
     "partition-id",
     "replica-id",
 }
-_SLICES = {"dynamic-slice", "slice", "gather", "broadcast"}  # read no more than they give
+# they read no more bytes than they produce
+_SLICES = {"dynamic-slice", "slice", "gather", "broadcast"}
 
 
 def _touched(one: _Instruction, types: Mapping[str, str]) -> float:
@@ -134,7 +134,7 @@ def _touched(one: _Instruction, types: Mapping[str, str]) -> float:
 def _collective(
     kind: str, one: _Instruction, types: Mapping[str, str], domain: int
 ) -> tuple[Moved, bool]:
-    """What one run of a collective moves, and whether it leaves a domain."""
+    """Bytes that one run of a collective moves, and whether it leaves a domain."""
     operands = sum(_bytes(types.get(name, "")) for name in one.operands)
     groups = _groups(one.attributes)
     size = groups.shape[1] if groups.size else 1
@@ -147,9 +147,7 @@ def _collective(
 
 
 def _groups(attributes: str) -> np.ndarray:
-    """[groups, devices of each], from either way of writing them; [0, 0] where all devices are one
-    group.
-    """
+    """[groups, devices of each], from either notation; [0, 0] if all devices form one group."""
     if iota := re.search(
         r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", attributes
     ):
@@ -222,7 +220,7 @@ def _instruction(name: str, text: str) -> _Instruction:
 
 
 def _closing(text: str, opened: int) -> int:
-    """Where the parenthesis at `opened` closes."""
+    """Position of the closing parenthesis of the one at `opened`."""
     depth = 0
     for place in range(opened, len(text)):
         depth += {"(": 1, ")": -1}.get(text[place], 0)

@@ -1,8 +1,8 @@
-"""The found architecture as a drawing: encoder and decoder side by side, one card per layer, the
-first at the bottom.
+"""Drawing of an architecture: encoder and decoder next to each other, one card per layer, the first
+at the bottom.
 
-Drawn in the light palette with literal colours; `palette.themed` makes it follow the page. Lengths
-are pixels.
+Drawn in the light palette with literal colours; `palette.themed` adapts it to the page. Lengths are
+pixels.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ class Layout:
     card: int  # height of a card
     gap: int  # between cards
     pad: int  # inside a card
-    number: int  # room for the layer's number
+    number: int  # space for the layer's number
     bar: int  # width of a bar of attention heads
     font: int
     words: bool  # write "8 heads", not just "8"
@@ -105,7 +105,7 @@ def architecture_svg(arch: Arch, space: SearchSpace, layout: Layout) -> str:
 
 
 def describe(arch: Arch) -> str:
-    """The architecture in words, for those who do not see the drawing."""
+    """Description of the architecture in words, for readers who cannot see the drawing."""
     encoder, decoder = _encoder(arch), _decoder(arch)
     sentences = [f"Attention width {arch.qkv_dim}. Encoder of width {arch.encoder_embed_dim}:"]
     sentences += [
@@ -255,9 +255,7 @@ def _stack(
     widest: int,
     layout: Layout,
 ) -> str:
-    """Encoder or decoder: title, cards, ghosts of the layers the space has beyond them,
-    embedding.
-    """
+    """Encoder or decoder: title, cards, outlines of absent layers, embedding."""
     most = max(deepest, len(layers))
     cards = [
         _card(side, i, layer, x, _card_y(i, top, rows, layout), scale, layout)
@@ -302,8 +300,8 @@ def _card(side: str, i: int, layer: _Layer, x: int, y: int, scale: float, layout
 
 
 def _attention(side: str, layer: _Layer, x: float, y: float, layout: Layout) -> Iterator[str]:
-    """A bar of fixed width per attention, cut into its heads: fewer heads are wider heads (SPEC
-    1.2).
+    """A bar of fixed width per attention, divided into its heads: fewer heads are wider heads
+    (docs/systems/automoe.md).
     """
     for kind, heads, colour in zip(
         ("self", "cross"), layer.heads, ("ghost", "supernet"), strict=False
@@ -362,7 +360,7 @@ def _experts(layer: _Layer, x: float, y: float, scale: float, layout: Layout) ->
 
 
 def _label(width: int, drawn: float, layout: Layout) -> str:
-    """How a width is written in a box of so many pixels: across, upright or (empty) not at all."""
+    """Label of a width in a box of this many pixels: horizontal, vertical or, if empty, none."""
     across = len(str(width)) * layout.font * 0.6 + 4
     if drawn >= across:
         return "across"
@@ -433,7 +431,7 @@ def _links(
     for j, layer in enumerate(decoder):
         for n in range(min(layer.cross_layers, encoder_layers)):
             i = encoder_layers - 1 - n
-            # spread along the card, so that the curves of a layer stay apart
+            # spread along the card, so that the curves of a layer do not overlap
             port = (j + 1) / (len(decoder) + 1)
             y0 = _card_y(j, top, rows, layout) + layout.card * (
                 0.3 + 0.4 * n / max(layer.cross_layers - 1, 1) if layer.cross_layers > 1 else 0.5

@@ -1,4 +1,4 @@
-"""Every figure of the report, drawn once, in a form for a desk and one for a phone."""
+"""Figures of the report, each drawn once for wide and once for narrow screens."""
 
 import dataclasses
 import functools
@@ -38,7 +38,7 @@ class Drawn:
 
 
 def draw(contents: ReportContents) -> dict[str, Drawn]:
-    """{name: figure} of all that there is something to draw for."""
+    """{name: figure} of all figures that have data."""
     drawn = {"architecture": _architecture(contents)}
     drawn |= _plotted("search", functools.partial(plots.search_plot, contents))
     drawn |= _plotted("loss", functools.partial(plots.loss_plot, contents.curves))

@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Formatting of numbers."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ MISSING = "–"
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """A scale for a column of numbers, so that all of them compare at a glance."""
+    """A scale for a column of numbers, so that all are comparable."""
 
     size: float
     prefix: str  # of FLOPs: "M"
@@ -28,13 +28,13 @@ GIGA, MEGA, KILO = (
 
 
 def unit_of(values: Iterable[float | None]) -> Unit:
-    """The unit in which the largest of the values is at least 0.5; thousands at the least."""
+    """The unit in which the largest value is at least 0.5; at least thousands."""
     largest = max((abs(value) for value in values if value is not None), default=0.0)
     return next((unit for unit in (GIGA, MEGA) if largest >= unit.size / 2), KILO)
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """Plain decimal notation with so many significant digits, thousands separated: 1,234 · 31.4 ·
+    """Decimal notation with this number of significant digits, thousands separated: 1,234 · 31.4 ·
     0.0314.
     """
     if value == 0:
@@ -47,8 +47,8 @@ def significant(value: float, digits: int = 3) -> str:
 
 
 def plain(value: Any) -> str:
-    """Any value of a statistic or a setting: counts with separators, fractions with four digits,
-    lists with commas.
+    """A statistic or setting: counts with separators, fractions with four digits, lists with
+    commas.
     """
     if value is None:
         return MISSING

@@ -1,6 +1,4 @@
-"""What both forms of the report say and how they arrange it: captions, notes, the tables of
-statistics.
-"""
+"""Text shared by both forms of the report: captions, notes, tables of statistics."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +8,7 @@ from automoe_jax.report.contents import ReportContents, finite, number
 from automoe_jax.report.drawing import has_ghosts, has_identity
 
 MOST_COLUMNS = 8
-FILLED = 0.75  # share of cells that must not be empty for groups to stand in one table
+FILLED = 0.75  # share of cells that must not be empty for groups to form one table
 
 CAPTIONS = {
     "loss": (
@@ -35,7 +33,7 @@ CAPTIONS = {
 
 
 def count_note(contents: ReportContents) -> str:
-    """What the FLOPs of the table count."""
+    """Note on the FLOPs of the table."""
     source, target = (contents.config.get(f"search.{side}_length") for side in ("source", "target"))
     if contents.config.get("task") == "classify":
         return (
@@ -54,7 +52,7 @@ def count_note(contents: ReportContents) -> str:
 
 
 def architecture_caption(contents: ReportContents) -> str:
-    """How to read the drawing; mentions only what is in it."""
+    """Caption of the drawing; mentions only its contents."""
     parts = [
         "Each card is a layer, the first at the bottom. The bars are attention heads (the width is"
         " fixed, so fewer heads are wider heads)."
@@ -82,7 +80,7 @@ def architecture_caption(contents: ReportContents) -> str:
 
 
 def search_caption(contents: ReportContents) -> str:
-    """What the search plot shows, and what it does not."""
+    """Caption of the search plot, with what it leaves out."""
     parts = [
         "Every scored architecture; lower and further left is better. The star is the one that was"
         " retrained."
@@ -119,7 +117,7 @@ def search_caption(contents: ReportContents) -> str:
 
 
 def routing_figures(contents: ReportContents) -> list[tuple[str, str]]:
-    """(key, axis title) of the routing plots that have something to show."""
+    """(key, axis title) of the routing plots that have data."""
     keys = {
         "routing_entropy": "relative entropy",
         "dead_experts": "share of dead experts",
@@ -135,7 +133,7 @@ def routing_figures(contents: ReportContents) -> list[tuple[str, str]]:
 
 
 def dead_note(contents: ReportContents) -> str:
-    """The sentence that stands for a plot of zeros."""
+    """Sentence in place of a plot of zeros."""
     values = _layer_values(contents, "dead_experts")
     return "No expert was dead at any logged update." if values and max(values) <= 0 else ""
 
@@ -152,13 +150,13 @@ def _layer_values(contents: ReportContents, key: str) -> list[float]:
 
 
 def scalars(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries that are no groups."""
+    """Entries that are not groups."""
     return {str(name): value for name, value in values.items() if not isinstance(value, Mapping)}
 
 
 def matrix(values: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, list[str]]]]:
-    """(columns, rows) of the groups that hold only scalars, if they share enough names to stand in
-    one table.
+    """(columns, rows) of the groups that hold only scalars, if they share enough names for one
+    table.
     """
     groups = {
         str(name): group

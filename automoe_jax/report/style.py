@@ -1,4 +1,4 @@
-"""The page's style sheet. Colours are variables of `palette`, so that light and dark differ in one
+"""Style sheet of the page. Colours are variables of `palette`, so light and dark differ in one
 place.
 """
 
@@ -102,7 +102,7 @@ summary { cursor: pointer; color: var(--supernet); width: fit-content; }
 
 
 def style_sheet() -> str:
-    """The whole sheet with its colours and font filled in."""
+    """The style sheet with its colours and font."""
     filled = (
         _SHEET.replace("LIGHT", palette.variables(0))
         .replace("DARK", palette.variables(1))

@@ -1,4 +1,4 @@
-"""Text from outside, made safe for a page."""
+"""Escaping of external text for a page."""
 
 import html
 import re
@@ -17,5 +17,5 @@ def clean(value: Any) -> str:
 
 
 def escape(value: Any) -> str:
-    """`value` as HTML text, fit for an attribute in quotes too."""
+    """`value` as HTML text, also valid in a quoted attribute."""
     return html.escape(clean(value), quote=True)

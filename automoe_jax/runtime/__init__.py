@@ -1,1 +1,1 @@
-"""What a run needs from its machine: processes, devices and their mesh, files."""
+"""Interface to the machine: processes, devices and their mesh, files."""

@@ -1,4 +1,4 @@
-"""What a result was computed on: the device and the versions of what decides about it."""
+"""Device and versions with which a result was computed."""
 
 import importlib.metadata
 import pathlib
@@ -42,7 +42,7 @@ def device() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and the libraries that decide what comes out."""
+    """Versions of Python and of the libraries that affect results."""
     return {name: importlib.metadata.version(name) for name in _LIBRARIES} | {
         "python": platform.python_version()
     }

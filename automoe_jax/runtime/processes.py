@@ -1,9 +1,9 @@
-"""Several processes as one program, over JAX's own runtime.
+"""Several processes as one program, with JAX's own runtime.
 
-A process that is lost ends the others too: where a collective operation fails at once, else when
-JAX's runtime has missed it for `HEARTBEAT_SECONDS`. A process that fails by itself waits
-`END_SECONDS` for the others to fail in the same way, each with its message, and then brings them
-down.
+A lost process ends the others too: at once if a collective operation fails, otherwise when JAX's
+runtime has not heard from it for `HEARTBEAT_SECONDS`. A process that fails by itself waits
+`END_SECONDS`, in which the others may fail in the same way with their own messages, and then ends
+them.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ _LOST = (
     "another process of this run has ended or cannot be reached; see what it said last, then run"
     " the same command again in every process, it continues where it stopped"
 )
-# Words of what JAX raises when a collective operation or a barrier misses a process.
+# Words in JAX's errors about a process that is missing in a collective operation or barrier.
 _SIGNS_OF_LOSS = (
     "Gloo",
     "NCCL",
@@ -38,11 +38,11 @@ _SIGNS_OF_LOSS = (
     "UNAVAILABLE",
     "DEADLINE_EXCEEDED",
 )
-_abort_handler: Any = None  # kept here because C holds no reference
+_abort_handler: Any = None  # referenced here because C holds no reference
 
 
 class Membership(NamedTuple):
-    """Which of how many processes this one is, and where they meet; None: what JAX finds out."""
+    """Number of this process, number of processes and their coordinator; None: detected by JAX."""
 
     coordinator: str | None = None  # HOST:PORT, served by process 0
     processes: int | None = None
@@ -52,8 +52,8 @@ class Membership(NamedTuple):
 def membership(
     distributed: bool, coordinator: str | None, processes: int | None, process: int | None
 ) -> Membership | None:
-    """What main's flags say; None for a process of its own. Raises `UserError` for flags that do
-    not fit together.
+    """Membership from main's flags; None for a single process. Raises `UserError` for inconsistent
+    flags.
     """
     if coordinator is None and processes is None and process is None:
         return Membership() if distributed else None
@@ -73,10 +73,10 @@ def membership(
 
 
 def join(member: Membership) -> None:
-    """Meets the other processes; call it before anything asks for devices.
+    """Connects to the other processes; call it before anything asks for devices.
 
-    If they have not all met after `JOIN_SECONDS`, the process says so and ends: JAX's runtime then
-    aborts, which nothing can catch.
+    If not all are connected after `JOIN_SECONDS`, the process prints a message and ends: JAX's
+    runtime then aborts, which cannot be caught.
     """
     where = (
         f"at --coordinator={member.coordinator}"
@@ -91,14 +91,13 @@ def join(member: Membership) -> None:
     limit = threading.Timer(JOIN_SECONDS, _end, [said])
     limit.daemon = True
     limit.start()
-    # JAX's own handler would take SIGTERM away from the training loop, and swallow it everywhere
-    # else.
+    # JAX's own handler would hide SIGTERM from the training loop and ignore it elsewhere.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
             *member,
-            # Told everything, JAX must not ask the cluster: under Slurm that would leave a process
-            # one GPU.
+            # With all arguments given, JAX must not ask the cluster: under Slurm a process would
+            # get only one GPU.
             cluster_detection_method="deactivate" if member.coordinator else None,
             initialization_timeout=2 * JOIN_SECONDS,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
@@ -114,25 +113,24 @@ def join(member: Membership) -> None:
     finally:
         limit.cancel()
     if jax.default_backend() == "cpu":
-        # Only process 0 writes to the cache, and on CPU no other finds its own programs there: it
-        # would wait for the
-        # others to compile, longer than Gloo does.
+        # Only process 0 writes to the cache, and on CPU no other process finds its programs there:
+        # it would wait for the others to compile, longer than Gloo waits.
         jax.config.update("jax_enable_compilation_cache", False)
 
 
 def is_first() -> bool:
-    """Whether this is process 0, or the only one."""
+    """Whether this is process 0 or the only process."""
     return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
 def wait_for_all(name: str) -> None:
-    """Returns when every process has got to the place of this name."""
+    """Returns when every process has reached the barrier of this name."""
     if jax.distributed.is_initialized():
         multihost_utils.sync_global_devices(name)
 
 
 def gathered(text: str) -> list[str]:
-    """What each process gives, by its number; all must call it."""
+    """The value of each process, in the order of their numbers; all must call it."""
     if not jax.distributed.is_initialized():
         return [text]
     mine = np.frombuffer(text.encode(), np.uint8)
@@ -151,7 +149,7 @@ def any_process(flag: bool) -> bool:
 
 
 def first_alone(work: Callable[[], Any]) -> None:
-    """Does the work in process 0 while the others wait; a `UserError` there is raised in all of
+    """Runs the work in process 0 while the others wait; a `UserError` there is raised in all of
     them.
     """
     said = ""
@@ -166,7 +164,7 @@ def first_alone(work: Callable[[], Any]) -> None:
 
 @contextlib.contextmanager
 def explaining_loss() -> Iterator[None]:
-    """Turns what JAX raises in the block when another process was lost into a `UserError`."""
+    """Turns JAX's errors about a lost process in the block into a `UserError`."""
     try:
         yield
     except UserError:
@@ -184,7 +182,7 @@ def leave(code: int) -> NoReturn:
     if code and jax.distributed.is_initialized():
         sys.stdout.flush()
         sys.stderr.flush()
-        # JAX's complaints about the others follow
+        # JAX's messages about the others follow
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
         _when_aborted(code, "")
         with contextlib.suppress(Exception):
@@ -194,10 +192,10 @@ def leave(code: int) -> NoReturn:
 
 
 def _when_aborted(code: int, said: str) -> None:
-    """What is said, and the exit code, when JAX's runtime aborts the process, as it does when it
-    misses another one.
+    """Installs the message and exit code for an abort by JAX's runtime, which happens when another
+    process is missing.
 
-    Python never gets to run its own signal handlers then, so this one is installed in C.
+    Python does not run its signal handlers then, so this one is installed in C.
     """
 
     def handle(_: int) -> None:

@@ -1,9 +1,10 @@
-"""Which device holds what: one mesh, and one table from the arrays' logical axes to the mesh's.
+"""Placement of arrays on devices: one mesh, and one table from logical axes of arrays to axes of
+the mesh.
 
 The sentences of a batch are split over `data` and `expert`, the experts' hidden units over `expert`
-and `model`, queries, keys and values and the vocabulary over `model`. What no rule splits, every
-device holds; with FSDP, parameters and the optimizer's state are split over `data` as well, and
-gathered where they are used.
+and `model`, queries, keys and values and the vocabulary over `model`. Arrays without a rule are
+replicated. With FSDP, parameters and the optimizer's state are also split over `data` and gathered
+where they are used.
 
 Axes: A micro-batches · B sentences.
 """
@@ -23,19 +24,19 @@ from automoe_jax.config import Config, MeshConfig
 from automoe_jax.errors import UserError
 
 DATA, EXPERT, MODEL = "data", "expert", "model"
-SENTENCES = (DATA, EXPERT)  # what a batch is split over
-HIDDEN = (EXPERT, MODEL)  # what the rows of a hidden table are split over
+SENTENCES = (DATA, EXPERT)  # axes that split a batch
+HIDDEN = (EXPERT, MODEL)  # axes that split the rows of a hidden table
 
 RULES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "vocab": (MODEL,),
         "class": (),
         "embed": (),
-        "memory": (),  # the width of the encoder, seen by the decoder
+        "memory": (),  # the encoder's width in the decoder
         "qkv": (MODEL,),
         "parts": (),
         "hidden": HIDDEN,
-        # the router's columns and the experts' biases: few numbers, needed everywhere
+        # the router's columns and the experts' biases: small, needed on all devices
         "expert": (),
     }
 )
@@ -43,7 +44,7 @@ RULES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """Where arrays lie. Without a mesh everything is on one device, and all shardings are None,
+    """Shardings of arrays. Without a mesh, everything is on one device and all shardings are None,
     JAX's default.
     """
 
@@ -52,27 +53,29 @@ class Placement:
 
     @property
     def sentence_parts(self) -> int:
-        """How many devices share the sentences of a batch; it must have a multiple of them."""
+        """Number of devices that share the sentences of a batch; its number of sentences must be a
+        multiple.
+        """
         return 1 if self.mesh is None else math.prod(self.mesh.shape[axis] for axis in SENTENCES)
 
     @property
     def everywhere(self) -> NamedSharding | None:
-        """The sharding of what every device holds."""
+        """Sharding of replicated arrays."""
         return self._sharding()
 
     @property
     def batch(self) -> NamedSharding | None:
-        """The sharding of tokens [B, S]."""
+        """Sharding of tokens [B, S]."""
         return self._sharding(SENTENCES)
 
     @property
     def micro_batches(self) -> NamedSharding | None:
-        """The sharding of tokens [A, B, S]."""
+        """Sharding of tokens [A, B, S]."""
         return self._sharding(None, SENTENCES)
 
     def params(self, axes: Any, shapes: Any) -> Any:
-        """The sharding of every parameter, from the trees of their logical axis names and of
-        anything with a shape.
+        """Sharding of every parameter, from the trees of logical axis names and of objects with a
+        shape.
 
         Raises `UserError` for a parameter without a rule, or which its rule cannot divide.
         """
@@ -88,8 +91,8 @@ class Placement:
     def optimizer_state(
         self, transform: optax.GradientTransformation, params: Any, shapes: Any
     ) -> Any:
-        """The sharding of an optimizer's state: what it keeps for each parameter lies where the
-        parameter does.
+        """Sharding of an optimizer's state: its arrays for a parameter are placed like the
+        parameter.
         """
         if self.mesh is None:
             return None
@@ -105,9 +108,7 @@ class Placement:
     def jit(
         self, function: Callable[..., Any], in_shardings: Any, out_shardings: Any, **options: Any
     ) -> Any:
-        """`jax.jit` with these shardings; what is traced inside finds the mesh as JAX's current
-        one.
-        """
+        """`jax.jit` with these shardings, traced with the mesh as JAX's current one."""
         if self.mesh is None:
             return jax.jit(function, **options)
         mesh = self.mesh.abstract_mesh
@@ -129,14 +130,14 @@ ONE_DEVICE = Placement()
 
 
 def placement(config: Config, devices: Sequence[jax.Device] | None = None) -> Placement:
-    """The configured mesh over these devices, all there are by default; raises `UserError` if it
-    does not match them.
+    """The configured mesh over these devices, by default all; raises `UserError` if it does not
+    match them.
     """
     return Placement(make_mesh(config.mesh, devices), config.fsdp)
 
 
 def make_mesh(sizes: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh | None:
-    """The mesh, or None where it has one device only."""
+    """The mesh, or None if it has only one device."""
     devices = jax.devices() if devices is None else devices
     others = sizes.expert * sizes.model
     data = sizes.data or len(devices) // others
@@ -160,7 +161,7 @@ def make_mesh(sizes: MeshConfig, devices: Sequence[jax.Device] | None = None) ->
 def _partition(
     path: Any, names: tuple[str, ...], shape: tuple[int, ...], sizes: Mapping[str, int], fsdp: bool
 ) -> list[tuple[str, ...]]:
-    """For each dimension of a parameter the mesh axes that split it."""
+    """Mesh axes that split each dimension of a parameter."""
     where = jax.tree_util.keystr(path, simple=True, separator="/")
     partition = []
     for name, length in zip(names, shape, strict=True):

@@ -1,6 +1,4 @@
-"""retrain: the found architecture trained by itself, and in the same way the largest dense one it
-is compared with.
-"""
+"""retrain: trains the found architecture and, in the same way, the largest dense one."""
 
 import jax
 from etils import epath
@@ -17,7 +15,7 @@ from automoe_jax.workdir import Workdir
 
 
 def run(config: Config, workdir: Workdir) -> None:
-    """Leaves the trained sub-Transformer and, if configured, the trained dense Transformer."""
+    """Writes the trained sub-Transformer and, if configured, the trained dense Transformer."""
     arch = workdir.arch()
     inherit = config.retrain.init == "inherited"
     _train(config, workdir, "sub-Transformer", workdir.retrained, arch, inherit)

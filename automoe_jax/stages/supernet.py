@@ -1,5 +1,5 @@
-"""supernet: trains the weights that all sub-Transformers share, by sampling sub-networks (SPEC
-1.3).
+"""supernet: trains the weights that all sub-Transformers share, by sampling sub-networks (AutoMoE,
+SuperNet training).
 """
 
 import functools
@@ -18,9 +18,7 @@ from automoe_jax.workdir import Workdir
 
 
 def run(config: Config, workdir: Workdir) -> None:
-    """Leaves the trained SuperNet in the workdir; a space of one architecture has no use for
-    one.
-    """
+    """Writes the trained SuperNet to the workdir; skipped for a space of one architecture."""
     space, train = config.space, config.supernet
     if space.size() == 1:
         print("supernet: the space has one architecture, which needs none", flush=True)
@@ -53,7 +51,7 @@ def run(config: Config, workdir: Workdir) -> None:
 
 
 def sampled(config: Config, step: int) -> list[Arch]:
-    """The sub-networks of an update, drawn from the seed and the update's number alone: the same on
+    """Sub-networks of an update, drawn from the seed and the update's number only: the same in
     every process.
     """
     rng, space = np.random.default_rng([config.seed, step]), config.space
