@@ -1,7 +1,6 @@
 """report: everything in the workdir → `report.html` and `report.md`."""
 
 import datetime
-import pathlib
 import shlex
 import sys
 
@@ -55,7 +54,7 @@ def run(config: Config, workdir: Workdir) -> None:
             stage: seconds for stage in STAGES if (seconds := workdir.seconds(stage)) is not None
         },
     )
-    page, text = report.write_report(contents, pathlib.Path(workdir.root))
+    page, text = report.write_report(contents, workdir.root)
     print(f"report: {page} and {text}", flush=True)
 
 

@@ -1,12 +1,18 @@
-"""Checkpoints by Orbax: asynchronous, the last ones and the best ones, and back to the one before
-where one is broken.
+"""Checkpoints by Orbax: asynchronous, the last ones and the best ones.
 
 A checkpoint holds the training state and the position in the data, so that training continues with
 the exact next batch. All processes write it together; any number of processes and any mesh can read
-it.
+it. A checkpoint that cannot be read is moved aside, and the one before is restored.
 """
 
+import contextlib
+import gc
+import itertools
+import json
 import logging
+import sys
+import time
+import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,10 +26,11 @@ from orbax.checkpoint import checkpoint_managers
 from automoe_jax.config import TrainConfig
 from automoe_jax.errors import UserError
 from automoe_jax.runtime.files import absolute
-from automoe_jax.runtime.processes import any_process
+from automoe_jax.runtime.processes import any_process, is_first, wait_for_all
 from automoe_jax.train.step import TrainState
 
 VALIDATION = "validation_nll"
+ABANDONED_SECONDS = 0.5  # the longest that reads of a broken checkpoint take to end
 _log = logging.getLogger(__name__)
 
 
@@ -31,8 +38,12 @@ class Checkpoints:
     """The checkpoints of one training run, in `folder`."""
 
     def __init__(self, folder: epath.PathLike, train: TrainConfig) -> None:
-        """Opens or makes the folder; keeps what averaging and the settings ask for."""
+        """Opens or makes the folder; retains what averaging and the settings ask for."""
         logging.getLogger("absl").addFilter(_not_raised_too)
+        self._folder = absolute(folder)
+        if is_first():
+            _move_broken_metrics(self._folder)
+        wait_for_all("metrics of checkpoints")
         self._every = train.checkpoint_every
         keep = [
             # One more than is averaged: a checkpoint made on SIGTERM lies between the regular ones.
@@ -42,7 +53,7 @@ class Checkpoints:
             ),
         ]
         self._manager = ocp.CheckpointManager(
-            absolute(folder),
+            self._folder,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep),
                 best_fn=lambda metrics: metrics[VALIDATION],
@@ -73,22 +84,49 @@ class Checkpoints:
 
     def restore(self, state: TrainState, data: grain.DatasetIterator) -> TrainState | None:
         """The newest state that can be read, with `data` set to its position; None where there is
-        none.
+        no checkpoint.
 
-        A checkpoint that cannot be read is named in a warning and removed, and the one before is
-        taken.
+        Newer checkpoints, which cannot be read, are named in a warning and moved to the folder
+        `unreadable_checkpoints` next to this one. Raises `UserError` if there are checkpoints and
+        none of them can be read; all of them then stay where they are.
         """
+        unreadable: dict[int, str] = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
-            restored = self._read(
+            restored, unreadable[step] = self._read(
                 step,
                 state=ocp.args.StandardRestore(_abstract(state._asdict())),
                 data=ocp.args.JsonRestore(),
             )
             if restored is not None:
+                del unreadable[step]
+                self._move_aside(unreadable)
                 data.set_state(restored["data"])
                 return TrainState(**restored["state"])
-            self._manager.delete(step)
+        if unreadable:
+            newest = max(unreadable)
+            raise UserError(
+                f"none of the {len(unreadable)} checkpoints in {self._folder} can be read"
+                f" ({newest}: {unreadable[newest]}); if they are of another version of this package"
+                " or of its libraries, continue with that one, else remove that folder to train"
+                " from the start"
+            )
         return None
+
+    def _move_aside(self, unreadable: Mapping[int, str]) -> None:
+        """Moves these checkpoints, given with their errors, out of the folder."""
+        for step, reason in unreadable.items():
+            _log.warning(
+                "checkpoint %d cannot be read (%s); falling back to the one before, and moving it"
+                " to %s",
+                step,
+                reason,
+                _aside(self._folder),
+            )
+            if is_first():
+                _move(self._folder / str(step), _aside(self._folder))
+        if unreadable:
+            wait_for_all("checkpoints moved aside")
+            self._manager.reload()
 
     def best_params(self, state: TrainState) -> dict[str, Any]:
         """The parameters with the lowest validation loss among the checkpoints; `state`'s own if
@@ -117,22 +155,52 @@ class Checkpoints:
 
     def _readable_params(self, steps: list[int], state: TrainState) -> Iterator[dict[str, Any]]:
         abstract = _abstract(state._asdict())
-        read = (self._read(step, state=ocp.args.StandardRestore(abstract)) for step in steps)
-        return (restored["state"]["params"] for restored in read if restored is not None)
+        for step in steps:
+            restored, reason = self._read(step, state=ocp.args.StandardRestore(abstract))
+            if restored is None:
+                _log.warning("checkpoint %d cannot be read (%s); it is left out", step, reason)
+            else:
+                yield restored["state"]["params"]
 
-    def _read(self, step: int, **items: ocp.args.CheckpointArgs) -> Mapping[str, Any] | None:
-        """These items of a checkpoint; None, after a warning, if any process cannot read them."""
+    def _read(
+        self, step: int, **items: ocp.args.CheckpointArgs
+    ) -> tuple[Mapping[str, Any] | None, str]:
+        """(these items of a checkpoint, ""); (None, the reason) if any process cannot read them."""
         restored, reason = None, "another process could not read it"
         try:
-            restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+            with _abandoned_reads_ignored():
+                restored = self._manager.restore(step, args=ocp.args.Composite(**items))
         except Exception as error:  # Orbax and its storage raise many kinds for a broken file
             reason = _in_short(error)
-        if any_process(restored is None):
-            _log.warning(
-                "checkpoint %d cannot be read (%s); falling back to the one before", step, reason
-            )
-            return None
-        return restored
+        return (None, reason) if any_process(restored is None) else (restored, "")
+
+
+def _move_broken_metrics(folder: epath.Path) -> None:
+    """Moves aside the metrics of checkpoints that hold none: opening the folder would fail. Such a
+    checkpoint is restored like any other, but is not a candidate for the best one.
+    """
+    for step in folder.iterdir() if folder.exists() else ():
+        path = step / "metrics" / "metrics"
+        if not path.exists():
+            continue
+        try:
+            float(json.loads(path.read_text())[VALIDATION])
+        except (ValueError, TypeError, KeyError) as error:
+            aside = _aside(folder) / step.name
+            _log.warning("%s cannot be read (%s); it is moved to %s", path, _in_short(error), aside)
+            _move(path.parent, aside)
+
+
+def _aside(folder: epath.Path) -> epath.Path:
+    """The folder next to that of the checkpoints for those that cannot be read."""
+    return folder.parent / f"unreadable_{folder.name}"
+
+
+def _move(path: epath.Path, folder: epath.Path) -> None:
+    """Moves a file or folder into another folder, under a new name if its own is taken there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = itertools.chain([path.name], (f"{path.name}-{n}" for n in itertools.count(2)))
+    path.rename(next(folder / name for name in names if not (folder / name).exists()))
 
 
 def save_params(folder: epath.PathLike, params: dict[str, Any]) -> None:
@@ -150,12 +218,15 @@ def load_params(folder: epath.PathLike, like: dict[str, Any]) -> dict[str, Any]:
     Each process reads all of it by itself. Raises `UserError` if it cannot be read.
     """
     try:
-        with ocp.StandardCheckpointer(**_by_itself()) as checkpointer:
+        with (
+            _abandoned_reads_ignored(),
+            ocp.StandardCheckpointer(**_by_itself()) as checkpointer,
+        ):
             return checkpointer.restore(absolute(folder), jax.tree.map(_on_the_host, like))
     except Exception as error:  # as above
         raise UserError(
             f"the weights in {folder} cannot be read ({_in_short(error)}); remove that folder and"
-            " run the stage that writes it again"
+            " run automoe_jax.main again, which writes it again"
         ) from None
 
 
@@ -185,6 +256,24 @@ def _on_the_host(array: Any) -> np.ndarray:
 
 def _abstract(tree: Any) -> Any:
     return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
+
+
+@contextlib.contextmanager
+def _abandoned_reads_ignored() -> Iterator[None]:
+    """Where the block raises, ignores what its other reads raise in the background a moment later:
+    Python would print their tracebacks, and the first error says it all.
+    """
+    before = sys.unraisablehook
+    try:
+        yield
+    except Exception as error:
+        sys.unraisablehook = lambda _: None
+        traceback.clear_frames(error.__traceback__)
+        gc.collect()
+        time.sleep(ABANDONED_SECONDS)
+        raise
+    finally:
+        sys.unraisablehook = before
 
 
 def _not_raised_too(record: logging.LogRecord) -> bool:

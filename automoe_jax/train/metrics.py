@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,21 +12,21 @@ import tensorboardX
 from etils import epath
 
 from automoe_jax.ops.routing import RouterMetrics
+from automoe_jax.runtime.files import append_line, atomic_writer, read_lines
 from automoe_jax.train.step import StepMetrics
+
+_log = logging.getLogger(__name__)
 
 
 class MetricsWriter:
-    """Appends records to `folder/metrics.jsonl` and TensorBoard events beside it."""
+    """Appends records to `folder/metrics.jsonl` and the same as TensorBoard events to `folder`."""
 
     def __init__(self, folder: epath.PathLike, resumed_at: int) -> None:
-        """Opens the files, dropping the lines that were written after step `resumed_at`."""
-        self._path = epath.Path(folder) / "metrics.jsonl"
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        """Opens the files and drops the records of updates after `resumed_at`."""
+        self._path = _path(folder)
         kept = [record for record in read_metrics(folder) if record["step"] <= resumed_at]
-        draft = self._path.parent / ".metrics.jsonl.part"
-        draft.write_text("".join(json.dumps(record) + "\n" for record in kept))
-        draft.replace(self._path)
-        self._file = self._path.open("a")
+        with atomic_writer(self._path) as file:
+            file.writelines(json.dumps(record).encode() + b"\n" for record in kept)
         self._board = tensorboardX.SummaryWriter(
             str(folder), purge_step=resumed_at + 1, flush_secs=10
         )
@@ -34,13 +35,11 @@ class MetricsWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
         self._board.close()
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
         """One record; a list becomes one TensorBoard curve per layer, None is left out there."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
+        append_line(self._path, json.dumps({"step": step, **values}).encode())
         for name, value in values.items():
             layers = value if isinstance(value, list) else [value]
             for i, number in enumerate(layers):
@@ -58,15 +57,27 @@ class NoMetrics(contextlib.nullcontext):
 
 
 def read_metrics(folder: epath.PathLike) -> list[dict[str, Any]]:
-    """The records of a run, oldest first; a half-written last line is left out."""
-    path = epath.Path(folder) / "metrics.jsonl"
+    """The records of a run, oldest first; none where there are none.
+
+    A half-written last line is ignored. A line that holds no record is left out with a warning:
+    training does not depend on it.
+    """
     records = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for number, line in enumerate(read_lines(_path(folder)), start=1):
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+            record = json.loads(line)
+            if not isinstance(record, dict) or not isinstance(record["step"], int):
+                raise ValueError("not an object with a step")
+            records.append(record)
+        except (ValueError, KeyError) as error:
+            _log.warning(
+                "%s, line %d holds no record (%s); it is left out", _path(folder), number, error
+            )
     return records
+
+
+def _path(folder: epath.PathLike) -> epath.Path:
+    return epath.Path(folder) / "metrics.jsonl"
 
 
 def summarise(steps: list[StepMetrics]) -> dict[str, Any]:

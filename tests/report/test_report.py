@@ -327,6 +327,7 @@ def test_imports_neither_jax_nor_the_model() -> None:
         "automoe_jax.config",
         "automoe_jax.report",
     }
+    files = "automoe_jax.runtime.files"  # imports no JAX either
     for path in folder.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             for name in (
@@ -336,7 +337,9 @@ def test_imports_neither_jax_nor_the_model() -> None:
             ):
                 assert not name.startswith(("jax", "flax")), path
                 assert (
-                    not name.startswith("automoe_jax") or ".".join(name.split(".")[:2]) in allowed
+                    not name.startswith("automoe_jax")
+                    or ".".join(name.split(".")[:2]) in allowed
+                    or name == files
                 ), path
 
 
