@@ -15,6 +15,7 @@ lengths count tokens.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -260,10 +261,13 @@ def from_flat(settings: Mapping[str, Any]) -> Config:
 
 
 def check(config: Config) -> None:
-    """Raises `UserError` for the first setting outside its range."""
+    """Raises `UserError` for the first setting outside its range, or a limit that no architecture
+    meets.
+    """
     for field, value, holds, rule in _rules(config):
         if not holds:
             raise UserError(f"{field}={value!r} {rule}")
+    limits.check_closed_form(config.space, config.search, config.router)
 
 
 def stage_names(config: Config) -> tuple[str, ...]:
@@ -322,7 +326,7 @@ def _coerce(value: Any, default: Any, name: str) -> Any:
         and isinstance(value, int | float)
         and not isinstance(value, bool)
     ):
-        return float(value)
+        return _finite(value, name)
     if (
         isinstance(default, int)
         and not isinstance(default, bool)
@@ -335,10 +339,20 @@ def _coerce(value: Any, default: Any, name: str) -> Any:
     return value
 
 
+def _finite(value: float, name: str) -> float:
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise UserError(f"config.{name}={value!r} must be a finite number")
+    return number
+
+
 def _rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
     """(field, value, whether it is fine, the rule in words)."""
     data, search, evaluate = config.data, config.search, config.evaluate
-    yield "config.seed", config.seed, config.seed >= 0, "must not be negative"
+    yield "config.seed", config.seed, 0 <= config.seed < 2**32, "must be in [0, 2³²)"
     for name in [part.strip() for part in config.stages.split(",")]:
         yield (
             "config.stages",
@@ -397,6 +411,14 @@ def _rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
         config.retrain.init,
         config.retrain.init in ("scratch", "inherited"),
         "must be scratch or inherited",
+    )
+    alone = config.retrain.init == "inherited" and config.space.size() == 1
+    yield (
+        "config.retrain.init",
+        config.retrain.init,
+        not alone,
+        "needs a SuperNet, but config.space has one architecture, for which none is trained; set"
+        " 'scratch', or give the space more choices",
     )
     yield (
         "config.retrain.sampling",

@@ -22,6 +22,12 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Where everything is kept; runs/NAME of the configuration file by default."
 )
+_REDO = flags.DEFINE_boolean(
+    "redo",
+    False,
+    "Run stages again whose results depend on settings that have changed; their old results move to"
+    " WORKDIR/set_aside.",
+)
 _DISTRIBUTED = flags.DEFINE_boolean(
     "distributed",
     False,
@@ -69,7 +75,7 @@ def run(argv: list[str]) -> int:
         join(member)
     with explaining_loss():
         check_same_everywhere(config)
-        first_alone(lambda: open_workdir(root, config))
+        first_alone(lambda: open_workdir(root, config, redo=_REDO.value))
         workdir = open_workdir(root, config, made=True)
         keep_compilations(workdir)
         try:

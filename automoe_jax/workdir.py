@@ -8,25 +8,25 @@ complete.
 import dataclasses
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax
 from etils import epath
 
 from automoe_jax.arch import Arch
-from automoe_jax.config import Config, flatten, from_flat
+from automoe_jax.config import STAGES, Config, flatten, from_flat
 from automoe_jax.data.batching import TokenPairs
 from automoe_jax.data.labels import Labels
 from automoe_jax.data.tokenizer import Tokenizer
+from automoe_jax.dependencies import FREE, TABLE, outdated
 from automoe_jax.errors import UserError
 from automoe_jax.model.network import Spec
 from automoe_jax.runtime.files import absolute, atomic_writer
 from automoe_jax.runtime.processes import gathered
 
 SPLITS = ("train", "validation", "test")
-# What another run of the same experiment may change.
-_FREE = {"stages", "mesh.data", "mesh.expert", "mesh.model", "fsdp"}
+_SET_ASIDE = "set_aside"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +34,10 @@ class Workdir:
     """Paths of a run, and readers of what the stages left there."""
 
     root: epath.Path
+
+    @property
+    def config_path(self) -> epath.Path:
+        return self.root / "config.json"
 
     @property
     def tokenizer_path(self) -> epath.Path:
@@ -101,7 +105,7 @@ class Workdir:
 
     def config(self) -> Config:
         """The configuration that the run was made with."""
-        return from_flat(read_json(self.root / "config.json"))
+        return from_flat(read_json(self.config_path))
 
     def spec(self, config: Config, arch: Arch | None = None) -> Spec:
         """Which network the configuration makes of the prepared text: the SuperNet, or its
@@ -132,38 +136,84 @@ class Workdir:
         """What `mark_done` recorded."""
         return read_json(self._done_path(stage))["seconds"] if self.is_done(stage) else None
 
+    def has_begun(self, stage: str) -> bool:
+        """Whether a stage has finished, or an interrupted run of it would be continued."""
+        return self.is_done(stage) or any(
+            _has_contents(self.root / name) for name in TABLE[stage].progress
+        )
+
+    def set_aside(self, stages: Sequence[str]) -> epath.Path:
+        """Moves the results of these stages to a new folder of the workdir, which is returned.
+
+        An interruption in between leaves no stage that counts as finished without its results or
+        before one that it depends on.
+        """
+        folder = self.root / _SET_ASIDE
+        number = 1
+        while (folder / str(number)).exists():
+            number += 1
+        folder = folder / str(number)
+        for stage in sorted(stages, key=STAGES.index, reverse=True):
+            for path in (self._done_path(stage), *map(self.root.joinpath, TABLE[stage].results)):
+                if path.exists():
+                    target = folder / path.relative_to(self.root)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    path.rename(target)
+        return folder
+
     def _done_path(self, stage: str) -> epath.Path:
         return self.root / "stages" / f"{stage}.json"
 
 
-def open_workdir(root: epath.PathLike, config: Config, made: bool = False) -> Workdir:
+def open_workdir(
+    root: epath.PathLike, config: Config, made: bool = False, redo: bool = False
+) -> Workdir:
     """The workdir at `root`, made if it is not there; `made`: it must be there, as another process
     has made it.
 
-    Raises `UserError` when `root` is a file, or holds a run of another configuration, and says what
-    differs.
+    Settings may change as long as no stage with results depends on them. `redo`: the results of
+    those that do are set aside, so that these stages run again. Raises `UserError` when `root` is a
+    file or, without `redo`, when such stages have results, and says what differs.
     """
     path = absolute(root)
     if path.exists() and not path.is_dir():
         raise UserError(
             f"--workdir={root} is a file; name a folder, which is made if it does not exist"
         )
+    workdir = Workdir(path)
     settings = _settings(config)
-    recorded = path / "config.json"
-    if recorded.exists():
-        if differing := _differing(read_json(recorded), settings, ("there", "here"), _FREE):
-            raise UserError(
-                f"--workdir={root} belongs to a run of another configuration: {differing}; name"
-                " another --workdir or the same settings"
-            )
+    if workdir.config_path.exists():
+        _adopt(workdir, settings, f"--workdir={root}", redo)
     elif made:
         raise UserError(
             f"--workdir={root} is another folder here than in process 0; name one on a file system"
             " that all processes share"
         )
     else:
-        write_json(recorded, settings)
-    return Workdir(path)
+        write_json(workdir.config_path, settings)
+    return workdir
+
+
+def _adopt(workdir: Workdir, settings: dict[str, Any], name: str, redo: bool) -> None:
+    """Makes these the settings of a workdir that has some already, as `open_workdir` describes."""
+    recorded = recorded_settings(workdir.config_path)
+    changed = _changed(recorded, settings)
+    stages = outdated(changed, [stage for stage in STAGES if workdir.has_begun(stage)])
+    if stages:
+        differing = _differing(recorded, settings, ("there", "here"), FREE)
+        again = " and ".join(filter(None, (", ".join(stages[:-1]), stages[-1])))
+        if not redo:
+            raise UserError(
+                f"{name} belongs to a run of another configuration: {differing}; add --redo to run"
+                f" {again} again, which sets their results aside, or name another --workdir or the"
+                " same settings"
+            )
+        folder = workdir.set_aside(stages)
+        print(f"redo: {differing}; {again} will run again, old results are in {folder}", flush=True)
+    elif differing := _differing(recorded, settings, ("so far", "from now on"), FREE):
+        print(f"settings: {differing}; no stage with results depends on them", flush=True)
+    if changed:
+        write_json(workdir.config_path, settings)
 
 
 def check_same_everywhere(config: Config) -> None:
@@ -191,9 +241,26 @@ def keep_compilations(workdir: Workdir) -> None:
         jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
 
 
+def recorded_settings(path: epath.Path) -> dict[str, Any]:
+    """The flat settings in a workdir's `config.json`; those that were added to the code later have
+    their defaults.
+    """
+    return _settings(Config()) | read_json(path)
+
+
 def _settings(config: Config) -> dict[str, Any]:
     """The configuration as it is written to a file and read again."""
     return json.loads(json.dumps(flatten(dataclasses.asdict(config))))
+
+
+def _has_contents(path: epath.Path) -> bool:
+    """Whether a file is there, or a folder that is not empty."""
+    return any(path.iterdir()) if path.is_dir() else path.exists()
+
+
+def _changed(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """The names of the settings that differ, in alphabetical order."""
+    return [name for name in sorted(one | other) if one.get(name) != other.get(name)]
 
 
 def _differing(
@@ -202,11 +269,7 @@ def _differing(
     """The first settings that differ, those in `free` left aside, with the values of both; empty if
     none do.
     """
-    names = [
-        name
-        for name in sorted(one | other)
-        if name not in free and one.get(name) != other.get(name)
-    ]
+    names = [name for name in _changed(one, other) if name not in free]
     first = "; ".join(
         f"{name} is {one.get(name)!r} {where[0]} and {other.get(name)!r} {where[1]}"
         for name in names[:3]

@@ -23,7 +23,16 @@ CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 LEVELS = (
     {"errors"},
     {"registry"},
-    {"arch", "space", "costs", "config", "data/sources", "search/algorithms", "search/limits"},
+    {
+        "arch",
+        "space",
+        "costs",
+        "config",
+        "dependencies",
+        "data/sources",
+        "search/algorithms",
+        "search/limits",
+    },
     {"runtime"},
     {"ops"},
     {"model"},

@@ -30,6 +30,7 @@ from etils import epath
 from automoe_jax.arch import Arch
 from automoe_jax.config import Config, flatten, from_config_dict, from_flat
 from automoe_jax.costs import sparsity
+from automoe_jax.dependencies import TABLE, relevant
 from automoe_jax.errors import UserError
 from automoe_jax.inference import latency
 from automoe_jax.inference.scores import Difference, paired_accuracy, paired_bootstrap
@@ -43,17 +44,16 @@ from automoe_jax.runtime.machine import device, versions
 from automoe_jax.stages.evaluate import inferences
 from automoe_jax.train.checkpoint import VALIDATION
 from automoe_jax.train.metrics import read_metrics
-from automoe_jax.workdir import Workdir, keep_compilations, read_json, write_json
+from automoe_jax.workdir import (
+    Workdir,
+    keep_compilations,
+    read_json,
+    recorded_settings,
+    write_json,
+)
 
-# For each stage whose result other runs can take over: what it leaves, and the settings it depends
-# on.
-_DATA = ("task", "data.")
-_SUPERNET = (*_DATA, "seed", "space.", "model.", "router.", "supernet.")
-_SHARED = {
-    "prepare": (("data",), _DATA),
-    "supernet": (("supernet",), _SUPERNET),
-    "search": (("search", "arch.json"), (*_SUPERNET, "search.")),
-}
+# Stages whose results other runs can take over.
+_SHARED = ("prepare", "supernet", "search")
 _LATENCY = "latency.json"
 # What `latency.measure` is told, and by which setting.
 _TIMED = {
@@ -113,10 +113,14 @@ def load_experiments(paths: Sequence[str]) -> list[Experiment]:
 
 
 def run_all(
-    experiments: Sequence[Experiment], seeds: Sequence[int], root: Path, results: Path
+    experiments: Sequence[Experiment],
+    seeds: Sequence[int],
+    root: Path,
+    results: Path,
+    redo: bool = False,
 ) -> list[str]:
     """Trains what is not finished, a process for each run, and keeps its JSON; returns the names of
-    the runs that failed.
+    the runs that failed. `redo` is the flag of `main`.
     """
     failed = []
     for seed in seeds:
@@ -129,7 +133,7 @@ def run_all(
             folder = root / run
             for stage in _SHARED:
                 _share(stage, experiment, seed, root, folder)
-            if _train(experiment, seed, folder, Workdir(epath.Path(root)).compilation_cache):
+            if _train(experiment, seed, folder, Workdir(epath.Path(root)).compilation_cache, redo):
                 keep(Workdir(epath.Path(folder)), experiment.name, seed, results)
             else:
                 failed.append(run)
@@ -366,19 +370,15 @@ def _common(config: Config) -> dict[str, Any]:
 
 def _share(stage: str, experiment: Experiment, seed: int, root: Path, folder: Path) -> None:
     """Copies what another run with the same settings left of a stage, instead of doing it again."""
-    done, (kept, fields) = Path("stages") / f"{stage}.json", _SHARED[stage]
+    done, kept = Path("stages") / f"{stage}.json", TABLE[stage].results
     if (folder / done).exists():
         return
     settings = flatten(dataclasses.asdict(experiment.config)) | {"seed": seed}
-    wanted = json.loads(
-        json.dumps({name: value for name, value in settings.items() if name.startswith(fields)})
-    )
+    wanted = relevant(stage, json.loads(json.dumps(settings)))
     for marker in sorted(root.glob(f"*/{done}")):
         other = marker.parents[1]
-        there = read_json(epath.Path(other / "config.json"))
-        if wanted == {name: there.get(name) for name in wanted} and all(
-            (other / name).exists() for name in kept
-        ):
+        there = relevant(stage, recorded_settings(epath.Path(other / "config.json")))
+        if wanted == there and all((other / name).exists() for name in kept):
             for name in kept:
                 if (other / name).is_dir():
                     shutil.copytree(other / name, folder / name, dirs_exist_ok=True)
@@ -389,7 +389,7 @@ def _share(stage: str, experiment: Experiment, seed: int, root: Path, folder: Pa
             return
 
 
-def _train(experiment: Experiment, seed: int, folder: Path, cache: epath.Path) -> bool:
+def _train(experiment: Experiment, seed: int, folder: Path, cache: epath.Path, redo: bool) -> bool:
     """Runs the whole pipeline of one experiment in a process of its own; whether it got to its
     end.
     """
@@ -400,6 +400,7 @@ def _train(experiment: Experiment, seed: int, folder: Path, cache: epath.Path) -
         f"--config={experiment.path}",
         f"--workdir={folder}",
         f"--config.seed={seed}",
+        f"--redo={redo}",
     ]
     # The dense Transformer is a configuration of its own here.
     command.append("--config.retrain.dense_baseline=false")
@@ -506,6 +507,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--results", help="where their JSON files and the table go (default: WORKDIR/results)"
     )
     parser.add_argument(
+        "--redo",
+        action="store_true",
+        help="unfinished runs: run stages again whose results depend on settings that have changed",
+    )
+    parser.add_argument(
         "--baseline",
         default="dense",
         help="the system the others are compared with (default: dense)",
@@ -526,6 +532,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             seeds,
             root,
             results,
+            flags.redo,
         )
     measure_latencies(root, results)
     systems = gather(results, flags.baseline)

@@ -8,6 +8,7 @@ quarter to store, load and hand to a device.
 """
 
 import dataclasses
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
@@ -27,10 +28,8 @@ class Int8(NamedTuple):
     scales: jax.Array  # float32, 1 along the axes that share a scale
 
 
-def quantised(network: Network) -> Network:
-    """The network with its matrices as `Int8`, which `decode.beam_search` takes; raises `UserError`
-    without the library.
-    """
+def load_qwix() -> ModuleType:
+    """The library that quantises, an optional dependency; raises `UserError` without it."""
     try:
         import qwix
     except ModuleNotFoundError:
@@ -38,6 +37,14 @@ def quantised(network: Network) -> Network:
             "int8 needs the library qwix; install it with pip install 'automoe-jax[int8]', or leave"
             " int8 off"
         ) from None
+    return qwix
+
+
+def quantised(network: Network) -> Network:
+    """The network with its matrices as `Int8`, which `decode.beam_search` takes; raises `UserError`
+    without the library.
+    """
+    qwix = load_qwix()
 
     def convert(path: Any, array: jax.Array) -> jax.Array | Int8:
         if path[-1].key not in OWN_SCALES:

@@ -107,6 +107,18 @@ def rules(settings: "SearchConfig") -> Iterator[tuple[str, Any, bool, str]]:
         yield field, value, _is_positive(value), f"must be a positive number, as in {name}=2.5"
 
 
+def check_closed_form(space: SearchSpace, settings: "SearchConfig", router: "RouterConfig") -> None:
+    """`check_limits` of the package's own costs, which depend on no text: neither FLOPs nor
+    parameters count the vocabulary.
+    """
+    conditions = Conditions(settings, router)
+    own = {name: cost.prepare(conditions) for name, cost in COSTS.items() if _own(cost)}
+    without = dataclasses.replace(settings, limits="")
+    check_limits(
+        space, without, lambda arch: {name: measure(arch) for name, measure in own.items()}
+    )
+
+
 def check_limits(space: SearchSpace, settings: "SearchConfig", cost: CostFunction) -> None:
     """Raises `UserError` for a limit that the smallest architecture of `space` exceeds."""
     smallest = cost(space.smallest())

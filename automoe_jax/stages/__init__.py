@@ -7,20 +7,46 @@ training need not wait for what draws the report.
 import functools
 import importlib
 import time
+from collections.abc import Collection
 
 from automoe_jax.config import STAGES, Config, stage_names
+from automoe_jax.data.batching import rows_per_batch
 from automoe_jax.errors import UserError
+from automoe_jax.inference.quantise import load_qwix
 from automoe_jax.runtime.processes import first_alone, is_first, wait_for_all
+from automoe_jax.runtime.sharding import placement
 from automoe_jax.workdir import Workdir
 
 _SHARED = {"supernet", "search", "retrain"}  # by all processes; the first runs the others alone
 
 
+def check_environment(config: Config, stages: Collection[str]) -> None:
+    """Raises `UserError` for settings that ask for devices or libraries that are not there, before
+    any of these stages takes its time.
+    """
+    training = [name for name in ("supernet", "retrain") if name in stages]
+    if training or "search" in stages:
+        parts = placement(config).sentence_parts
+        for name in training:
+            train = getattr(config, name)
+            try:
+                rows_per_batch(
+                    config.data.buckets[-1], train.tokens_per_batch, train.accumulate * parts
+                )
+            except UserError as error:
+                raise UserError(f"config.{name}.{error}") from None
+    if "evaluate" in stages and config.evaluate.int8:
+        load_qwix()
+
+
 def run_stages(config: Config, workdir: Workdir) -> None:
     """Runs the configured stages in order and skips the finished ones.
 
-    Raises `UserError` for a stage whose predecessors are not finished.
+    Raises `UserError` for a stage whose predecessors are not finished, and before the first one for
+    settings that some stage could not work with here.
     """
+    waiting = [stage for stage in stage_names(config) if not workdir.is_done(stage)]
+    check_environment(config, waiting)
     for stage in stage_names(config):
         if workdir.is_done(stage):
             print(f"{stage}: finished before, skipped", flush=True)

@@ -38,7 +38,7 @@ def run(config: Config, workdir: Workdir) -> None:
     them.
     """
     text = read_json(workdir.text_path("test"))
-    count = config.evaluate.max_pairs or len(text["source"])
+    count = min(config.evaluate.max_pairs or len(text["source"]), len(text["source"]))
     sources, references = text["source"][:count], text["target"][:count]
     arch = workdir.arch()
     rows = [

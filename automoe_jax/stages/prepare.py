@@ -62,7 +62,7 @@ def _cache(workdir: Workdir) -> Iterator[pathlib.Path]:
     the block.
     """
     if is_local(workdir.root):
-        yield pathlib.Path(workdir.root) / "data" / "cache"
+        yield pathlib.Path(workdir.root) / "downloads"
         return
     with tempfile.TemporaryDirectory() as folder:
         yield pathlib.Path(folder)

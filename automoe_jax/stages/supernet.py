@@ -12,6 +12,7 @@ from automoe_jax.config import Config
 from automoe_jax.model.network import initialised
 from automoe_jax.model.transformer import ForwardOptions
 from automoe_jax.runtime.sharding import placement
+from automoe_jax.search.limits import Conditions, check_limits, cost_function
 from automoe_jax.train import runs
 from automoe_jax.train.loop import Run
 from automoe_jax.workdir import Workdir
@@ -23,6 +24,9 @@ def run(config: Config, workdir: Workdir) -> None:
     if space.size() == 1:
         print("supernet: the space has one architecture, which needs none", flush=True)
         return
+    # Costs from outside the package may depend on the vocabulary, which is known only now.
+    conditions = Conditions(config.search, config.router, workdir.spec(config).output_size)
+    check_limits(space, config.search, cost_function(conditions))
     print(f"supernet: a space of {space.size():.3g} architectures", flush=True)
     run = Run(
         title="SuperNet",

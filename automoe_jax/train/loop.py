@@ -212,7 +212,7 @@ def _collect(run: Run, step: int, pending: list[StepMetrics]) -> dict[str, Any]:
             raise UserError(
                 f"{run.title}: the loss or its gradient was not finite at update {bad} of"
                 f" architecture {archs}; lower learning_rate, lengthen warmup_steps or set"
-                " clip_norm, in a new workdir"
+                " clip_norm, and start again with --redo or in a new workdir"
             )
     return summarise(fetched)
 

@@ -283,7 +283,7 @@ def _sandwich(
     """Several sub-networks one after another; with distillation the first one's logits teach the
     rest.
     """
-    shape = (*batch["target"].shape, update.network.spec.vocab_size)
+    shape = (*batch["target"].shape, update.network.spec.output_size)
     nobody = (
         _Teacher(jnp.array(False), jnp.zeros(shape, jnp.float32))
         if update.train.distillation

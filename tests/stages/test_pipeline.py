@@ -258,6 +258,31 @@ def test_workdirs_that_do_not_fit(
     assert_one_sentence(empty, "holds no run")
 
 
+@pytest.mark.slow
+def test_another_limit_searches_again_on_the_same_supernet(
+    finished: tuple[pathlib.Path, dict[str, float]], tmp_path: pathlib.Path
+) -> None:
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    before = {
+        path: path.read_bytes() for path in (workdir / "supernet").rglob("*") if path.is_file()
+    }
+    old = (workdir / "search" / "candidates.jsonl").read_text()
+    limit = 1.05 * min(json.loads(line)["flops"] for line in old.splitlines())
+    change = [f"--config.search.max_flops={limit}", "--config.evaluate.max_pairs=1000"]
+    refused = run(command(workdir, *change))
+    assert_one_sentence(refused, "add --redo to run search, retrain, evaluate and report again")
+    done = run(command(workdir, *change, "--redo"))
+    assert done.returncode == 0, done.stderr.decode()
+    assert "supernet: finished before, skipped" in done.stdout.decode()
+    assert before == {path: path.read_bytes() for path in before}
+    found = (workdir / "search" / "candidates.jsonl").read_text().splitlines()
+    assert all(json.loads(line)["flops"] <= limit for line in found)
+    assert (workdir / "set_aside" / "1" / "search" / "candidates.jsonl").read_text() == old
+    # more pairs asked for than the test text has
+    assert json.loads((workdir / "evaluate" / "results.json").read_text())["sentences"] == 24
+
+
 def assert_one_sentence(done: subprocess.CompletedProcess[bytes], message: str) -> None:
     errors = done.stderr.decode()
     assert done.returncode == 1, errors

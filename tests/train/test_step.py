@@ -17,7 +17,8 @@ from automoe_jax.arch import Arch
 from automoe_jax.config import RouterConfig, TrainConfig
 from automoe_jax.data.tokenizer import EOS, PAD
 from automoe_jax.extract import extract
-from automoe_jax.model import ForwardOptions, Network
+from automoe_jax.model import ForwardOptions, Network, Spec
+from automoe_jax.model.network import abstract
 from automoe_jax.model.transformer import apply
 from automoe_jax.ops.dropout import split
 from automoe_jax.train import step as step_module
@@ -502,3 +503,19 @@ def test_z_loss_moves_the_router() -> None:
     assert moved["encoder"]["layer_0"]["experts"]["router_kernel"] > 1e-4
     # after the last router
     assert moved["decoder"]["layer_0"]["experts_norm"]["scale"] == pytest.approx(0, abs=1e-7)
+
+
+def test_sandwich_of_a_classifier_counts_its_classes_not_the_vocabulary() -> None:
+    space = dataclasses.replace(SMALL, decoder_layers=(0,))
+    spec = Spec(space, VOCAB, classes=7)
+    step = make_train_step(spec, dataclasses.replace(TRAIN, sampling="sandwich"), ForwardOptions())
+    classes = np.full((1, len(SOURCE), 1), 5, np.int32)
+    archs = stacked(space.largest(), space.smallest(), space.smallest())
+    state = jax.eval_shape(
+        lambda params: init_state(Network(params, spec), TRAIN), abstract(spec).params
+    )
+    after, metrics = jax.eval_shape(
+        step, state, {"source": SOURCE[None], "target": classes}, archs, KEY
+    )
+    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
+    assert metrics.loss.shape == ()

@@ -1,0 +1,78 @@
+"""Dependencies of the stages: the settings that each one's results depend on, and its files.
+
+A stage depends on its own settings and on those of all stages before it, since it reads their
+results. A setting that no stage depends on changes neither weights nor scores: it may have another
+value whenever a run continues.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+from automoe_jax.config import STAGES
+
+
+class Stage(NamedTuple):
+    """Settings and files of one stage; files are relative to the workdir."""
+
+    # names of settings, or of groups of them with a final dot, besides those of the stages before
+    settings: tuple[str, ...]
+    results: tuple[str, ...]  # files and folders that the stage writes
+    # files and folders whose contents an interrupted run of the stage continues from
+    progress: tuple[str, ...] = ()
+
+
+TABLE: Mapping[str, Stage] = {
+    "prepare": Stage(("task", "data."), ("data",)),
+    "supernet": Stage(
+        ("seed", "space.", "model.", "router.", "supernet."),
+        ("supernet",),
+        ("supernet/checkpoints", "supernet/final"),
+    ),
+    "search": Stage(("search.",), ("search", "arch.json"), ("search", "arch.json")),
+    "retrain": Stage(
+        ("retrain.",),
+        ("retrain",),
+        tuple(
+            f"retrain/{run}/{part}"
+            for run in ("subtransformer", "dense")
+            for part in ("checkpoints", "final")
+        ),
+    ),
+    "evaluate": Stage(("evaluate.",), ("evaluate",), ("evaluate",)),
+    "report": Stage((), ("report.html", "report.md")),
+}
+
+# Settings without influence on results, sums in another order aside: what to run now, which code
+# to import, on which devices, what is computed again to save memory, what is logged, and
+# checkpoints that no average uses.
+FREE = frozenset(
+    {"stages", "plugins", "fsdp", "remat", "mesh.data", "mesh.expert", "mesh.model"}
+    | {
+        f"{training}.{name}"
+        for training in ("supernet", "retrain")
+        for name in ("log_every", "evaluate_every", "keep_best")
+    }
+)
+
+
+def depends(stage: str, setting: str) -> bool:
+    """Whether the results of a stage depend on a setting, directly or by the stages before it."""
+    names = tuple(name for one in STAGES[: STAGES.index(stage) + 1] for name in TABLE[one].settings)
+    groups = tuple(name for name in names if name.endswith("."))
+    return setting not in FREE and (setting in names or setting.startswith(groups))
+
+
+def relevant(stage: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The flat settings that the results of a stage depend on."""
+    return {name: value for name, value in settings.items() if depends(stage, name)}
+
+
+def outdated(changed: Collection[str], begun: Collection[str]) -> tuple[str, ...]:
+    """The stages among those that have results, finished or not, which have to run again when these
+    settings change; in the order of the pipeline.
+    """
+    return tuple(
+        stage
+        for stage in STAGES
+        if stage in begun and any(depends(stage, setting) for setting in changed)
+    )
