@@ -1,14 +1,14 @@
-"""What every test runs under: CPU unless told otherwise, compilations kept between runs, a
-reproducible Hypothesis.
+"""Settings of all tests: CPU by default, cached compilations, reproducible Hypothesis.
 
-The settings are environment variables, set before JAX is imported, so that the commands a test
-starts share them."""
+The settings are environment variables, set before JAX is imported, so that commands started by a
+test share them.
+"""
 
 import os
 import pathlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# float32 products on GPU and TPU; a CPU has no other
+# float32 products on GPU and TPU; the only kind on CPU
 os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".jax_cache")

@@ -1,4 +1,4 @@
-"""The paper's configurations: their spaces, their schedule, and the number behind the colon."""
+"""The paper's configurations: spaces, schedule, and the number after the colon."""
 
 import math
 import os
@@ -91,7 +91,7 @@ def test_a_number_that_is_none_is_refused(wrong: str) -> None:
 
 @pytest.mark.parametrize(("file", "name"), COMPARED)
 def test_what_is_compared_can_make_an_update(file: str, name: str) -> None:
-    """The update of `retrain` for the largest architecture, traced."""
+    """Traces the update of `retrain` for the largest architecture."""
     config = load(file, name)
     arch, train = config.space.largest(), config.retrain
     spec = Spec(

@@ -1,4 +1,4 @@
-"""The closed form against the original's profiler, against a count layer by layer, and at the
+"""The closed form against the original's profiler, against a count layer by layer, and on the
 command line.
 """
 
@@ -76,7 +76,7 @@ def test_golden_flops(row):
 def test_golden_parameters(row):
     found, expected = costs_of(row), row["params"]
     assert found.params == expected["total_non_embedding"]
-    # The file's mean was added up in floats.
+    # The file's mean was summed in floats.
     assert found.active_params == pytest.approx(expected["active_non_embedding_uniform"], rel=1e-14)
     assert found.active_params_min == expected["active_non_embedding_min"]
     assert found.active_params_max == expected["active_non_embedding_max"]
@@ -97,8 +97,8 @@ def test_published_digits(row):
 
 
 def count_by_loops(arch, s, t, vocab):
-    """(expected FLOPs, with vocabulary, parameters), counted product by product; an independent
-    second opinion.
+    """(expected FLOPs, with vocabulary, parameters), counted product by product, independently of
+    `costs`.
     """
     record = arch.to_dict()
     q, de, dd = record["qkv_dim"], record["encoder"]["embed_dim"], record["decoder"]["embed_dim"]
@@ -169,7 +169,7 @@ def test_smallest_mean_and_largest_are_in_order(seed):
 @given(seeds)
 @settings(max_examples=40, deadline=None)
 def test_measured_loads_weigh_the_experts(seed):
-    """Even loads cost the mean over routings, and all tokens on the widest or the narrowest experts
+    """Even loads cost the mean over routings; all tokens on the widest or narrowest experts cost
     the most or the least.
     """
     arch = draw(seed)
@@ -194,7 +194,7 @@ def test_measured_loads_weigh_the_experts(seed):
 
 
 def raised(record, data):
-    """`record` with one drawn gene at its next larger choice, or None where it has none."""
+    """`record` with one drawn gene at its next larger choice, or None if there is none."""
     layers = [
         (side, i) for side in ("encoder", "decoder") for i in range(len(record[side]["layers"]))
     ]

@@ -1,5 +1,5 @@
-"""What is imported is declared, what is declared is bounded, and the lock file pins it without
-naming an index.
+"""Imports are declared, declared packages have bounds, and the lock file pins them without naming
+an index.
 """
 
 import ast

@@ -21,7 +21,7 @@ TOKENS = 64
 
 def token_pairs(lengths):
     """Pair i is (i + 10 repeated, i + 10 repeated) of the given (source, target) lengths: every row
-    names its pair.
+    identifies its pair.
     """
 
     def side(which):
@@ -32,7 +32,7 @@ def token_pairs(lengths):
 
 
 def ids(batch):
-    """The numbers of the pairs in a batch; rows of PAD left out."""
+    """Indices of the pairs in a batch, without rows of PAD."""
     return [int(row[0]) - 10 for row in batch["source"] if row[0] != PAD]
 
 
@@ -101,7 +101,7 @@ def test_shapes_do_not_come_in_long_runs(pairs):
 @pytest.mark.parametrize("read_ahead", [0, 1, 5])
 @pytest.mark.parametrize("consumed", [0, 1, 7, 83])
 def test_resumes_with_the_exact_next_batch(pairs, consumed, read_ahead):
-    """83 batches lie in the third pass."""
+    """Batch 83 is in the third pass."""
     uninterrupted = list(
         itertools.islice(train_batches(pairs, BUCKETS, TOKENS, 5, read_ahead=4), consumed + 20)
     )
@@ -128,7 +128,7 @@ def test_the_order_depends_on_the_seed(pairs):
 
 @pytest.mark.parametrize("count", [2, 4])
 def test_what_processes_hold_is_the_batch_of_one(pairs, count):
-    """Row for row, and a position that one process has saved is everyone's."""
+    """Row for row; a position saved by one process is valid for all."""
     whole = train_batches(pairs, BUCKETS, TOKENS, 0, multiple_of=4)
     shards = [
         train_batches(
@@ -192,7 +192,7 @@ def test_too_long_pairs_and_no_pairs_are_refused(pairs):
     st.sampled_from([0, 1, 100, 300]),
 )
 def test_evaluation_takes_every_pair_at_most_once(lengths, max_tokens):
-    # A token more than drawn, so that every row shows which pair it is.
+    # One token more than drawn, so that every row identifies its pair.
     few = token_pairs([(source + (source < 15), target) for source, target in lengths])
     batches = evaluation_batches(few, BUCKETS, TOKENS, max_tokens)
     numbers = [number for batch in batches for number in ids(batch)]

@@ -1,4 +1,4 @@
-"""The generated grammar: right German, no leak between the splits, the same every time."""
+"""The generated grammar: correct German, no leak between the splits, deterministic."""
 
 import collections
 
@@ -147,7 +147,7 @@ def test_every_english_sentence_has_one_translation(small):
 
 
 def test_held_out_clauses_are_new_combinations_in_every_clause():
-    """Parsed anew from generated sentences, not from the statistics."""
+    """Parsed from generated sentences, not from the statistics."""
     seen: dict[str, set] = {}
     for name, size in {"train": 3000, "validation": 200, "test": 200}.items():
         sentences = toy.generate(name, size, 3, toy.random.Random(name), set())
@@ -160,7 +160,7 @@ def test_held_out_clauses_are_new_combinations_in_every_clause():
 
 
 def test_held_out_words_all_occur_in_train(small):
-    """What is new are the combinations, not the words."""
+    """The combinations are new, not the words."""
     known = {word.lower().strip(".,?") for line in small.train.lines() for word in line.split()}
     unknown = {
         word

@@ -87,7 +87,7 @@ def test_cached_steps_equal_teacher_forcing(name: str) -> None:
 
 @pytest.mark.parametrize(("sentences", "moved"), [(1, True), (8, False)], ids=["alone", "many"])
 def test_steps_of_a_lone_sentence_read_weights_by_columns(sentences: int, moved: bool) -> None:
-    """What the compiled loop of the search takes: the projection as [D, V], and the experts' first
+    """Operands of the search's compiled loop: the projection as [D, V], and the experts' first
     matrix as [D, U].
     """
     network = network_of("two layers, experts, two encoder layers seen", VOCAB)
@@ -160,8 +160,8 @@ def all_sentences(b: int, length_penalty: float) -> list[tuple[float, tuple[int,
 def plain_beam_search(
     b: int, size: int, length_penalty: float
 ) -> list[tuple[float, tuple[int, ...]]]:
-    """The rule in words: of the 2k best extensions those that end count among the first k; stop at
-    k finished.
+    """A direct implementation: of the 2k best extensions, those that end count among the first k;
+    stops at k finished.
     """
     live, finished, count = [(0.0, ())], [], 0
     for length in range(LENGTH):
@@ -185,7 +185,7 @@ def plain_beam_search(
 
 
 def found(tokens: jax.Array, scores: jax.Array) -> list[list[tuple[float, tuple[int, ...]]]]:
-    """The hypotheses of each sentence that exist, after checking that pads follow EOS."""
+    """The existing hypotheses of each sentence, after checking that pads follow EOS."""
     sentences = []
     for row, row_scores in zip(np.asarray(tokens), np.asarray(scores), strict=True):
         assert np.all(np.diff(row_scores) <= 0)
@@ -255,7 +255,7 @@ def test_filling_rows_stay_empty_and_change_nothing() -> None:
     np.testing.assert_array_equal(changed[others], tokens[others])
 
 
-# What the logits are does not matter here, so they are given and the decoder stays out of it.
+# The logits do not matter here, so they are given and no decoder runs.
 
 
 def searched_with(
@@ -320,7 +320,7 @@ def test_sentence_without_end_is_ended_at_the_limit(monkeypatch: pytest.MonkeyPa
     np.testing.assert_allclose(scores[0, 0], 4 * np.log(0.6) + np.log(1e-30), rtol=1e-5)
 
 
-@pytest.mark.parametrize("size", [1000, 992, 1008])  # groups of 16 with filling, of 32, of 16
+@pytest.mark.parametrize("size", [1000, 992, 1008])  # groups of 16 with padding, of 32, of 16
 def test_top_k_by_groups_equals_top_k(size: int) -> None:
     x = np.random.default_rng(0).integers(0, 40, (3, 2, size)).astype(np.float32)  # many ties
     x[0, 0] = IMPOSSIBLE
@@ -337,7 +337,7 @@ def test_top_k_by_groups_equals_top_k(size: int) -> None:
 
 
 def echo(calls: list[tuple]) -> Any:
-    """A search that gives back each source, EOS included, and notes the shapes it saw."""
+    """A search that returns each source, EOS included, and records the shapes."""
 
     def run(
         network: Any, source: jax.Array, *, beam_size: int, max_length: int, length_penalty: float

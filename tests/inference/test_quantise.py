@@ -1,6 +1,4 @@
-"""Weights in 8-bit integers: how far they are off, what they take, and that translation takes
-them.
-"""
+"""Weights in 8-bit integers: error, size, and use in translation."""
 
 import sys
 
@@ -58,7 +56,7 @@ def test_widened_is_within_half_a_step():
         step = leaf.scales if isinstance(leaf, Int8) else 0.0
         assert np.all(np.abs(exact - back) <= 0.51 * step)
         assert exact.dtype == back.dtype == jnp.float32
-    assert size(small) < 0.6 * size(NETWORK)  # of matrices this narrow the scales are a good part
+    assert size(small) < 0.6 * size(NETWORK)  # in matrices this narrow, the scales are a large part
 
 
 def test_translating_with_int8_is_translating_with_the_rounded_weights():

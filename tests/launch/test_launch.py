@@ -1,6 +1,4 @@
-"""The launch scripts: what they would run, what they say about mistakes, and that shellcheck finds
-nothing in them.
-"""
+"""Launch scripts: commands of dry runs, messages about mistakes, shellcheck."""
 
 import os
 import pathlib
@@ -37,7 +35,7 @@ TOOLS = {"gpu.sh": "nvidia-smi", "slurm.sbatch": "srun", "tpu_vm.sh": "gcloud", 
 
 
 def launch(script: str, *flags: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Runs a script in an environment of nothing but `settings` and the basics."""
+    """Runs a script in an environment with only `settings` and the basics."""
     environment = {"PATH": os.environ["PATH"], "PYTHON": sys.executable} | settings
     return subprocess.run(
         ["bash", f"launch/{script}", *flags],
@@ -51,14 +49,14 @@ def launch(script: str, *flags: str, **settings: str) -> subprocess.CompletedPro
 
 
 def dry_run(script: str, *flags: str, **settings: str) -> list[str]:
-    """The lines that a script's dry run prints, comments left out."""
+    """Lines that a script's dry run prints, without comments."""
     done = launch(script, "--dry_run", *flags, **settings)
     assert (done.returncode, done.stderr) == (0, "")
     return [line for line in done.stdout.splitlines() if not line.startswith("#")]
 
 
 def mistake(script: str, *flags: str, **settings: str) -> str:
-    """The sentence that a script ends with."""
+    """The message that a script ends with."""
     done = launch(script, *flags, **settings)
     assert (done.returncode, done.stdout) == (1, "")
     (sentence,) = done.stderr.splitlines()
@@ -67,7 +65,7 @@ def mistake(script: str, *flags: str, **settings: str) -> str:
 
 
 def basics(folder: pathlib.Path) -> str:
-    """A PATH with the few programs that every system has, and none of the tools."""
+    """A PATH with the programs that every system has, without the tools."""
     for name in ("bash", "cat", "dirname", "env", "grep", "sed", "seq", "git"):
         source = subprocess.run(
             ["bash", "-c", f"command -v {name}"], capture_output=True, text=True, check=False
@@ -78,7 +76,7 @@ def basics(folder: pathlib.Path) -> str:
 
 
 def stub(path: pathlib.Path, code: str) -> None:
-    """A program that takes the place of a real one."""
+    """A stand-in for a real program."""
     path.write_text(f"#!/usr/bin/env bash\n{code}\n")
     path.chmod(0o755)
 
@@ -197,7 +195,7 @@ def test_gpu() -> None:
 
 @pytest.mark.parametrize(("script", "tool"), [("gpu.sh", "nvidia-smi"), ("slurm.sbatch", "srun")])
 def test_runs_what_the_dry_run_prints(script: str, tool: str, tmp_path: pathlib.Path) -> None:
-    stub(tmp_path / tool, 'exec "${@:3}"')  # srun runs what follows its own two flags
+    stub(tmp_path / tool, 'exec "${@:3}"')  # srun runs the command after its own two flags
     stub(tmp_path / "python", "printf '%s\\n' \"$@\"; exit 143")
     settings = RUN | {
         "PYTHON": str(tmp_path / "python"),
@@ -280,8 +278,8 @@ def test_tpu_vm() -> None:
     )
 
 
-# A cloud of one TPU: the queue's states in turn, and the exit codes of training in turn; each verb
-# is written down.
+# A cloud of one TPU: a sequence of queue states and a sequence of exit codes of training; each
+# command is recorded.
 CLOUD = """
 cd "$(dirname "$0")"
 next() { sed -n 1p "$1"; sed -i 1d "$1"; }
@@ -296,13 +294,13 @@ esac
 def train_on_tpu(
     folder: pathlib.Path, states: list[str], codes: list[int], **settings: str
 ) -> tuple[int, list[str], str]:
-    """Exit code, calls of gcloud but its looks at the queue, and stderr of tpu_vm.sh over a cloud
-    that is made up.
+    """Exit code, calls of gcloud except checks of the queue, and stderr of tpu_vm.sh over a
+    simulated cloud.
     """
     stub(folder / "gcloud", CLOUD)
     stub(folder / "git", "")
     stub(folder / "sleep", "")
-    # the first look is for errors only
+    # the first check is for errors only
     (folder / "states").write_text("".join(f"{state}\n" for state in ["", *states]))
     (folder / "codes").write_text("".join(f"{code}\n" for code in codes))
     done = launch("tpu_vm.sh", **TPU | {"PATH": f"{folder}:{os.environ['PATH']}"} | settings)

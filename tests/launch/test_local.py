@@ -1,4 +1,4 @@
-"""launch/local.sh with processes that are real and short: a stand-in takes the place of Python."""
+"""launch/local.sh with real, short processes: a stand-in replaces Python."""
 
 import os
 import pathlib
@@ -47,8 +47,7 @@ def start(tmp_path: pathlib.Path):
             "text": True,
             "start_new_session": True,
         }
-        # Tests that run in the background may have been told to ignore SIGINT, which a shell then
-        # cannot trap.
+        # Tests in the background may ignore SIGINT, which a shell then cannot trap.
         handler = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             started.append(subprocess.Popen(command, **options))
@@ -63,7 +62,7 @@ def start(tmp_path: pathlib.Path):
 
 
 def end(process: subprocess.Popen[str]) -> tuple[int, list[str], str]:
-    """Exit code, lines of output in order, and what local.sh itself said."""
+    """Exit code, lines of output in order, and messages of local.sh."""
     out, err = process.communicate(timeout=15)
     return (
         process.returncode,

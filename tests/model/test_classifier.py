@@ -1,5 +1,5 @@
-"""A classifier: an encoder without a decoder, masked and cut out, trained in a few updates, and its
-answers.
+"""A classifier: an encoder without a decoder, masked and extracted, trained in a few updates, and
+its predictions.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""The forward pass and its gradients against the numbers of the original implementation."""
+"""Forward pass and gradients against numbers of the original implementation."""
 
 import json
 import pathlib

@@ -1,6 +1,4 @@
-"""What two processes need to run every stage in the least time: one shape of everything. Used by
-the tests only.
-"""
+"""Small experiment for two processes in all stages: one shape of everything. For tests only."""
 
 from ml_collections import ConfigDict
 
@@ -8,7 +6,7 @@ from automoe_jax.config import default_config
 
 
 def get_config() -> ConfigDict:
-    """Width 16, one layer a side, up to 2 experts in the decoder; a batch of 8 sentences for 8
+    """Width 16, one layer per side, up to 2 experts in the decoder; batches of 8 sentences for 8
     devices.
     """
     config = default_config()

@@ -1,5 +1,4 @@
-"""The sharded SuperNet step lowers for TPU from a CPU: kernels, collectives and shardings are all
-there.
+"""The sharded SuperNet step lowers for TPU on a CPU, with kernels, collectives and shardings.
 
 Lowering needs no devices: the mesh is an abstract one of 2 × 4 chips.
 """
@@ -25,8 +24,8 @@ from automoe_jax.train.step import init_state, make_train_step, state_shardings
 
 pytestmark = pytest.mark.slow
 
-# Of the paper's kind, with elastic heads, experts and widths of experts; each width pair and layer
-# would be more of the same kernels.
+# Like the paper's, with elastic heads, experts and widths of experts; more width pairs and layers
+# would only repeat the kernels.
 SPACE = SearchSpace(
     qkv_dim=128,
     encoder_embed_dims=(256,),

@@ -1,5 +1,5 @@
-"""Every stage by two processes of four simulated devices each: with the result of one process of
-eight, whatever is killed.
+"""All stages by two processes of four simulated devices each: the same result as one process of
+eight, after any kill.
 """
 
 import json
@@ -40,7 +40,7 @@ def start(workdir: pathlib.Path, devices: int, *flags: str) -> subprocess.Popen[
 def start_two(
     workdir: pathlib.Path, *flags: str, second: tuple[str, ...] = ()
 ) -> list[subprocess.Popen[str]]:
-    """Both with these flags, and the second with more."""
+    """Starts both with these flags, the second with additional ones."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -60,13 +60,13 @@ def start_two(
 
 
 def end(processes: list[subprocess.Popen[str]]) -> tuple[list[int], list[str]]:
-    """Exit codes and what was said on stderr."""
+    """Exit codes and stderr."""
     said = [process.communicate(timeout=600)[1] for process in processes]
     return [process.returncode for process in processes], said
 
 
 def saved(workdir: pathlib.Path) -> list[int]:
-    """The updates after which there is a checkpoint of the SuperNet."""
+    """Updates after which the SuperNet has a checkpoint."""
     return sorted(
         int(path.name)
         for path in (workdir / "supernet" / "checkpoints").glob("*")
@@ -80,7 +80,7 @@ def wait_for_a_checkpoint(workdir: pathlib.Path, processes: list[subprocess.Pope
 
 
 def assert_same_training(found: pathlib.Path, expected: pathlib.Path) -> None:
-    """The same text in the same order, and the same losses but for rounding."""
+    """The same text in the same order, and the same losses up to rounding."""
     summaries = [json.loads((folder / "summary.json").read_text()) for folder in (found, expected)]
     assert summaries[0]["tokens"] == summaries[1]["tokens"]
     np.testing.assert_allclose(
@@ -96,7 +96,7 @@ def assert_same_training(found: pathlib.Path, expected: pathlib.Path) -> None:
                 if "validation_nll" in record
             }
         )
-    assert losses[0].keys() >= losses[1].keys()  # where it was stopped there is one more
+    assert losses[0].keys() >= losses[1].keys()  # the stop adds one more
     np.testing.assert_allclose(
         [losses[0][step] for step in losses[1]], list(losses[1].values()), rtol=1e-4
     )

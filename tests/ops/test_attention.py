@@ -109,8 +109,8 @@ def test_bfloat16_stays_near_float32():
     )
 
 
-# Dropout: equal scores, and values that show the weight of key s in output s of each of the four
-# parts.
+# Dropout: equal scores, and values such that output s of each of the four parts is the weight of
+# key s.
 
 PARTS, KEYS, BATCH, RATE = 4, 6, 50, 0.3
 

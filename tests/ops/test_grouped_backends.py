@@ -127,9 +127,7 @@ def test_bfloat16_stays_near_float32(backend):
 
 @pytest.mark.parametrize("backend", RUNNABLE)
 def test_dropout(backend):
-    """What dropped is read off the gradient by w_out: with all units at 1 and dy[n, d] = [n = d] it
-    is the mask.
-    """
+    """The gradient with respect to w_out shows the mask: all units are 1 and dy[n, d] = [n = d]."""
     widths = np.array([16, 48, 32, 48], np.int32)
     rates = np.array([0.0, 0.5, 0.25, 0.75], np.float32)
     chosen = np.argsort(np.random.default_rng(1).random((N, E)), axis=1)[:, :K].astype(np.int32)
@@ -146,7 +144,8 @@ def test_dropout(backend):
             abs(np.mean(kept == 0) - rates[e])
             < 5 * (rates[e] * (1 - rates[e]) / kept.size) ** 0.5 + 1e-9
         )
-        assert rates[e] == 0 or len(np.unique(kept, axis=0)) == len(kept)  # every row draws its own
+        # every row has its own mask
+        assert rates[e] == 0 or len(np.unique(kept, axis=0)) == len(kept)
     y, gradients = values_and_gradients(
         X, GATES, WEIGHTS, chosen, widths, COTANGENT, rates, KEY, backend
     )
@@ -199,7 +198,7 @@ def lowered(platform, backend, dtype, tokens, widths, width):
     [("tpu", "megablox", "tpu_custom_call"), ("cuda", "triton", r"\S*triton\S*")],
 )
 def test_lowers_to_kernels(platform, backend, kernel, dtype):
-    """From a machine that has neither, at sizes as a user has them."""
+    """On a machine with neither, at realistic sizes."""
     program = lowered(platform, backend, dtype, tokens=1024, widths=(0, 1024, 3072), width=256)
     assert re.search(rf"custom_call @{kernel}\(", program)
 

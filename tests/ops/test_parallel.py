@@ -1,6 +1,4 @@
-"""How a hidden table is cut into equal parts, whatever experts lie in it, and how even the parts'
-work is.
-"""
+"""Equal parts of a hidden table for any experts, and the balance of the parts' work."""
 
 import jax
 import numpy as np
@@ -17,12 +15,12 @@ cut = jax.jit(jax.vmap(part_of, in_axes=(None, 0, None)), static_argnums=2)
 
 
 def table(widths: list[int], fan: list[int]) -> ExpertRows:
-    """The experts' first rows one after another in a table where each has room for its `fan`."""
+    """First rows of the experts in a table where each has `fan` rows."""
     return ExpertRows(np.cumsum([0, *fan[:-1]], dtype=np.int32), np.asarray(widths, np.int32))
 
 
 def rows_by_part(expert_rows: ExpertRows, units: int, parts: int) -> np.ndarray:
-    """[parts, E]: how many live hidden units of each expert a part holds."""
+    """[parts, E]: number of live hidden units of each expert in a part."""
     return np.maximum(cut(expert_rows, np.arange(parts), units // parts).widths, 0)
 
 
@@ -52,7 +50,7 @@ def test_every_row_of_an_expert_is_in_one_part(widths: list[int]) -> None:
 @given(widths=st.lists(st.sampled_from([4, 8, 16]), min_size=EXPERTS, max_size=EXPERTS))
 @settings(max_examples=30)
 def test_no_part_has_a_width_that_is_not_compiled(traced: bool, widths: list[int]) -> None:
-    """Widths that are traced may be any of the choices; those of a sub-Transformer are known."""
+    """Traced widths may be any of the choices; those of a sub-Transformer are known."""
     fan = [16] * EXPERTS if traced else widths
     expert_rows = table(widths, fan)
     compiled = part_widths(
@@ -64,24 +62,22 @@ def test_no_part_has_a_width_that_is_not_compiled(traced: bool, widths: list[int
 
 
 def worst_share(expert_rows: ExpertRows, units: int, parts: int) -> float:
-    """The work of the busiest device over the mean, where every expert gets as many tokens as any
-    other.
-    """
+    """Work of the busiest device relative to the mean, with equally many tokens per expert."""
     work = rows_by_part(expert_rows, units, parts).sum(1)
     return work.max() / work.mean()
 
 
 @pytest.mark.parametrize(("parts", "mean"), [(2, 1.6), (4, 2.4), (8, 3.2)])
 def test_the_busiest_device(parts: int, mean: float) -> None:
-    """In the paper's space: even for what is trained alone; an architecture inside a SuperNet
-    leaves rows idle.
+    """In the paper's space: even for a network trained alone; an architecture inside a SuperNet
+    leaves rows unused.
     """
     space, rng = SearchSpace(), np.random.default_rng(0)
     widest, most = space.super_ffn_dim, max(space.encoder_experts)
     alone, inside = [], []
     for arch in (space.sample(rng) for _ in range(100)):
         for widths in arch.encoder_experts:
-            # Absent experts fill up all lists to one length, to compile once.
+            # Absent experts pad all lists to one length, to compile once.
             absent = [-1] * (most - len(widths))
             alone.append(
                 worst_share(table([*widths, *absent], [*widths, *absent]), sum(widths), parts)

@@ -1,4 +1,4 @@
-"""The table of chips, and the slices they come in."""
+"""Table of chips and their slices."""
 
 import math
 

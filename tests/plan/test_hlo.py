@@ -1,5 +1,5 @@
-"""Bytes read from a program's text: by hand where the text is short, from compiled programs where
-shapes say what must come out.
+"""Bytes parsed from a program's text: hand-written programs, and compiled programs whose shapes
+determine the result.
 """
 
 import math

@@ -1,5 +1,5 @@
-"""The plan of a step: what it makes of its flags, and that its numbers are those of the compiled
-step and of the closed form.
+"""The plan of a step: flags, and figures equal to those of the compiled step and of the closed
+form.
 """
 
 import dataclasses

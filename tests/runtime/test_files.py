@@ -1,4 +1,4 @@
-"""Files on a disk and in an object store, which an in-memory file system of fsspec stands for."""
+"""Files on a disk and in an object store, simulated by fsspec's in-memory file system."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""The flags of several processes, and what is said when they do not meet."""
+"""Flags of several processes, and messages when they cannot connect."""
 
 import os
 import pathlib
@@ -79,9 +79,7 @@ def test_nothing_to_detect_is_a_sentence() -> None:
 
 
 def two(address: str, code: str) -> tuple[list[int], list[str], list[str]]:
-    """Exit codes, output and errors of two processes that meet and run `code`, which knows its
-    `number`.
-    """
+    """Exit codes, output and errors of two connected processes that run `code` with `number`."""
     pair = [
         start(f"number = {i}; {SOON}; p.join(p.Membership('{address}', 2, {i}))\n{code}")
         for i in (0, 1)
@@ -120,7 +118,7 @@ p.leave(run_for_people(lambda: p.first_alone(work)))
 
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_process_that_is_killed_ends_the_other(address: str, lost: int) -> None:
-    """While it computes alone, so that only the runtime can notice."""
+    """The other computes alone, so only the runtime can detect it."""
     code = (
         f"import os, time; p.wait_for_all('here')\nif number == {lost}: os.kill(os.getpid(),"
         " 9)\ntime.sleep(60)"

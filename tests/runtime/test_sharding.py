@@ -1,6 +1,4 @@
-"""The table of sharding rules, the mesh, and what is said when they do not fit; no device but one
-is needed.
-"""
+"""Table of sharding rules, the mesh, and messages when they do not fit; one device suffices."""
 
 import dataclasses
 

@@ -52,7 +52,7 @@ TWELVE = dataclasses.replace(
 
 
 def hashed_score(arch):
-    """Any number that depends on the architecture alone."""
+    """A number that depends only on the architecture."""
     return (sum(arch.to_json().encode()) * 7919 % 1000) / 1000
 
 

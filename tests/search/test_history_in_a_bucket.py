@@ -1,6 +1,4 @@
-"""The file of candidates in an object store, which an in-memory file system of fsspec stands
-for.
-"""
+"""The file of candidates in an object store, simulated by fsspec's in-memory file system."""
 
 import fsspec
 from etils import epath

@@ -1,4 +1,4 @@
-"""Stopping early: the estimate against its definition, and whole searches that end the same with
+"""Early stopping: the estimate against its definition, and whole searches with equal results with
 and without it.
 """
 
@@ -25,8 +25,8 @@ SETTINGS = SearchConfig(iterations=4, population=24, parents=6, mutations=12, cr
 
 
 def batches(*counts, rows=4):
-    """For each bucket 3, 6, 9 … batches of `rows` with so many sentences in all; each sentence's
-    second token is its number.
+    """For each bucket 3, 6, 9 … batches of `rows` with `sentences` sentences in total; each
+    sentence's second token is its number.
     """
     found, number = [], 10
     for bucket, count in zip(range(3, 100, 3), counts, strict=False):
@@ -62,7 +62,7 @@ def test_every_sentence_is_in_one_part_and_a_bucket_has_one_shape(counts, parts,
 
 
 def test_the_estimate_is_unbiased_and_its_error_is_that_of_the_estimates():
-    """Over many random texts; at the end of a text it is the sum itself."""
+    """Over many random texts; at the end of a text the estimate is the sum itself."""
     cut, _ = cut_text(batches(100, 60, 40), 4)
     rng, z = np.random.default_rng(0), []
     for _ in range(2000):
@@ -77,7 +77,7 @@ def test_the_estimate_is_unbiased_and_its_error_is_that_of_the_estimates():
         assert last.total == pytest.approx(whole)
         assert last.error == 0
     assert abs(np.mean(z)) < 0.1
-    assert 0.8 < np.std(z) < 1.05  # strata make it a little smaller than the error says
+    assert 0.8 < np.std(z) < 1.05  # strata make it slightly smaller than the error
 
 
 def test_one_sentence_says_nothing():
@@ -86,11 +86,11 @@ def test_one_sentence_says_nothing():
 
 
 def noisy_text(seed, spread, same=0.0):
-    """(cut, nll) of invented losses: a quality that falls with every gene at its best, and
-    sentences that differ in what they say of it.
+    """(cut, nll) of invented losses: a quality that improves with every optimal gene, and sentences
+    with different noise.
 
-    `same`: the share of sentences on which an architecture does just as the best one does, so that
-    there are near-ties."""
+    `same`: share of sentences on which an architecture equals the best one, which makes near-ties.
+    """
     cut, _ = cut_text(batches(80, 60, 30), 4)
     target, asked = SPACE.sample(np.random.default_rng(seed)), []
 
@@ -127,9 +127,7 @@ def searched(cut, nll, standard_errors, seed=0, **options):
 )
 @pytest.mark.parametrize("seed", range(3))
 def test_nothing_changes_but_what_is_spent(seed, spread, same):
-    """The same draws, parents, front and best one, whether the sentences agree on a candidate or
-    hardly say anything of it.
-    """
+    """The same draws, parents, front and best candidate, for low and for high noise."""
     cut, nll, asked = noisy_text(seed, spread, same)
     whole = searched(cut, nll, 0.0, seed)
     spent = len(asked)
@@ -157,7 +155,7 @@ def test_estimates_are_near_the_losses():
 
 
 def test_stopping_on_little_evidence_does_change_the_search():
-    """The comparison above would notice: at a tenth of a standard error other candidates win."""
+    """Check of the comparison above: at a tenth of a standard error, other candidates win."""
     differing = 0
     for seed in range(4):
         cut, nll, _ = noisy_text(seed, 2.0)

@@ -1,4 +1,4 @@
-"""A classifier from a text file to its report, with a search, and what cannot be."""
+"""A classifier from a text file to its report, with a search, and rejected settings."""
 
 import json
 import pathlib
@@ -19,7 +19,7 @@ KINDS = {"animal": ANIMALS, "tool": TOOLS, "fruit": FRUITS}
 
 
 def write(folder: pathlib.Path) -> pathlib.Path:
-    """Sentences that name one thing among other words, and its kind behind a TAB."""
+    """Sentences that contain one thing among other words, and its kind after a TAB."""
     rng, others = (
         np.random.default_rng(0),
         [

@@ -1,6 +1,4 @@
-"""A whole experiment in seconds: the smallest that still has experts, depth and a search. Used by
-the tests only.
-"""
+"""A whole experiment in seconds: the smallest with experts, depth and a search. For tests only."""
 
 from ml_collections import ConfigDict
 

@@ -1,4 +1,4 @@
-"""A classifier of short texts in seconds, with a search for it. Used by the tests only."""
+"""A classifier of short texts in seconds, with a search. For tests only."""
 
 from ml_collections import ConfigDict
 

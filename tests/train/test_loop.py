@@ -1,5 +1,5 @@
-"""The training loop: exact resumption, broken checkpoints, a loss that is no number, and the
-weights it ends with.
+"""Training loop: exact resumption, broken checkpoints, a loss that is not finite, and the final
+weights.
 """
 
 import json

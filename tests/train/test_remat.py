@@ -1,6 +1,4 @@
-"""What a backward pass computes again: the same numbers in less memory. And what bfloat16 leaves in
-float32.
-"""
+"""Rematerialisation: the same numbers in less memory. And float32 parts of bfloat16 training."""
 
 import dataclasses
 import functools
@@ -62,11 +60,12 @@ def test_same_loss_and_gradients(remat: str) -> None:
 
 
 def residuals(remat: str) -> int:
-    """Bytes that the forward pass keeps for the backward pass, of a deeper, dense network; nothing
-    is run.
+    """Bytes that the forward pass stores for the backward pass, for a deeper, dense network;
+    nothing is run.
 
-    Compiling for a CPU would not tell: its compiler drops the barriers and merges what is computed
-    twice."""
+    Compilation for a CPU would hide it: its compiler drops the barriers and merges repeated
+    computation.
+    """
     space = dataclasses.replace(SMALL, encoder_layers=(6,), expert_ffn_dims=(64,))
     spec, tokens = Spec(space, VOCAB, arch=space.largest_dense()), jnp.zeros((64, 32), jnp.int32)
 
