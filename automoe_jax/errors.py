@@ -1,4 +1,4 @@
-"""The one exception a user's mistake raises: its message is a sentence for a person.
+"""The exception for a user's mistake: its message is one sentence.
 
 Command lines print the message and exit with code 1; a bug keeps its traceback.
 """
@@ -44,9 +44,7 @@ def run_for_people(main: Callable[[], int | None]) -> int:
 
 
 def _disk_is_full(error: BaseException) -> bool:
-    """Whether no space was left: as the system says it, or in the words of a library that writes
-    for us.
-    """
+    """Whether no space is left, according to the system's error or to a library's message."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return os.strerror(errno.ENOSPC) in str(error) or os.strerror(errno.EDQUOT) in str(error)

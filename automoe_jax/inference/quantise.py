@@ -1,10 +1,10 @@
-"""Weights in 8-bit integers: a quarter of the memory, for translation.
+"""Weights in 8-bit integers, a quarter of the memory, for translation.
 
-Every matrix but the routers' becomes int8 with a float32 scale for each of its output units (the
-table of the vocabulary and the experts' hidden units: for each row), symmetric, from the largest
-absolute value, as the library qwix computes them. Matrix products stay float32: the weights are
-widened once for each batch of sentences, so an int8 network is not faster where products are, but a
-quarter to store, load and hand to a device.
+Every matrix except the routers' becomes int8 with a float32 scale per output unit (per row in the
+table of the vocabulary and of the experts' hidden units), symmetric, from the largest absolute
+value, as computed by qwix. Matrix products remain float32: the weights are widened once per batch
+of sentences, so an int8 network needs a quarter of the storage and transfer but its products are
+not faster.
 """
 
 import dataclasses
@@ -17,12 +17,12 @@ import jax.numpy as jnp
 from automoe_jax.errors import UserError
 from automoe_jax.model.network import Network
 
-# The axes that have a scale for each entry, by the matrix's name; the others share one.
+# Axes with a scale per entry, by the matrix's name; the others share one.
 OWN_SCALES = {"table": (0,), "w_in": (0,), "w_out": (0,), "kernel": (1, 2)}
 
 
 class Int8(NamedTuple):
-    """values · scales stands for an array of floats."""
+    """values · scales represents an array of floats."""
 
     values: jax.Array  # int8
     scales: jax.Array  # float32, 1 along the axes that share a scale
@@ -41,8 +41,8 @@ def load_qwix() -> ModuleType:
 
 
 def quantised(network: Network) -> Network:
-    """The network with its matrices as `Int8`, which `decode.beam_search` takes; raises `UserError`
-    without the library.
+    """The network with its matrices as `Int8`, for `decode.beam_search`; raises `UserError` without
+    the library.
     """
     qwix = load_qwix()
 
@@ -58,9 +58,7 @@ def quantised(network: Network) -> Network:
 
 
 def widened(network: Network) -> Network:
-    """The inverse of `quantised` up to rounding, float32; any other network is returned as it
-    is.
-    """
+    """The inverse of `quantised` up to rounding, float32; any other network is unchanged."""
 
     def widen(leaf):
         return leaf.values.astype(jnp.float32) * leaf.scales if isinstance(leaf, Int8) else leaf

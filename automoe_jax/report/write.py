@@ -1,4 +1,4 @@
-"""Writing the report: every file appears whole or not at all."""
+"""Writes the report; every file is complete or absent."""
 
 from etils import epath
 

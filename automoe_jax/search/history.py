@@ -1,7 +1,7 @@
-"""Every candidate of a search in one file of JSON lines, appended to as soon as each is scored.
+"""File of JSON lines with all candidates of a search; each is appended as soon as it is scored.
 
-Half a line at the end, left by a process that was killed while writing, is ignored when reading
-and cut off by the next append.
+Half a line at the end, left by a process that was killed while writing, is ignored when reading and
+cut off by the next append.
 """
 
 import json

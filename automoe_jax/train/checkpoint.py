@@ -1,8 +1,8 @@
 """Checkpoints by Orbax: asynchronous, the last ones and the best ones.
 
-A checkpoint holds the training state and the position in the data, so that training continues with
-the exact next batch. All processes write it together; any number of processes and any mesh can read
-it. A checkpoint that cannot be read is moved aside, and the one before is restored.
+A checkpoint holds the training state and the position in the data, so training resumes with the
+exact next batch. All processes write it together; any number of processes and any mesh can read it.
+A checkpoint that cannot be read is moved aside, and the one before is restored.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ class Checkpoints:
         wait_for_all("metrics of checkpoints")
         self._every = train.checkpoint_every
         keep = [
-            # One more than is averaged: a checkpoint made on SIGTERM lies between the regular ones.
+            # One more than is averaged: SIGTERM adds a checkpoint between the regular ones.
             checkpoint_managers.LatestN(train.average_checkpoints + 1),
             checkpoint_managers.BestN(
                 get_metric_fn=lambda metrics: metrics[VALIDATION], reverse=True, n=train.keep_best
@@ -204,16 +204,16 @@ def _move(path: epath.Path, folder: epath.Path) -> None:
 
 
 def save_params(folder: epath.PathLike, params: dict[str, Any]) -> None:
-    """Writes parameters to a new folder, complete or not at all; all processes that hold parts of
-    them call it.
+    """Writes parameters to a new folder, complete or not at all; all processes with parts of them
+    must call it.
     """
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(absolute(folder), params, force=True)
 
 
 def load_params(folder: epath.PathLike, like: dict[str, Any]) -> dict[str, Any]:
-    """What `save_params` wrote on any mesh, as NumPy arrays, for a tree of the same shapes
-    (abstract will do).
+    """Loads what `save_params` wrote on any mesh, as NumPy arrays, for a tree of the same shapes,
+    which may be abstract.
 
     Each process reads all of it by itself. Raises `UserError` if it cannot be read.
     """
@@ -231,7 +231,7 @@ def load_params(folder: epath.PathLike, like: dict[str, Any]) -> dict[str, Any]:
 
 
 def _by_itself() -> dict[str, Any]:
-    """Options by which a process among several reads without waiting for the others."""
+    """Options with which one of several processes reads without waiting for the others."""
     if jax.process_count() == 1:
         return {}
     this = jax.process_index()
@@ -243,13 +243,13 @@ def _by_itself() -> dict[str, Any]:
 
 @jax.jit
 def _moved(mean: dict[str, Any], params: dict[str, Any], share: float) -> dict[str, Any]:
-    """`mean` moved by this share of the way to `params`; where its arrays lie."""
+    """`mean` moved towards `params` by this share, with the placement of its arrays."""
     return jax.tree.map(lambda old, new: old + (new - old) * share, mean, params)
 
 
 def _on_the_host(array: Any) -> np.ndarray:
-    """A NumPy array of this shape and dtype, which takes no memory: Orbax restores into arrays of
-    the given kind.
+    """A NumPy array of this shape and dtype without memory: Orbax restores into arrays of the given
+    kind.
     """
     return np.broadcast_to(np.zeros((), array.dtype), array.shape)
 
@@ -277,8 +277,8 @@ def _abandoned_reads_ignored() -> Iterator[None]:
 
 
 def _not_raised_too(record: logging.LogRecord) -> bool:
-    """False for a failure that Orbax writes to the log with its traceback: it raises it too, and is
-    then explained.
+    """False for a failure that Orbax logs with its traceback, because it also raises it and we
+    explain it.
     """
     return not (record.exc_info and "orbax" in record.pathname)
 
