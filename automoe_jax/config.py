@@ -21,18 +21,15 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from automoe_jax.arch import Arch
+from automoe_jax import routers
 from automoe_jax.data import sources
 from automoe_jax.errors import UserError, suggestion
 from automoe_jax.registry import import_plugins
+from automoe_jax.routers import ROUTERS, TOP_K, RouterConfig
 from automoe_jax.search import limits
 from automoe_jax.search.algorithms import ALGORITHMS
 from automoe_jax.space import SearchSpace
 
-ROUTERS = ("topk", "importance", "random")
-IMPORTANCES = ("received", "given")
-DRAWS = ("batch", "token", "fixed")
-INFERENCES = ("token", "sentence", "mean")
 REMATS = ("none", "dots", "full")
 TASKS = ("translate", "classify")
 STAGES = ("prepare", "supernet", "search", "retrain", "evaluate", "report")
@@ -68,42 +65,6 @@ class ModelConfig:
     attention_dropout: float = 0.1
     # of the matrix products: float32 or bfloat16; parameters and router stay float32
     dtype: str = "float32"
-
-
-@dataclasses.dataclass(frozen=True)
-class RouterConfig:
-    """How tokens get to the experts of a layer."""
-
-    kind: str = "topk"  # topk (SPEC 1.2.5), importance (DA-MoE, SPEC 3) or random (THOR, SPEC 2)
-    # importance: what a token's number of experts follows in the encoder, received or given
-    importance: str = "received"
-    renormalise: bool = True  # importance: gates are divided by their sum
-    # random, in training: batch (one expert for a whole pass), token (anew each time) or fixed (by
-    # the word)
-    draw: str = "batch"
-    # random, in inference, unless `draw` is fixed: token, sentence or mean
-    inference: str = "token"
-    seed: int = 0  # random: of the draws in inference and of the fixed ones
-    # topk, in training: tokens an expert takes, in even shares; the rest pass it by; 0: all
-    capacity_factor: float = 0.0
-    jitter: float = 0.0  # topk, in training: what the router sees is multiplied by 1 ± at most this
-
-    def cost_options(self, arch: Arch) -> dict[str, Any]:
-        """How `costs` counts this router in `arch`: whether it has parameters and, where the gene K
-        does not say it, experts per token.
-
-        By importance these are what they would be if all numbers from 1 to E were equally frequent.
-        """
-        experts = [len(widths) for widths in (*arch.encoder_experts, *arch.decoder_experts)]
-        choices = None
-        if self.kind == "importance":
-            choices = [(count + 1) / 2 for count in experts]
-        elif self.kind == "random" and self.inference == "mean" and self.draw != "fixed":
-            choices = [float(count) for count in experts]
-        return {"gated": self.kind != "random", "choices": choices}
-
-
-TOP_K = RouterConfig()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,7 +177,7 @@ class Config:
     data: DataConfig = DataConfig()
     space: SearchSpace = SearchSpace()
     model: ModelConfig = ModelConfig()
-    router: RouterConfig = RouterConfig()
+    router: RouterConfig = TOP_K
     supernet: TrainConfig = TrainConfig()
     search: SearchConfig = SearchConfig()
     retrain: RetrainConfig = RetrainConfig()
@@ -298,6 +259,8 @@ def _freeze(kind: type, settings: Mapping[str, Any], prefix: str) -> Any:
                 f"config.{prefix}{name} is not a setting{suggestion(prefix + name, known)}"
             )
         default = fields[name].default
+        if kind is RouterConfig and name == "options":
+            default = ROUTERS.find(settings.get("kind", RouterConfig.kind)).options
         if dataclasses.is_dataclass(default):
             if not isinstance(value, Mapping):
                 raise UserError(
@@ -395,7 +358,7 @@ def _rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
         "must be float32 or bfloat16",
     )
     yield from _task_rules(config)
-    yield from _router_rules(config)
+    yield from routers.rules(config.router, config.space, config.mesh.expert)
     yield from _mesh_rules(config)
     yield (
         "config.remat",
@@ -493,50 +456,6 @@ def _task_rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
             not config.evaluate.int8,
             "is for translation; leave it False",
         )
-
-
-def _router_rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
-    router, space = config.router, config.space
-    choices = {"kind": ROUTERS, "importance": IMPORTANCES, "draw": DRAWS, "inference": INFERENCES}
-    for name, known in choices.items():
-        yield (
-            f"config.router.{name}",
-            getattr(router, name),
-            getattr(router, name) in known,
-            f"must be one of {', '.join(known)}",
-        )
-    yield "config.router.seed", router.seed, 0 <= router.seed < 2**31, "must be in [0, 2³¹)"
-    yield "config.router.jitter", router.jitter, 0 <= router.jitter < 1, "must be in [0, 1)"
-    yield (
-        "config.router.capacity_factor",
-        router.capacity_factor,
-        router.capacity_factor >= 0,
-        "must not be negative",
-    )
-    if router.capacity_factor:
-        learned = router.kind == "topk"
-        yield (
-            "config.router.capacity_factor",
-            router.capacity_factor,
-            learned,
-            "is for config.router.kind='topk'; leave it 0",
-        )
-        counts = (space.encoder_experts, space.decoder_experts, space.expert_ffn_dims)
-        equal = all(len(choices) == 1 for choices in counts) and space.super_ffn_dim > 0
-        rule = (
-            "needs equal experts: one choice each of space.encoder_experts, decoder_experts and"
-            " expert_ffn_dims"
-        )
-        yield "config.router.capacity_factor", router.capacity_factor, equal, rule
-        whole = all(
-            count % config.mesh.expert == 0
-            for count in (*space.encoder_experts, *space.decoder_experts)
-        )
-        rule = (
-            "needs whole experts on every device: config.mesh.expert must divide"
-            " space.encoder_experts and decoder_experts"
-        )
-        yield "config.router.capacity_factor", router.capacity_factor, whole, rule
 
 
 def _mesh_rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:

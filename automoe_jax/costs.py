@@ -43,6 +43,16 @@ class Costs:
     active_params_max: int
 
 
+@dataclasses.dataclass(frozen=True)
+class RouterCosts:
+    """Contribution of a router to the costs; the defaults are those of a learned top-K router."""
+
+    gated: bool = True  # every layer has a linear gate with bias, if some layer has several experts
+    # mean experts per token of each layer, the encoder's first, where that is not the gene K; least
+    # and most are then over any K
+    experts_per_token: tuple[float, ...] | None = None
+
+
 class _Amount(NamedTuple):
     """MACs or parameters: mean, smallest and largest over routings, exactly."""
 
@@ -58,7 +68,7 @@ class _Layer(NamedTuple):
     widths: tuple[int, ...]  # of the experts
     top_k: int
     cross_layers: int  # encoder layers that the cross attention sees; 0 in the encoder
-    choices: float | None = None  # mean experts per token where that is not `top_k`
+    experts_per_token: float | None = None  # the mean, where that is not `top_k`
     # share of the tokens that each expert gets, where that was measured
     loads: tuple[float, ...] | None = None
 
@@ -82,17 +92,14 @@ def costs(
     target_length: int = 30,
     vocab_size: int = VOCAB_SIZE,
     *,
-    gated: bool = True,
-    choices: Sequence[float] | None = None,
+    router: RouterCosts = RouterCosts(),
     loads: Sequence[Sequence[float]] | None = None,
 ) -> Costs:
     """FLOPs and parameters of `arch` for one sentence pair; lengths in tokens.
 
-    `gated`: routers have parameters (not where routes are random). `choices`: where the number of a
-    token's experts is not the gene K but depends on the text, its mean in each layer, the encoder's
-    first; least and most are then over any K. `loads`: the share of the tokens that each expert of
-    each layer gets, as measured on a text (`choices.measure`); without them the mean is of even
-    routing.
+    `router` is that of the configuration, `config.router.costs(arch)`. `loads` is the share of the
+    tokens that each expert of each layer gets, measured on a text
+    (`inference.expert_usage.measure`); by default the mean is over uniform routing.
 
     Raises `UserError` for a length or vocabulary that is not positive.
     """
@@ -103,7 +110,7 @@ def costs(
     }.items():
         if value < 1:
             raise UserError(f"{name}={value} must be a whole number of at least 1")
-    sizes = _sizes(arch, gated, choices, loads)
+    sizes = _sizes(arch, router, loads)
     macs = _macs(sizes, source_length, target_length)
     vocabulary = (
         target_length * sizes.d_decoder if arch.decoder_layers else sizes.d_encoder
@@ -147,8 +154,7 @@ def sparsity(arch: Arch) -> tuple[float, float]:
 
 def _sizes(
     arch: Arch,
-    gated: bool = True,
-    choices: Sequence[float] | None = None,
+    router: RouterCosts = RouterCosts(),
     loads: Sequence[Sequence[float]] | None = None,
 ) -> _Sizes:
     encoder = zip(arch.encoder_experts, arch.encoder_top_k.tolist(), strict=False)
@@ -158,15 +164,16 @@ def _sizes(
     layers = tuple(_Layer(False, widths, top_k, 0) for widths, top_k in encoder) + tuple(
         _Layer(True, *one) for one in decoder
     )
-    if choices is not None:
+    if router.experts_per_token is not None:
         layers = tuple(
-            layer._replace(choices=mean) for layer, mean in zip(layers, choices, strict=True)
+            layer._replace(experts_per_token=mean)
+            for layer, mean in zip(layers, router.experts_per_token, strict=True)
         )
     if loads is not None:
         layers = tuple(
             layer._replace(loads=tuple(shares)) for layer, shares in zip(layers, loads, strict=True)
         )
-    gated = gated and any(len(layer.widths) > 1 for layer in layers)
+    gated = router.gated and any(len(layer.widths) > 1 for layer in layers)
     return _Sizes(
         int(arch.encoder_embed_dim), int(arch.decoder_embed_dim), int(arch.qkv_dim), layers, gated
     )
@@ -240,14 +247,16 @@ def _gates(layer: _Layer) -> Fraction | int:
     """Experts that one token gets, the mean."""
     if layer.loads is not None:
         return sum(map(Fraction, layer.loads))
-    return layer.top_k if layer.choices is None else Fraction(layer.choices)
+    if layer.experts_per_token is not None:
+        return Fraction(layer.experts_per_token)
+    return layer.top_k
 
 
 def _over_routings(values: Sequence[int], layer: _Layer) -> _Amount:
     """The sum over one token's experts, when expert e costs `values[e]`."""
     ordered = sorted(values)
     least, most = sum(ordered[: layer.top_k]), sum(ordered[-layer.top_k :])
-    if layer.choices is not None:
+    if layer.experts_per_token is not None:
         least, most = ordered[0], sum(values)
     if layer.loads is not None:
         return _Amount(

@@ -9,11 +9,11 @@ from typing import Any
 import jax
 
 from automoe_jax.model import ForwardOptions, init
-from automoe_jax.model.transformer import states_at
+from automoe_jax.model.transformer import shift_right, states_at
 from automoe_jax.ops.vocabulary import project
 from automoe_jax.search import evaluator
 from automoe_jax.search.stopping import Trial
-from automoe_jax.train.step import make_eval_step, shift_right
+from automoe_jax.train.step import make_eval_step
 from benchmarks import job
 from benchmarks.harness import Row, medians, products, rates, run
 

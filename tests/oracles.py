@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from automoe_jax.arch import Arch
-from automoe_jax.config import TOP_K, RouterConfig
 from automoe_jax.extract import extract
 from automoe_jax.model.network import Network, Spec, abstract
 from automoe_jax.model.transformer import decode_step, encode, start_decoding
 from automoe_jax.ops.grouped import Experts
+from automoe_jax.routers import TOP_K, RouterConfig
 from automoe_jax.space import SearchSpace
 
 # Elastic in everything but the encoder's width: every pair of widths is one more branch to compile.
@@ -65,7 +65,7 @@ def random_network(
 
 def step_by_step(network: Network, source: jax.Array, tokens: jax.Array) -> jax.Array:
     """Logits [B,k,T,V] of k hypotheses a sentence, tokens [B,k,T], through the cache."""
-    memory, _ = encode(network, network.spec.widths, network.spec.arch, source)
+    memory = encode(network, network.spec.widths, network.spec.arch, source).memory
     constants, caches = start_decoding(network, memory, tokens.shape[1], tokens.shape[2])
     slots = jnp.broadcast_to(jnp.arange(tokens.shape[1])[:, None], tokens.shape)
 

@@ -27,6 +27,7 @@ LEVELS = (
         "arch",
         "space",
         "costs",
+        "routers",
         "config",
         "dependencies",
         "data/sources",
@@ -119,7 +120,14 @@ def test_search_knows_no_model(module: pathlib.Path) -> None:
         assert not beyond, f"{module} imports {sorted(beyond)}; only search/evaluator.py may"
 
 
-@pytest.mark.parametrize("name", ["arch", "space", "costs", "config", "errors", "registry"])
+@pytest.mark.parametrize("module", members("search", "inference"), ids=str)
+def test_searching_and_translating_need_no_training(module: pathlib.Path) -> None:
+    assert "train" not in own_places(imports(module)), f"{module} imports training"
+
+
+@pytest.mark.parametrize(
+    "name", ["arch", "space", "costs", "routers", "config", "errors", "registry"]
+)
 def test_answers_without_jax(name: str) -> None:
     code = f"import sys, automoe_jax.{name}; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0, (

@@ -59,7 +59,7 @@ def beam_search(
     `quantise.quantised`.
     """
     network = widened(network)
-    memory, _ = encode(network, network.spec.widths, network.spec.exact_arch, source)
+    memory = encode(network, network.spec.widths, network.spec.exact_arch, source).memory
     return search_from(
         network, memory, beam_size=beam_size, max_length=max_length, length_penalty=length_penalty
     )

@@ -1,22 +1,20 @@
-"""Which experts the tokens of a text get, and how many where that depends on the text (DA-MoE; SPEC
-3).
+"""Experts that the tokens of a text are routed to, and their number where that depends on the text
+(DA-MoE, arXiv 2409.06669).
 
 Axes: B sentences · S source tokens · T target tokens · L layers, the encoder's first · E experts ·
 V vocabulary.
 """
 
-from typing import Any, NamedTuple
+import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 
 from automoe_jax.data.batching import Batch
-from automoe_jax.model.layers import ExpertLayer
-from automoe_jax.model.network import Network
-from automoe_jax.model.transformer import apply
-from automoe_jax.train.step import shift_right
+from automoe_jax.model.network import SIDES, Network
+from automoe_jax.model.transformer import ForwardOptions, apply, shift_right
 
 
 class ExpertUsage(NamedTuple):
@@ -25,79 +23,74 @@ class ExpertUsage(NamedTuple):
     # [L][E] share of the tokens that an expert gets; their sum is the layer's experts per token
     loads: list[list[float]]
     shares: list[list[float]]  # [L][K] share of the tokens with 1, 2, … experts
-    # [V] the mean over the encoder's layers with several experts; NaN for one that is not in the
-    # text
+    # [V] the mean over the encoder's layers with several experts; NaN for a piece that is not in
+    # the text
     source_tokens: np.ndarray
-    counts: np.ndarray  # [V] how often each is in the source text
+    counts: np.ndarray  # [V] occurrences in the source text
 
 
 def measure(network: Network, batches: list[Batch]) -> ExpertUsage:
     """Experts per token of a sub-Transformer, teacher-forced on a text."""
-    spec, vocab_size = network.spec, network.spec.vocab_size
-    experts = [
-        len(spec.expert_widths(side, i))
-        for side in ("encoder", "decoder")
-        for i in range(spec.layers(side))
-    ]
-    several = [i for i, count in enumerate(experts[: spec.layers("encoder")]) if count > 1]
-    tallies = [np.zeros(count) for count in experts]
-    total, counts = np.zeros(vocab_size), np.zeros(vocab_size)
+    spec = network.spec
+    experts = [len(spec.expert_widths(side, i)) for side in SIDES for i in range(spec.layers(side))]
     loads = [np.zeros(count) for count in experts]
+    tallies = [np.zeros(count) for count in experts]
+    pieces = _Pieces(np.zeros(spec.vocab_size), np.zeros(spec.vocab_size))
     run = jax.jit(chosen_experts)
     for batch in batches:
-        found = run(network, jnp.asarray(batch["source"]), jnp.asarray(batch["target"]))
-        source, target_input = (
-            batch["source"],
-            np.asarray(shift_right(jnp.asarray(batch["target"]), spec.pad_id)),
-        )
-        numbers = []
-        for i, chosen in enumerate(map(np.asarray, found)):
-            real = (source if i < spec.layers("encoder") else target_input) != spec.pad_id
-            numbers.append(chosen.sum(-1))
-            loads[i] += chosen[real].sum(0)
-            tallies[i] += np.bincount(numbers[i][real], minlength=experts[i] + 1)[1:]
-        real = source != spec.pad_id
-        counts += np.bincount(source[real], minlength=vocab_size)
-        if several:
-            mean = np.mean([numbers[i] for i in several], axis=0)
-            total += np.bincount(source[real], weights=mean[real], minlength=vocab_size)
+        source, target = jnp.asarray(batch["source"]), jnp.asarray(batch["target"])
+        target_input = shift_right(target, spec.pad_id)
+        chosen = [np.asarray(layer) for layer in run(network, source, target_input)]
+        in_source, in_target = (np.asarray(side) != spec.pad_id for side in (source, target_input))
+        for i, layer in enumerate(chosen):
+            real = in_source if i < spec.layers("encoder") else in_target
+            loads[i] += layer[real].sum(0)
+            tallies[i] += np.bincount(layer[real].sum(-1), minlength=experts[i] + 1)[1:]
+        encoder = [layer for layer in chosen[: spec.layers("encoder")] if layer.shape[-1] > 1]
+        pieces.add(np.asarray(source)[in_source], [layer[in_source] for layer in encoder])
     tokens = [max(tally.sum(), 1) for tally in tallies]
-    with np.errstate(invalid="ignore"):
-        by_token = total / counts
     return ExpertUsage(
         [(load / count).tolist() for load, count in zip(loads, tokens, strict=True)],
         [(tally / count).tolist() for tally, count in zip(tallies, tokens, strict=True)],
-        by_token,
-        counts,
+        pieces.mean(),
+        pieces.counts,
     )
 
 
-def chosen_experts(network: Network, source: jax.Array, target: jax.Array) -> list[jax.Array]:
-    """bool [B,S,E] or [B,T,E] for every layer: the experts each token gets; source [B,S] and target
-    [B,T].
+class _Pieces(NamedTuple):
+    """Sums over the occurrences of each piece of the vocabulary, updated in place."""
+
+    experts: np.ndarray  # [V] experts, the mean over layers
+    counts: np.ndarray  # [V]
+
+    def add(self, tokens: np.ndarray, layers: list[np.ndarray]) -> None:
+        """Adds tokens [N] and their experts bool [N, E] in each of the layers."""
+        size = len(self.counts)
+        self.counts[:] += np.bincount(tokens, minlength=size)
+        if layers:
+            numbers = np.mean([layer.sum(-1) for layer in layers], axis=0)
+            self.experts[:] += np.bincount(tokens, weights=numbers, minlength=size)
+
+    def mean(self) -> np.ndarray:
+        """Experts per occurrence [V]; NaN for a piece without any."""
+        with np.errstate(invalid="ignore"):
+            return self.experts / self.counts
+
+
+def chosen_experts(network: Network, source: jax.Array, target_input: jax.Array) -> list[jax.Array]:
+    """The experts of each token, bool [B,S,E] or [B,T,E] for every layer; source [B,S] and
+    target_input [B,T].
     """
     spec = network.spec
-    routed: list[jax.Array] = []
-    found: list[jax.Array] = []
-
-    def listen(run: Any, arguments: Any, options: Any, context: Any) -> Any:
-        result = run(*arguments, **options)
-        if isinstance(context.module, ExpertLayer) and context.method_name == "_route":
-            routed.append(
-                jax.nn.one_hot(result.chosen, len(context.module.shape.max_widths), dtype=bool).any(
-                    axis=1
-                )
-            )
-        elif isinstance(context.module, ExpertLayer) and context.method_name == "__call__":
-            tokens = source if len(found) < spec.layers("encoder") else target
-            # A lone expert has no router.
-            found.append(
-                routed.pop().reshape(*tokens.shape, -1)
-                if routed
-                else jnp.ones((*tokens.shape, 1), bool)
-            )
-        return result
-
-    with nn.intercept_methods(listen):
-        apply(network, spec.exact_arch, source, shift_right(target, spec.pad_id))
-    return found
+    run = functools.partial(apply, forward_options=ForwardOptions(routings=True))
+    routings = run(network, spec.exact_arch, source, target_input).routings
+    layers = [(side, i) for side in SIDES for i in range(spec.layers(side))]
+    chosen = []
+    for (side, i), routing in zip(layers, routings, strict=True):
+        tokens = source if side == "encoder" else target_input
+        experts = len(spec.expert_widths(side, i))
+        if routing is None:  # a lone expert
+            chosen.append(jnp.ones((*tokens.shape, experts), bool))
+        else:
+            chosen.append(jax.nn.one_hot(routing.chosen, experts, dtype=bool).any(axis=-2))
+    return chosen

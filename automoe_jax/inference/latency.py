@@ -83,7 +83,7 @@ def middle_mean(values: np.ndarray, share: float = KEPT) -> float:
 
 @jax.jit
 def _encode(network: Network, source: jax.Array) -> Memory:
-    return encode(network, network.spec.widths, network.spec.exact_arch, source)[0]
+    return encode(network, network.spec.widths, network.spec.exact_arch, source).memory
 
 
 @functools.partial(jax.jit, static_argnames=("beam_size", "length"))

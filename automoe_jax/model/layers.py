@@ -16,27 +16,24 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from automoe_jax.config import RouterConfig
-from automoe_jax.ops.attention import GIVEN, attention, split_heads
+from automoe_jax.ops.attention import attention, split_heads
 from automoe_jax.ops.dropout import dropout
 from automoe_jax.ops.dropout import split as split_key
 from automoe_jax.ops.grouped import ExpertRows, Experts, dense_ffn
 from automoe_jax.ops.grouped.capacity import capacity_ffn
 from automoe_jax.ops.grouped.parallel import parallel_experts_ffn
-from automoe_jax.ops.hashing import Word, key_words
 from automoe_jax.ops.norm import layer_norm
-from automoe_jax.ops.routing import (
+from automoe_jax.ops.routers import (
+    Gate,
+    RouterInputs,
     RouterMetrics,
     Routing,
     Tokens,
-    jittered,
+    functions_of,
     no_metrics,
-    route_at_random,
-    route_by_importance,
-    route_to_all,
-    route_top_k,
     router_metrics,
 )
+from automoe_jax.routers import RouterConfig
 
 Initializer = Callable[..., jax.Array]
 
@@ -233,29 +230,30 @@ class ExpertLayer(_Layer):
         genes: ExpertGenes,
         rates: Rates,
         rng: jax.Array | None = None,
-    ) -> tuple[jax.Array, RouterMetrics]:
-        """x [N, D] → [N, D] and metrics over the counted of the tokens [N]."""
+    ) -> "LayerOutput":
+        """x [N, D] → [N, D], metrics over the counted tokens [N] and the routing [N, K]."""
         shape = self.shape
-        gate = self._router(x.shape[-1]) if shape.gated else None
+        gate = self._gate(x.shape[-1]) if shape.gated else None
         if not shape.units:  # a lone identity expert
-            return x, no_metrics()
+            return LayerOutput(x, no_metrics(), None)
         experts = self._experts(x)
-        if self.is_initializing():  # nobody looks at what an untrained layer gives
-            return x, no_metrics()
+        if self.is_initializing():  # only the parameters matter
+            return LayerOutput(x, no_metrics(), None)
         if isinstance(genes.widths, np.ndarray) and len(shape.max_widths) == 1:
             hidden_rate = rates.residual * shape.max_widths[0] / shape.super_ffn_dim
-            return (
-                dense_ffn(
-                    x, experts, hidden_dropout=hidden_rate, output_dropout=rates.scaled, rng=rng
-                ),
-                no_metrics(),
+            y = dense_ffn(
+                x, experts, hidden_dropout=hidden_rate, output_dropout=rates.scaled, rng=rng
             )
+            return LayerOutput(y, no_metrics(), None)
         widths = jnp.asarray(genes.widths)
         active = widths >= 0
-        logits = (
-            None if gate is None else self._jittered(x.astype(jnp.float32), rng) @ gate[0] + gate[1]
+        router, functions = shape.router, functions_of(shape.router)
+        logits = None if gate is None else functions.logits(router, x, gate, rng)
+        routing = functions.route(
+            RouterInputs(
+                router, logits, tokens, active, genes.top_k, shape.max_top_k, shape.number, rng
+            )
         )
-        routing = self._route(logits, tokens, active, genes.top_k, rng)
         metrics = router_metrics(routing, active, tokens.counted, logits)
         if shape.router.capacity_factor and rng is not None:
             y, kept = capacity_ffn(
@@ -270,7 +268,7 @@ class ExpertLayer(_Layer):
                 rng=rng,
             )
             kept_share = jnp.sum(kept) / jnp.maximum(tokens.counted.sum() * kept.shape[1], 1)
-            return y, metrics._replace(dropped=1 - kept_share)
+            return LayerOutput(y, metrics._replace(dropped=1 - kept_share), routing)
         y = parallel_experts_ffn(
             x,
             routing.chosen,
@@ -287,49 +285,10 @@ class ExpertLayer(_Layer):
             output_dropout=rates.scaled,
             rng=rng,
         )
-        return y, metrics
+        return LayerOutput(y, metrics, routing)
 
-    def _jittered(self, x: jax.Array, rng: jax.Array | None) -> jax.Array:
-        """What the router sees of x [N, D]: itself, jittered in training where the router says so
-        (Switch).
-        """
-        amount = self.shape.router.jitter
-        if rng is None or not amount:
-            return x
-        _, _, jitter_rng = split_key(rng, 3)  # the first two are the experts' own
-        return jittered(x, amount, jitter_rng)
-
-    def _route(
-        self,
-        logits: jax.Array | None,
-        tokens: Tokens,
-        active: jax.Array,
-        top_k: Any,
-        rng: jax.Array | None,
-    ) -> Routing:
-        """The experts [E] that each of the tokens [N] goes to, of the active ones."""
-        router, most = self.shape.router, self.shape.max_top_k
-        if router.kind == "random":
-            if rng is None and router.inference == "mean" and router.draw != "fixed":
-                return route_to_all(len(tokens.counted), active)
-            words: list[Word] = [router.seed, self.shape.number]
-            if rng is not None and router.draw != "fixed":
-                words = [*key_words(rng), *words]
-            return route_at_random(_known(tokens.identity), words, active, top_k, most)
-        if logits is None:  # no layer has more than one expert
-            logits = jnp.zeros((len(tokens.counted), len(active)))
-        if router.kind == "importance":
-            return route_by_importance(
-                logits,
-                active,
-                _known(tokens.importance),
-                tokens.counted,
-                renormalise=router.renormalise,
-            )
-        return route_top_k(logits, active, top_k, most)
-
-    def _router(self, width: int) -> tuple[jax.Array, jax.Array]:
-        """Kernel and bias in float32: a tie decided by rounding would send a token elsewhere."""
+    def _gate(self, width: int) -> Gate:
+        """The parameters of the router."""
         experts = len(self.shape.max_widths)
         kernel = self.weight(
             "router_kernel",
@@ -341,7 +300,7 @@ class ExpertLayer(_Layer):
         bias = self.weight(
             "router_bias", ("expert",), (experts,), nn.initializers.zeros, jnp.float32
         )
-        return kernel, bias
+        return Gate(kernel, bias)
 
     def _experts(self, x: jax.Array) -> Experts:
         """The hidden table of all experts; an identity expert, which only stands first, owns
@@ -401,11 +360,10 @@ class LayerShape(NamedTuple):
 
     @property
     def importance(self) -> str | None:
-        """What attention has to tell the router of this layer."""
-        if self.router.kind != "importance" or len(self.max_widths) == 1:
+        """Statistic of the attention weights that the router of this layer needs."""
+        if len(self.max_widths) == 1:
             return None
-        # What a token of the decoder receives comes from the future.
-        return GIVEN if self.memory_dim else self.router.importance
+        return self.router.declaration.importance(self.router, self.memory_dim > 0)
 
 
 class LayerGenes(NamedTuple):
@@ -414,6 +372,14 @@ class LayerGenes(NamedTuple):
     self_heads: int | jax.Array
     cross_heads: int | jax.Array
     experts: ExpertGenes
+
+
+class LayerOutput(NamedTuple):
+    """Result of a layer, or of its experts alone."""
+
+    x: jax.Array  # [B, T, D], or [N, D]
+    metrics: RouterMetrics
+    routing: Routing | None  # [N, …]; None at exact shapes with a lone expert
 
 
 class EncoderLayer(nn.Module):
@@ -441,8 +407,8 @@ class EncoderLayer(nn.Module):
         genes: LayerGenes,
         rates: Rates,
         rng: jax.Array | None = None,
-    ) -> tuple[jax.Array, RouterMetrics]:
-        """x [B,S,D], allowed [B,1,1,S], tokens [B,S] → [B,S,D] and the router's metrics."""
+    ) -> LayerOutput:
+        """x [B,S,D], allowed [B,1,1,S], tokens [B,S] → [B,S,D]."""
         attention_rng, residual_rng, experts_rng = split(rng, 3)
         query, memory = self.self_attention.project(x)
         mixed, importance = self.self_attention.attend(
@@ -495,9 +461,9 @@ class DecoderLayer(nn.Module):
         genes: LayerGenes,
         rates: Rates,
         rng: jax.Array | None = None,
-    ) -> tuple[jax.Array, RouterMetrics]:
+    ) -> LayerOutput:
         """All positions at once. y [B,T,D], allowed [1,1,T,T], memory_allowed [B,1,1,S], tokens
-        [B,T] → [B,T,D], metrics.
+        [B,T] → [B,T,D].
         """
         attention_rng, residual_rng, rest_rng = split(rng, 3)
         query, past = self.self_attention.project(y)
@@ -550,10 +516,8 @@ class DecoderLayer(nn.Module):
         )
         y = self.self_attention_norm(y + mixed)
         tokens = tokens._replace(importance=importance)
-        return (
-            self._look_at_memory(y, memory, memory_allowed, tokens, genes, INFERENCE, None)[0],
-            cache,
-        )
+        output = self._look_at_memory(y, memory, memory_allowed, tokens, genes, INFERENCE, None)
+        return output.x, cache
 
     def _look_at_memory(
         self,
@@ -564,7 +528,7 @@ class DecoderLayer(nn.Module):
         genes: LayerGenes,
         rates: Rates,
         rng: jax.Array | None,
-    ) -> tuple[jax.Array, RouterMetrics]:
+    ) -> LayerOutput:
         attention_rng, residual_rng, experts_rng = split(rng, 3)
         mixed = self.cross_attention.attend(
             y, memory, memory_allowed, genes.cross_heads, rates.attention, attention_rng
@@ -580,16 +544,11 @@ def _apply_experts(
     genes: LayerGenes,
     rates: Rates,
     rng: jax.Array | None,
-) -> tuple[jax.Array, RouterMetrics]:
+) -> LayerOutput:
     """The experts' residual block on x [B,T,D]; nothing drops after the gate."""
-    y, metrics = layer.experts(x.reshape(-1, x.shape[-1]), tokens.flat(), genes.experts, rates, rng)
-    return layer.experts_norm(x + y.reshape(x.shape)), metrics
-
-
-def _known(array: jax.Array | None) -> jax.Array:
-    """An array that a router of this kind is always told."""
-    assert array is not None
-    return array
+    flat = x.reshape(-1, x.shape[-1])
+    output = layer.experts(flat, tokens.flat(), genes.experts, rates, rng)
+    return output._replace(x=layer.experts_norm(x + output.x.reshape(x.shape)))
 
 
 def _one_token(real: jax.Array) -> Tokens:

@@ -14,15 +14,15 @@ import numpy as np
 from flax import linen as nn
 
 from automoe_jax.arch import MAX_LAYERS, Arch
-from automoe_jax.config import TOP_K, RouterConfig
 from automoe_jax.errors import UserError
 from automoe_jax.model.layers import DecoderLayer, EncoderLayer, ExpertGenes, LayerGenes, LayerShape
 from automoe_jax.ops.grouped import width_choices
+from automoe_jax.routers import TOP_K, RouterConfig
 from automoe_jax.runtime.sharding import Placement
 from automoe_jax.space import SearchSpace
 
 SIDES = ("encoder", "decoder")
-PAD_ID = 1
+PAD_ID, EOS_ID = 1, 2  # as in fairseq's dictionaries, and in `data.tokenizer`
 
 
 class Widths(NamedTuple):
@@ -84,7 +84,7 @@ class Spec:
     def gated(self) -> bool:
         """Whether every layer has a router with parameters (SPEC 1.1)."""
         routed = self.space.is_routed if self.arch is None else self.arch.routed
-        return routed and self.router.kind != "random"
+        return routed and self.router.declaration.gated
 
     def layers(self, side: str) -> int:
         """How many layers the arrays hold."""

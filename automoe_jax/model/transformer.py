@@ -29,15 +29,23 @@ from automoe_jax.model.layers import (
     DecoderLayer,
     KeysValues,
     LayerGenes,
+    LayerOutput,
     LayerShape,
     Rates,
     split,
 )
-from automoe_jax.model.network import Network, Spec, Widths, logical_axes, narrow
+from automoe_jax.model.network import EOS_ID, Network, Spec, Widths, logical_axes, narrow
 from automoe_jax.ops.columns import ROWS, by_columns
 from automoe_jax.ops.dropout import dropout
-from automoe_jax.ops.hashing import hashed_positions, hashed_sentences
-from automoe_jax.ops.routing import RouterMetrics, Tokens, no_metrics
+from automoe_jax.ops.hashing import hashed_sentences
+from automoe_jax.ops.routers import (
+    RouterMetrics,
+    Routing,
+    TokenContext,
+    Tokens,
+    functions_of,
+    no_metrics,
+)
 from automoe_jax.ops.vocabulary import project
 
 T = TypeVar("T")
@@ -53,6 +61,7 @@ class ForwardOptions:
     passes: int = 1  # equal parts of the batch, each with a random route of its own in training
     # what a backward pass computes again of layers that every architecture has: none, dots or full
     remat: str = "none"
+    routings: bool = False  # return the routers' choices of every layer
 
 
 class Output(NamedTuple):
@@ -61,6 +70,9 @@ class Output(NamedTuple):
     logits: jax.Array  # [B, T, V] float32
     encoder: RouterMetrics  # [L] each
     decoder: RouterMetrics  # [L] each
+    # of each layer, the encoder's first, by [B, S] or [B, T]; None where a sub-Transformer has a
+    # lone expert; empty unless `ForwardOptions.routings` asks for them
+    routings: tuple[Routing | None, ...] = ()
 
 
 def forward(network: Network, arch: Arch, source: jax.Array, target_input: jax.Array) -> jax.Array:
@@ -91,9 +103,8 @@ def apply(
         states = states_at(
             network, widths, arch, source, target_input, forward_options=forward_options, rng=rng
         )
-        return Output(
-            project(states.hidden, output_table(network, widths)), states.encoder, states.decoder
-        )
+        logits = project(states.hidden, output_table(network, widths))
+        return Output(logits, states.encoder, states.decoder, states.routings)
 
     return at_widths(network.spec, arch, branch)
 
@@ -125,11 +136,12 @@ def at_widths(spec: Spec, arch: Arch, branch: Callable[[Widths], T]) -> T:
 
 
 class States(NamedTuple):
-    """What the vocabulary projection gets to see."""
+    """Result of a forward pass before the projection to the vocabulary."""
 
     hidden: jax.Array  # [B, T, D] the decoder's last hidden states
     encoder: RouterMetrics  # [L] each
     decoder: RouterMetrics  # [L] each
+    routings: tuple[Routing | None, ...]  # as in `Output`
 
 
 def states_at(
@@ -146,19 +158,30 @@ def states_at(
     widths.
     """
     encoder_rng, decoder_rng = split(rng, 2)
-    memory, encoder_metrics = encode(
+    encoded = encode(
         network, widths, arch, source, forward_options=forward_options, rng=encoder_rng
     )
-    hidden, decoder_metrics = decode(
+    decoded = decode(
         network,
         widths,
         arch,
         target_input,
-        memory,
+        encoded.memory,
         forward_options=forward_options,
         rng=decoder_rng,
     )
-    return States(hidden, encoder_metrics, decoder_metrics)
+    routings = encoded.routings + decoded.routings
+    return States(decoded.hidden, encoded.metrics, decoded.metrics, routings)
+
+
+def shift_right(target: jax.Array, pad_id: int, eos_id: int = EOS_ID) -> jax.Array:
+    """The decoder's input: EOS, then the target without its last token; pads where the target has
+    pads.
+
+    target [B,T] → [B,T].
+    """
+    shifted = jnp.concatenate([jnp.full_like(target[:, :1], eos_id), target[:, :-1]], axis=1)
+    return jnp.where(target == pad_id, pad_id, shifted)
 
 
 def output_table(network: Network, widths: Widths) -> jax.Array:
@@ -171,12 +194,28 @@ def output_table(network: Network, widths: Widths) -> jax.Array:
 
 
 class Memory(NamedTuple):
-    """What the decoder looks at."""
+    """Encoder outputs that the decoder attends to."""
 
     # [B, n·S, D] the newest n encoder layers side by side along time, newest first
     layers: jax.Array
     source_real: jax.Array  # [B, S] bool
     sentences: jax.Array  # [B] uint32, a number for each source sentence
+
+
+class Encoded(NamedTuple):
+    """Result of the encoder."""
+
+    memory: Memory
+    metrics: RouterMetrics  # [L] each
+    routings: tuple[Routing | None, ...]  # of its layers, as in `Output`
+
+
+class Decoded(NamedTuple):
+    """Result of the decoder."""
+
+    hidden: jax.Array  # [B, T, D] its last hidden states
+    metrics: RouterMetrics  # [L] each
+    routings: tuple[Routing | None, ...]  # of its layers, as in `Output`
 
 
 def encode(
@@ -187,7 +226,7 @@ def encode(
     *,
     forward_options: ForwardOptions = ForwardOptions(),
     rng: jax.Array | None = None,
-) -> tuple[Memory, RouterMetrics]:
+) -> Encoded:
     """source [B,S] → the memory of the decoder, and the routers' metrics [L]."""
     spec, rates = network.spec, _rates(network.spec, "encoder", widths, forward_options, rng)
     real, sentences = source != spec.pad_id, hashed_sentences(source, spec.pad_id)
@@ -197,13 +236,13 @@ def encode(
         embed(network, "encoder", widths, source, forward_options), rates.scaled, embedding_rng
     )
     allowed = real[:, None, None, :]
-    outputs, metrics = [], []
+    outputs, metrics, routings = [], [], []
     depth = masks.depth(arch.encoder_self_heads)
     for i in range(spec.layers("encoder")):
 
         def layer(
             x: jax.Array, params: Any, genes: LayerGenes, rng: Any, i: int = i
-        ) -> tuple[jax.Array, RouterMetrics]:
+        ) -> LayerOutput:
             with jax.named_scope(f"encoder_layer_{i}"):
                 return spec.layer("encoder", i, widths).apply(
                     {"params": params}, x, allowed, tokens, genes, rates, rng
@@ -215,9 +254,12 @@ def encode(
             spec.layer_genes("encoder", i, arch),
             rngs[i],
         )
-        x, measured = _if_present(spec, "encoder", i, depth, forward_options, layer, arguments)
+        x, measured, routing = _if_present(
+            spec, "encoder", i, depth, forward_options, layer, arguments
+        )
         outputs.append(x)
         metrics.append(measured)
+        routings.append(_by_position(routing, source))
     most = spec.most_cross_layers()
     if spec.least_layers("encoder") == len(outputs):
         newest = outputs[::-1][:most]
@@ -225,7 +267,8 @@ def encode(
         # An absent layer repeats the one below it, so counting back from the depth is safe wherever
         # it is allowed.
         newest = [jnp.stack(outputs)[jnp.maximum(depth - 1 - back, 0)] for back in range(most)]
-    return Memory(jnp.concatenate(newest, axis=1), real, sentences), _stack(metrics)
+    memory = Memory(jnp.concatenate(newest, axis=1), real, sentences)
+    return Encoded(memory, _stack(metrics), tuple(routings) if forward_options.routings else ())
 
 
 def decode(
@@ -237,12 +280,12 @@ def decode(
     *,
     forward_options: ForwardOptions = ForwardOptions(),
     rng: jax.Array | None = None,
-) -> tuple[jax.Array, RouterMetrics]:
+) -> Decoded:
     """target_input [B,T] → the decoder's last hidden states [B,T,D] and the routers' metrics [L];
     of a classifier [B,1,D] and none.
     """
     if network.spec.classes:
-        return _pooled(memory), _stack([no_metrics()], 0)
+        return Decoded(_pooled(memory), _stack([no_metrics()], 0), ())
     spec, rates = network.spec, _rates(network.spec, "decoder", widths, forward_options, rng)
     tokens = Tokens(
         target_input != spec.pad_id,
@@ -255,12 +298,12 @@ def decode(
         embedding_rng,
     )
     causal, depth = masks.causal(target_input.shape[1]), masks.depth(arch.decoder_self_heads)
-    metrics = []
+    metrics, routings = [], []
     for i in range(spec.layers("decoder")):
 
         def layer(
             y: jax.Array, params: Any, genes: LayerGenes, allowed: jax.Array, rng: Any, i: int = i
-        ) -> tuple[jax.Array, RouterMetrics]:
+        ) -> LayerOutput:
             module, variables = spec.layer("decoder", i, widths), {"params": params}
             with jax.named_scope(f"decoder_layer_{i}"):
                 seen = _look_up(spec, module, variables, memory, allowed, arch.cross_layers[i])
@@ -274,9 +317,12 @@ def decode(
             allowed,
             rngs[i],
         )
-        y, measured = _if_present(spec, "decoder", i, depth, forward_options, layer, arguments)
+        y, measured, routing = _if_present(
+            spec, "decoder", i, depth, forward_options, layer, arguments
+        )
         metrics.append(measured)
-    return y, _stack(metrics)
+        routings.append(_by_position(routing, target_input))
+    return Decoded(y, _stack(metrics), tuple(routings) if forward_options.routings else ())
 
 
 def embed(
@@ -470,27 +516,17 @@ def _identity(
     rng: jax.Array | None,
     position: jax.Array | None = None,
 ) -> jax.Array | None:
-    """uint32 of the shape of tokens [B,T]: which of them a random route may tell apart (SPEC 2);
-    None where no route is random.
+    """Numbers uint32 [B,T] that identify tokens [B,T] to the router, or None where it needs none.
 
-    `position` is that of all tokens; without it they stand one after another.
+    `position` is that of all tokens; by default they follow one another.
     """
-    router = spec.router
-    if router.kind != "random":
+    identity = functions_of(spec.router).identity
+    if identity is None:
         return None
-    if router.draw == "fixed":
-        return tokens.astype(jnp.uint32)
-    if rng is not None and router.draw == "batch":
-        part = jnp.arange(len(tokens), dtype=jnp.uint32) // (len(tokens) // forward_options.passes)
-        return jnp.broadcast_to(part[:, None], tokens.shape)
-    if rng is not None:
-        return jnp.arange(tokens.size, dtype=jnp.uint32).reshape(tokens.shape)
-    if router.inference == "sentence":
-        return jnp.broadcast_to(sentences[:, None], tokens.shape)
-    if position is None:
-        # As for the sinusoids, only real tokens count, so that padding changes nothing.
-        position = jnp.cumsum(tokens != spec.pad_id, axis=1) - 1
-    return jnp.broadcast_to(hashed_positions(sentences[:, None], position), tokens.shape)
+    context = TokenContext(
+        tokens, sentences, spec.pad_id, forward_options.passes, rng is not None, position
+    )
+    return identity(spec.router, context)
 
 
 def _layer_params(network: Network, side: str, layer: int, widths: Widths) -> dict[str, Any]:
@@ -516,12 +552,18 @@ def _look_up(
     """The cross attention's keys and values [B,P,n·S,W]; zeros instead of those of encoder layers
     that it does not look at.
     """
-    look_up = lambda memory: module.apply(variables, memory, method="look_up")  # noqa: E731
+
+    def look_up(memory: jax.Array) -> KeysValues:
+        return module.apply(variables, memory, method="look_up")
+
     if spec.arch is not None:
         return look_up(memory.layers[:, : allowed.shape[-1]])
     newest, *older = jnp.split(memory.layers, spec.most_cross_layers(), axis=1)
     seen = look_up(newest)
-    absent = lambda _: jax.tree.map(jnp.zeros_like, seen)  # noqa: E731
+
+    def absent(_: jax.Array) -> KeysValues:
+        return jax.tree.map(jnp.zeros_like, seen)
+
     parts = [
         jax.lax.cond(back < layers, look_up, absent, part)
         for back, part in enumerate(older, start=1)
@@ -535,19 +577,47 @@ def _if_present(
     layer: int,
     depth: jax.Array,
     forward_options: ForwardOptions,
-    run: Callable[..., tuple[jax.Array, RouterMetrics]],
+    run: Callable[..., LayerOutput],
     arguments: tuple,
-) -> tuple[jax.Array, RouterMetrics]:
+) -> LayerOutput:
     """run(*arguments) if the layer exists, else its first argument unchanged.
 
     A skipped layer costs nothing: its branch is rematerialised, so that no residuals cross the
     conditional.
     """
+    requested = run if forward_options.routings else _without_routing(run)
     if layer < spec.least_layers(side):
-        return _rematerialised(run, forward_options.remat)(*arguments)
-    return jax.lax.cond(
-        layer < depth, jax.checkpoint(run), lambda x, *_: (x, no_metrics()), *arguments
-    )
+        return _rematerialised(requested, forward_options.remat)(*arguments)
+    skipped = None
+    if forward_options.routings:
+        skipped = _unrouted(jax.eval_shape(run, *arguments).routing)
+
+    def skip(x: jax.Array, *_: Any) -> LayerOutput:
+        return LayerOutput(x, no_metrics(), skipped)
+
+    return jax.lax.cond(layer < depth, jax.checkpoint(requested), skip, *arguments)
+
+
+def _without_routing(run: Callable[..., LayerOutput]) -> Callable[..., LayerOutput]:
+    """`run` without its routing, so that no conditional or checkpoint has to hold it."""
+
+    def run_without_routing(*arguments: Any) -> LayerOutput:
+        return run(*arguments)._replace(routing=None)
+
+    return run_without_routing
+
+
+def _unrouted(routing: Routing | None) -> Routing | None:
+    """The routing of a skipped layer, in which no choice is made, in the shapes of `routing`."""
+    if routing is None:
+        return None
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), routing)
+    return zeros._replace(chosen=zeros.chosen + zeros.probabilities.shape[-1])
+
+
+def _by_position(routing: Routing | None, tokens: jax.Array) -> Routing | None:
+    """A routing of N tokens by their positions [B,T]; None stays None."""
+    return jax.tree.map(lambda array: array.reshape(*tokens.shape, -1), routing)
 
 
 def _rematerialised(run: Callable[..., T], remat: str) -> Callable[..., T]:

@@ -586,7 +586,7 @@ def _simulated(count: int) -> list[Any]:
 def _costs(job: Job, arch: Arch) -> Costs:
     """Of one sentence pair of the batch, in a forward pass."""
     return costs(
-        arch, job.bucket, job.bucket, job.spec.vocab_size, **job.config.router.cost_options(arch)
+        arch, job.bucket, job.bucket, job.spec.vocab_size, router=job.config.router.costs(arch)
     )
 
 

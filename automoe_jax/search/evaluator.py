@@ -29,11 +29,11 @@ from automoe_jax.model.transformer import (
     decode,
     encode,
     output_table,
+    shift_right,
 )
 from automoe_jax.ops.vocabulary import projected_nll
 from automoe_jax.runtime.sharding import ONE_DEVICE, Placement, placement
 from automoe_jax.search.stopping import FILLING, Cut, Recent, Scorer
-from automoe_jax.train.step import shift_right
 
 PARTS = 2  # the text comes in at least so many: after each, a candidate may be stopped
 MEMORY_BYTES = 1 << 30  # of encoder outputs kept, over all devices
@@ -162,9 +162,9 @@ def make_programs(
 
     def look(params: dict[str, Any], source: jax.Array, arch: Arch) -> Memory:
         def branch(widths: Widths) -> Memory:
-            memory, _ = encode(
+            memory = encode(
                 Network(params, spec), widths, arch, source, forward_options=forward_options
-            )
+            ).memory
             return memory._replace(
                 layers=jnp.pad(memory.layers, ((0, 0), (0, 0), (0, widest - widths.encoder)))
             )
@@ -183,14 +183,14 @@ def make_programs(
                 Network(params, spec),
                 memory._replace(layers=memory.layers[..., : widths.encoder]),
             )
-            hidden, _ = decode(
+            hidden = decode(
                 network,
                 widths,
                 arch,
                 shift_right(target, spec.pad_id),
                 seen,
                 forward_options=forward_options,
-            )
+            ).hidden
             return projected_nll(
                 hidden,
                 output_table(network, widths),

@@ -17,10 +17,11 @@ from automoe_jax.arch import Arch
 from automoe_jax.costs import VOCAB_SIZE, Costs, costs
 from automoe_jax.errors import UserError
 from automoe_jax.registry import Registry
+from automoe_jax.routers import RouterConfig
 from automoe_jax.space import SearchSpace
 
 if TYPE_CHECKING:
-    from automoe_jax.config import RouterConfig, SearchConfig
+    from automoe_jax.config import SearchConfig
 
 CostFunction = Callable[[Arch], Mapping[str, float]]
 
@@ -30,7 +31,7 @@ class Conditions:
     """The conditions under which the architectures of a search are compared."""
 
     settings: "SearchConfig"
-    router: "RouterConfig"
+    router: RouterConfig
     vocab_size: int = VOCAB_SIZE  # pieces of the output vocabulary, or classes
 
     def closed_form(self, arch: Arch) -> Costs:
@@ -107,7 +108,7 @@ def rules(settings: "SearchConfig") -> Iterator[tuple[str, Any, bool, str]]:
         yield field, value, _is_positive(value), f"must be a positive number, as in {name}=2.5"
 
 
-def check_closed_form(space: SearchSpace, settings: "SearchConfig", router: "RouterConfig") -> None:
+def check_closed_form(space: SearchSpace, settings: "SearchConfig", router: RouterConfig) -> None:
     """`check_limits` of the package's own costs, which depend on no text: neither FLOPs nor
     parameters count the vocabulary.
     """
@@ -158,7 +159,7 @@ def _closed_form(conditions: Conditions, arch: Arch) -> Costs:
         conditions.settings.source_length,
         conditions.settings.target_length,
         conditions.vocab_size,
-        **conditions.router.cost_options(arch),
+        router=conditions.router.costs(arch),
     )
 
 

@@ -13,7 +13,7 @@ from etils import epath
 from tqdm import tqdm
 
 from automoe_jax.arch import Arch
-from automoe_jax.config import INFERENCES, Config
+from automoe_jax.config import Config
 from automoe_jax.costs import costs
 from automoe_jax.data.batching import Batch, evaluation_batches
 from automoe_jax.data.sources import SOURCES
@@ -86,17 +86,14 @@ def run(config: Config, workdir: Workdir) -> None:
 
 
 def inferences(config: Config) -> dict[str, Config]:
-    """How the retrained sub-Transformer is evaluated, by the name of the row: as configured, and
-    where its experts are drawn in every batch or token, by the other ways to choose them too.
+    """The configurations that the retrained sub-Transformer is evaluated under, by the name of the
+    row: the configured one first, then the router's other modes of inference.
     """
-    ways = {RETRAINED: config}
-    if config.router.kind == "random" and config.router.draw != "fixed":
-        for mode in INFERENCES:
-            if mode != config.router.inference:
-                ways[f"{RETRAINED} ({mode})"] = dataclasses.replace(
-                    config, router=dataclasses.replace(config.router, inference=mode)
-                )
-    return ways
+    others = config.router.declaration.variants(config.router)
+    return {RETRAINED: config} | {
+        f"{RETRAINED} ({name})": dataclasses.replace(config, router=router)
+        for name, router in others.items()
+    }
 
 
 def _row(
@@ -119,14 +116,15 @@ def _row(
         "source_length": config.search.source_length,
         "target_length": config.search.target_length,
     }
-    options = config.router.cost_options(arch)
-    cost = costs(arch, **lengths, vocab_size=vocab_size, **options)
-    measured: dict[str, Any] = (
-        {"experts_per_token": options["choices"]} if options["choices"] else {}
-    )
-    if config.router.kind != "random" and arch.routed:
+    router = config.router.costs(arch)
+    cost = costs(arch, **lengths, vocab_size=vocab_size, router=router)
+    measured: dict[str, Any] = {}
+    if router.experts_per_token:
+        measured["experts_per_token"] = list(router.experts_per_token)
+    declaration = config.router.declaration
+    if declaration.measurable and arch.routed:
         chosen = expert_usage.measure(network, _test_batches(config, workdir))
-        found = costs(arch, **lengths, vocab_size=vocab_size, **options, loads=chosen.loads)
+        found = costs(arch, **lengths, vocab_size=vocab_size, router=router, loads=chosen.loads)
         measured |= {
             "flops_measured": round(found.flops),
             "active_params_measured": round(found.active_params),
@@ -134,7 +132,7 @@ def _row(
         measured |= {
             "expert_loads": [[round(share, 4) for share in layer] for layer in chosen.loads]
         }
-        measured |= _expert_usage(workdir, chosen) if config.router.kind == "importance" else {}
+        measured |= _expert_usage(workdir, chosen) if declaration.counts_vary else {}
     if config.evaluate.latency_runs:
         (took,) = latency.measure(
             [network],

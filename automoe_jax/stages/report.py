@@ -39,7 +39,7 @@ def run(config: Config, workdir: Workdir) -> None:
                 search.source_length,
                 search.target_length,
                 evaluated["output_size"],
-                **config.router.cost_options(arch),
+                router=config.router.costs(arch),
             )
         ),
         curves=curves,

@@ -11,7 +11,7 @@ import numpy as np
 import tensorboardX
 from etils import epath
 
-from automoe_jax.ops.routing import RouterMetrics
+from automoe_jax.ops.routers import RouterMetrics
 from automoe_jax.runtime.files import append_line, atomic_writer, read_lines
 from automoe_jax.train.step import StepMetrics
 

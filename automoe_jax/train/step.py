@@ -15,7 +15,6 @@ import optax
 
 from automoe_jax.arch import Arch
 from automoe_jax.config import TrainConfig
-from automoe_jax.data.tokenizer import EOS
 from automoe_jax.model.network import Network, Spec, Widths, abstract, param_shardings
 from automoe_jax.model.transformer import (
     ForwardOptions,
@@ -23,10 +22,11 @@ from automoe_jax.model.transformer import (
     States,
     at_widths,
     output_table,
+    shift_right,
     states_at,
 )
 from automoe_jax.ops.dropout import split
-from automoe_jax.ops.routing import RouterMetrics
+from automoe_jax.ops.routers import RouterMetrics
 from automoe_jax.ops.vocabulary import project
 from automoe_jax.runtime.sharding import ONE_DEVICE, Placement
 from automoe_jax.train.loss import (
@@ -77,14 +77,6 @@ def state_shardings(spec: Spec, train: TrainConfig, placement: Placement) -> Tra
     params = param_shardings(spec, placement)
     opt_state = placement.optimizer_state(optimizer(train), params, abstract(spec).params)
     return TrainState._make((placement.everywhere, params, opt_state))
-
-
-def shift_right(target: jax.Array, pad_id: int) -> jax.Array:
-    """The decoder's input [B,T]: EOS, then the target without its last token; pads where the target
-    has pads.
-    """
-    shifted = jnp.concatenate([jnp.full_like(target[:, :1], EOS), target[:, :-1]], axis=1)
-    return jnp.where(target == pad_id, pad_id, shifted)
 
 
 def make_train_step(

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from automoe_jax.data.corpus import clean_line
 from automoe_jax.data.tokenizer import BOS, EOS, PAD, SPECIAL_IDS, UNK, Tokenizer, train_tokenizer
 from automoe_jax.errors import UserError
+from automoe_jax.model.network import EOS_ID, PAD_ID
 
 LINES = [
     "Die Mädchen grüßen den Bäcker an der Tür.",
@@ -31,6 +32,7 @@ def test_special_ids(tokenizer):
     assert (BOS, PAD, EOS, UNK) == (0, 1, 2, 3)
     model = tokenizer._model
     assert (model.bos_id(), model.pad_id(), model.eos_id(), model.unk_id()) == SPECIAL_IDS
+    assert (PAD, EOS) == (PAD_ID, EOS_ID)
     assert tokenizer.vocab_size == 340
 
 

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 
 from automoe_jax import arch as arch_lib
-from automoe_jax.config import RouterConfig
 from automoe_jax.costs import costs
 from automoe_jax.inference.expert_usage import measure
 from automoe_jax.model import Network
-from automoe_jax.model.transformer import apply
-from automoe_jax.train.step import shift_right
+from automoe_jax.model.transformer import apply, shift_right
+from automoe_jax.routers import RouterConfig
 from tests.oracles import SPACE, quick_jit, random_network
 
 VOCAB, PAD = 30, 1

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from automoe_jax.arch import Arch
-from automoe_jax.config import RouterConfig
 from automoe_jax.data.tokenizer import EOS
 from automoe_jax.extract import extract
 from automoe_jax.model import ForwardOptions, Network
 from automoe_jax.model.transformer import Output, apply
+from automoe_jax.routers import RouterConfig
 from automoe_jax.space import SearchSpace
 from tests.oracles import quick_jit, random_network, step_by_step
 
@@ -112,6 +112,49 @@ def test_decoding_step_by_step_equals_teacher_forcing(kind: str) -> None:
     np.testing.assert_allclose(
         found[REAL], run(network, FEWER, SOURCE, TARGET_INPUT).logits[REAL], atol=2e-5
     )
+
+
+@quick_jit
+def routed(network: Network, arch: Arch, source: jax.Array, target_input: jax.Array) -> Output:
+    forward_options = ForwardOptions(routings=True)
+    return apply(network, arch, source, target_input, forward_options=forward_options)
+
+
+def test_routings_are_returned_on_request() -> None:
+    """Of the SuperNet and of the sub-Transformer the same, by position; none unless asked for."""
+    network = supernet("received")
+    masked, exact = (
+        routed(n, FEWER, SOURCE, TARGET_INPUT) for n in (network, extract(network, FEWER))
+    )
+    for real, one, other in zip(
+        (SOURCE != PAD, REAL), masked.routings, exact.routings, strict=True
+    ):
+        assert one is not None
+        assert other is not None
+        gates = [
+            np.sum(jax.nn.one_hot(r.chosen, 4) * r.gates[..., None], axis=-2) for r in (one, other)
+        ]
+        np.testing.assert_allclose(gates[0][real], gates[1][real], atol=1e-5)
+        np.testing.assert_allclose(gates[0][real].sum(-1), 1, atol=1e-5)
+    plain = run(network, FEWER, SOURCE, TARGET_INPUT)
+    assert plain.routings == ()
+    np.testing.assert_array_equal(plain.logits, masked.logits)
+
+
+def test_routings_of_absent_and_of_lone_experts() -> None:
+    """An absent layer makes no choice; a sub-Transformer's lone expert needs no routing."""
+    space = dataclasses.replace(SPACE, encoder_layers=(1, 2), encoder_experts=(1, 2))
+    arch = dataclasses.replace(space, encoder_layers=(1,), encoder_experts=(1,)).largest()
+    network = random_network(space, VOCAB)
+    _, absent, _ = routed(network, arch, SOURCE, TARGET_INPUT).routings
+    assert absent is not None
+    assert absent.chosen.shape == (*SOURCE.shape, 1)
+    np.testing.assert_array_equal(absent.chosen, 2)
+    np.testing.assert_array_equal(absent.gates, 0)
+    lone, several = routed(extract(network, arch), arch, SOURCE, TARGET_INPUT).routings
+    assert lone is None
+    assert several is not None
+    assert several.chosen.shape == (*TARGET_INPUT.shape, 1)
 
 
 def test_random_routes_have_no_router() -> None:

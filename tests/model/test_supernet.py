@@ -19,7 +19,7 @@ from automoe_jax.model import ForwardOptions, Network, Spec, forward, layers, tr
 from automoe_jax.model.layers import Rates
 from automoe_jax.model.network import Widths, abstract
 from automoe_jax.model.transformer import apply, at_widths, output_table, states_at
-from automoe_jax.ops.routing import Tokens
+from automoe_jax.ops.routers import Tokens
 from automoe_jax.ops.vocabulary import project
 from tests.oracles import SPACE, inside, quick_jit, random_network
 

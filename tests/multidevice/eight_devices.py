@@ -19,7 +19,7 @@ from etils import epath
 from jax.sharding import PartitionSpec as P
 
 from automoe_jax.arch import Arch
-from automoe_jax.config import MeshConfig, RouterConfig, TrainConfig
+from automoe_jax.config import MeshConfig, TrainConfig
 from automoe_jax.data.batching import TokenPairs, evaluation_batches, train_batches
 from automoe_jax.data.tokenizer import EOS, PAD
 from automoe_jax.model import ForwardOptions, Network
@@ -27,6 +27,7 @@ from automoe_jax.model.network import abstract
 from automoe_jax.ops.grouped import ExpertRows, Experts
 from automoe_jax.ops.grouped.capacity import capacity_ffn
 from automoe_jax.ops.grouped.parallel import parallel_experts_ffn
+from automoe_jax.routers import RouterConfig
 from automoe_jax.runtime.sharding import ONE_DEVICE, Placement, make_mesh
 from automoe_jax.train import loop
 from automoe_jax.train import step as step_module

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from automoe_jax.ops.grouped import Experts
-from automoe_jax.ops.grouped.capacity import capacity_ffn
+from automoe_jax.ops.grouped.capacity import capacity_ffn, within_capacity
 from tests.oracles import experts_loop, quick_jit
 
 N, D, E, F = 20, 6, 3, 5
@@ -83,3 +83,8 @@ def test_dropout_keeps_the_mean_and_needs_a_key() -> None:
     spread = np.std([drawn(jax.random.key(seed)) for seed in range(400)], axis=0)
     assert spread.max() > 0.1
     assert np.all(np.abs(mean - plain) < 5 * spread / 20 + 1e-5)
+
+
+def test_places_are_taken_in_the_order_of_the_tokens():
+    chosen = jnp.array([[0], [1], [0], [3], [0], [1]])
+    np.testing.assert_array_equal(within_capacity(chosen, 3, 2)[:, 0], [0, 0, 1, -1, -1, 1])

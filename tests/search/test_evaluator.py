@@ -12,12 +12,12 @@ import pytest
 from automoe_jax.config import TOP_K, SearchConfig
 from automoe_jax.data.tokenizer import EOS, PAD
 from automoe_jax.model import ForwardOptions, forward
+from automoe_jax.model.transformer import shift_right
 from automoe_jax.search import evaluator
 from automoe_jax.search.evolution import evolve
 from automoe_jax.search.limits import Conditions, cost_function
 from automoe_jax.search.pareto import best, pareto_front
 from automoe_jax.search.stopping import Trial
-from automoe_jax.train.step import shift_right
 from tests.oracles import SPACE, quick_jit, random_network
 
 VOCAB = 24

@@ -14,13 +14,14 @@ import optax
 import pytest
 
 from automoe_jax.arch import Arch
-from automoe_jax.config import RouterConfig, TrainConfig
+from automoe_jax.config import TrainConfig
 from automoe_jax.data.tokenizer import EOS, PAD
 from automoe_jax.extract import extract
 from automoe_jax.model import ForwardOptions, Network, Spec
 from automoe_jax.model.network import abstract
-from automoe_jax.model.transformer import apply
+from automoe_jax.model.transformer import apply, shift_right
 from automoe_jax.ops.dropout import split
+from automoe_jax.routers import RouterConfig
 from automoe_jax.train import step as step_module
 from automoe_jax.train.loss import distilled, label_smoothed
 from automoe_jax.train.optim import optimizer, schedule
@@ -30,7 +31,6 @@ from automoe_jax.train.step import (
     make_eval_step,
     make_train_step,
     mean_over_routers,
-    shift_right,
 )
 from tests.oracles import SPACE, inside, quick_jit, random_network
 

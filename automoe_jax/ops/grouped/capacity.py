@@ -18,7 +18,6 @@ from jax.sharding import PartitionSpec
 from automoe_jax.ops.dropout import dropout, split
 from automoe_jax.ops.grouped.sorting import gather_rows
 from automoe_jax.ops.grouped.table import Experts
-from automoe_jax.ops.routing import within_capacity
 from automoe_jax.runtime.sharding import DATA, EXPERT, MODEL, SENTENCES
 
 
@@ -92,6 +91,20 @@ def capacity_ffn(
         check_vma=False,
     )
     return run(x, chosen, gates, counted, by_expert, rng)
+
+
+def within_capacity(chosen: jax.Array, experts: int, capacity: int) -> jax.Array:
+    """[N, K] the place 0 … capacity − 1 of each choice in its expert's queue, in the order of the
+    tokens; −1 beyond it.
+
+    chosen [N, K] int32, `experts` where a choice is not made (Switch, section 2.2).
+    """
+    flat = chosen.reshape(-1, 1)
+    ahead = jnp.cumsum(jax.nn.one_hot(flat[:, 0], experts, dtype=jnp.int32), axis=0)
+    # The column of the choices that are not made counts 0, which makes their place −1.
+    ahead = jnp.pad(ahead, ((0, 0), (0, 1)))
+    place = jnp.take_along_axis(ahead, flat, axis=1).reshape(chosen.shape) - 1
+    return jnp.where(place < capacity, place, -1)
 
 
 def _keys(
