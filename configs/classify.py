@@ -1,7 +1,7 @@
-"""DA-MoE on classification: a number of experts for each token against the same number for all.
+"""DA-MoE on classification: a variable number of experts per token against a fixed one.
 
-The task is the section of a Debian package, from its description. One of the systems, by its name
-behind the colon, or all of them with a table at the end:
+The task is to predict the section of a Debian package from its description. Run one system, by its
+name after the colon, or compare all:
 
     python -m automoe_jax.main --config=configs/classify.py:da_moe --workdir=runs/da_moe_sections
     python -m automoe_jax.compare --configs=configs/classify --seeds=1,2 --workdir=runs/classify \

@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
     config.data.validation_pairs = 500
     config.data.test_pairs = 500
 
-    # So short a training cannot overfit.
+    # Such a short training cannot overfit.
     config.model.dropout = config.model.attention_dropout = 0.0
 
     config.space.qkv_dim = 96

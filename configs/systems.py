@@ -1,6 +1,7 @@
-"""The systems of the comparison, trained alike on Debian's package descriptions, English to German.
+"""Systems of the comparison, trained under one protocol on Debian's package descriptions, English
+to German.
 
-One of them, by its name behind the colon, or all of them with a table at the end:
+Run one of them, by its name after the colon, or compare all:
 
     python -m automoe_jax.main --config=configs/systems.py:thor --workdir=runs/thor
     python -m automoe_jax.compare --configs=configs/systems --seeds=1,2 --workdir=runs/systems
@@ -8,7 +9,7 @@ One of them, by its name behind the colon, or all of them with a table at the en
 Results in the docstrings: BLEU of seeds 1 and 2, each with the minutes of its training, on two CPU
 cores (Intel Xeon, 2.5 GHz; an asterisk marks a Xeon about twice as fast), 870 updates, about 1.8
 million target tokens; docs/results/systems has every run. The text comes from apt, on Debian or
-Ubuntu. docs/systems says of each system what is its paper's and what is not.
+Ubuntu. docs/systems lists each system's differences from its paper.
 """
 
 from ml_collections import ConfigDict
@@ -93,7 +94,8 @@ def thor_mild() -> ConfigDict:
 
 
 def thor_apart() -> ConfigDict:
-    """THOR with α = 0: what the consistency loss does to the disagreement between experts.
+    """THOR with α = 0: shows the effect of the consistency loss on the disagreement between
+    experts.
 
     BLEU 3.1 (34 min), 3.1 (20 min *).
     """

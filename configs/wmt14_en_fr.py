@@ -3,8 +3,8 @@
     python -m automoe_jax.main --config=configs/wmt14_en_fr.py --workdir=runs/wmt14_en_fr
     python -m automoe_jax.main --config=configs/wmt14_en_fr.py:16 --workdir=runs/wmt14_en_fr_16
 
-Up to 6 experts a layer, or the number behind the colon; the paper has 6 and 16.
-The vocabulary is as large as that of WMT'14 English–German. Hardware, time and result: not run.
+Up to 6 experts per layer, or the number after the colon; the paper has 6 and 16. The vocabulary is
+as large as that of WMT'14 English–German. Hardware, time and result: not run.
 """
 
 import wmt_supernet

@@ -4,8 +4,8 @@ and 5).
     python -m automoe_jax.main --config=configs/wmt_supernet.py --workdir=runs/wmt
     python -m automoe_jax.main --config=configs/wmt_supernet.py:16 --workdir=runs/wmt16
 
-Up to 6 experts a layer, or the number behind the colon; the paper has 2, 6 and 16.
-Prepare the text once with `pip install "automoe_jax[data]"`. Hardware, time and result: not run.
+Up to 6 experts per layer, or the number after the colon; the paper has 2, 6 and 16. Prepare the
+text once with `pip install "automoe_jax[data]"`. Hardware, time and result: not run.
 """
 
 from ml_collections import ConfigDict
