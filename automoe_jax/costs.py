@@ -1,5 +1,5 @@
-"""FLOPs and parameters of an architecture in closed form (SPEC 1.6), without JAX and without
-building a model.
+"""FLOPs and parameters of an architecture in closed form, without JAX and without building a model.
+docs/costs.md defines the counting rule.
 
     python -m automoe_jax.costs --arch=FILE.json [--source_length=30 --target_length=30
     --vocab_size=32768]
@@ -27,10 +27,10 @@ VOCAB_SIZE = 32_768  # of the published WMT models
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-    """What an architecture costs; the fields that are means over routings may be fractions.
+    """Costs of an architecture; means over routings may be fractions.
 
-    FLOPs leave the vocabulary projection out unless the name says otherwise; parameters leave
-    embeddings out.
+    FLOPs exclude the vocabulary projection unless the name says otherwise; parameters exclude
+    embeddings.
     """
 
     flops: float  # expected under uniform routing
@@ -62,7 +62,7 @@ class _Amount(NamedTuple):
 
 
 class _Layer(NamedTuple):
-    """What of a layer matters for its costs."""
+    """Properties of a layer that determine its costs."""
 
     is_decoder: bool
     widths: tuple[int, ...]  # of the experts
@@ -133,10 +133,11 @@ def costs(
 
 
 def sparsity(arch: Arch) -> tuple[float, float]:
-    """1 − active / total parameters: of the layers' own experts, and as published (SPEC 1.7).
+    """1 − active / total parameters: of the layers' own experts, and as published (AutoMoE, table
+    4).
 
     The published figures count as many experts in every layer as the layer with the most has, here
-    of its mean width.
+    with the layer's mean width.
     """
     found, sizes = costs(arch), _sizes(arch)
     most = max(len(layer.widths) for layer in sizes.layers)
@@ -180,7 +181,7 @@ def _sizes(
 
 
 def _macs(sizes: _Sizes, source_length: int, target_length: int) -> _Amount:
-    # the scale of the embeddings, then that of the target or the mean
+    # the scale of the embeddings, then the target's or the mean over positions
     shared: Fraction | int = source_length * sizes.d_encoder
     shared += (
         target_length * sizes.d_decoder

@@ -1,6 +1,4 @@
-"""What several tests share: a small search space, networks of random numbers, and the experts as a
-plain loop.
-"""
+"""Shared by several tests: a small search space, random networks, and experts as a plain loop."""
 
 from typing import Any
 
@@ -35,8 +33,8 @@ SPACE = SearchSpace(
 
 
 def quick_jit(function: Any, **options: Any) -> Any:
-    """`jax.jit` with LLVM's optimisations off, which halves the time to compile; the numbers are
-    run once or twice.
+    """`jax.jit` with LLVM's optimisations off, which halves the time to compile; programs run once
+    or twice.
     """
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0}, **options)
 
@@ -49,8 +47,8 @@ def random_network(
     router: RouterConfig = TOP_K,
     classes: int = 0,
 ) -> Network:
-    """Every parameter random, biases and scales included, so that none can be left out
-    unnoticed.
+    """A network with all parameters random, biases and scales included, so that a missing one is
+    noticed.
     """
     rng = np.random.default_rng(seed)
 
@@ -82,7 +80,7 @@ def step_by_step(network: Network, source: jax.Array, tokens: jax.Array) -> jax.
 
 
 def inside(network: Network, arch: Arch) -> list[np.ndarray]:
-    """For each leaf of a SuperNet, which of its numbers the sub-Transformer `arch` has."""
+    """For each leaf of a SuperNet, a mask of the entries that the sub-Transformer `arch` has."""
     numbered = jax.tree.map(lambda leaf: np.arange(leaf.size).reshape(leaf.shape), network)
     kept = dict(jax.tree_util.tree_leaves_with_path(extract(numbered, arch)))
     return [
@@ -105,7 +103,7 @@ def experts_loop(
     """`experts_ffn` choice by choice and expert by expert in float64: y and, for dy = `cotangent`,
     (dx, d gates, d experts).
 
-    hidden_keep [N, K, U] and output_keep [N, K, D] are what dropout multiplies with.
+    hidden_keep [N, K, U] and output_keep [N, K, D] are the factors of dropout.
     """
     x, gates, cotangent = (np.asarray(array, np.float64) for array in (x, gates, cotangent))
     w_in, b_in, w_out, b_out = (np.asarray(array, np.float64) for array in experts)

@@ -1,8 +1,7 @@
-"""The layers' parameters, with logical axis names, and what they compute with them.
+"""Layers: parameters with logical axis names, and their computation.
 
-A module knows only its exact array sizes; what the architecture chooses inside them (heads,
-experts, widths) comes in as genes, either Python numbers or traced ones. Post-norm, ReLU (SPEC
-1.2).
+A module knows only its exact array sizes; the architecture's choices within them (heads, experts,
+widths) are genes, either Python numbers or traced. Post-norm, ReLU (docs/systems/automoe.md).
 
 Axes: B sentences · T queries · S keys · D embedding width · M width of the attended memory · Q
 query width · U hidden units of all experts · E experts · N tokens, flattened.
@@ -42,7 +41,7 @@ class Rates(NamedTuple):
     """Dropout rates of one side at one embedding width; floats, 0 in inference."""
 
     residual: float  # of the encoder's self-attention residual, and base of the scaled ones
-    scaled: float  # residual · D / the SuperNet's D (SPEC 1.2.6)
+    scaled: float  # residual · D / the SuperNet's D (docs/systems/automoe.md, dropout)
     attention: float
 
 
@@ -50,7 +49,7 @@ INFERENCE = Rates(0.0, 0.0, 0.0)
 
 
 class ExpertGenes(NamedTuple):
-    """What the architecture says about a layer's experts: concrete (NumPy, int) or traced."""
+    """Genes of a layer's experts: concrete (NumPy, int) or traced."""
 
     widths: np.ndarray | jax.Array  # [E], absent −1, identity 0
     starts: np.ndarray | jax.Array  # [E] first row of each expert in the hidden table
@@ -58,7 +57,7 @@ class ExpertGenes(NamedTuple):
 
 
 def xavier(fan_in: int, fan_out: int, gain: float = 1.0) -> Initializer:
-    """Uniform with the variance Glorot and Bengio derive for these fans, whatever the array's own
+    """Uniform with the variance of Glorot and Bengio (2010) for these fans, for an array of any
     shape.
     """
     limit = gain * (6.0 / (fan_in + fan_out)) ** 0.5
@@ -68,7 +67,7 @@ def xavier(fan_in: int, fan_out: int, gain: float = 1.0) -> Initializer:
 
 
 def split(rng: jax.Array | None, count: int) -> list[jax.Array | None]:
-    """`count` keys, or that many times None in inference."""
+    """`count` keys, or `count` times None in inference."""
     return [None] * count if rng is None else list(split_key(rng, count))
 
 
@@ -100,9 +99,7 @@ class LayerNorm(_Layer):
 
 
 class Projection(_Layer):
-    """x · kernel + bias from one axis to `parts` arrays of another, side by side in one matrix
-    product.
-    """
+    """x · kernel + bias from one axis to `parts` arrays of another, in one matrix product."""
 
     axes: tuple[str, str]
     features: int
@@ -131,14 +128,14 @@ class Projection(_Layer):
 
 
 class KeysValues(NamedTuple):
-    """What attention looks into, [B, P, S, W] each: Q cut into the narrowest heads."""
+    """Keys and values of attention, [B, P, S, W] each: Q split into the narrowest heads."""
 
     key: jax.Array
     value: jax.Array
 
 
 class SelfAttention(nn.Module):
-    """Attention of a sequence over itself or over a cache of its past."""
+    """Attention of a sequence to itself or to a cache of its past."""
 
     embed_dim: int
     qkv_dim: int
@@ -167,8 +164,8 @@ class SelfAttention(nn.Module):
         importance: str | None = None,
         counted: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array | None]:
-        """Queries [B,T,Q] → [B,T,D], and the importance [B,T] of the tokens where it is asked for,
-        as in `attention`.
+        """Queries [B,T,Q] → [B,T,D], and the importance [B,T] of the tokens if requested, as in
+        `attention`.
         """
         options: dict[str, Any] = {"heads": heads, "dropout_rate": rate, "rng": rng}
         attended = attention(
@@ -184,14 +181,16 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Attention of the decoder over the encoder's last layers."""
+    """Attention of the decoder to the encoder's last layers."""
 
     embed_dim: int
     qkv_dim: int
     max_heads: int
 
     def setup(self) -> None:
-        """Declares the projections; the memory's is apart, so that decoding computes it once."""
+        """Declares the projections; that of the memory is separate, so that decoding computes it
+        once.
+        """
         self.q = Projection(("embed", "qkv"), self.qkv_dim)
         self.kv = Projection(("memory", "qkv"), self.qkv_dim, parts=2, gain=2**-0.5)
         self.out = Projection(("qkv", "embed"), self.embed_dim)
@@ -218,7 +217,7 @@ class CrossAttention(nn.Module):
 
 
 class ExpertLayer(_Layer):
-    """The experts of a layer and the router in front of them (SPEC 1.2.5, 1.2.6)."""
+    """Experts of a layer and their router (docs/systems/automoe.md)."""
 
     shape: "LayerShape"
 
@@ -234,7 +233,7 @@ class ExpertLayer(_Layer):
         """x [N, D] → [N, D], metrics over the counted tokens [N] and the routing [N, K]."""
         shape = self.shape
         gate = self._gate(x.shape[-1]) if shape.gated else None
-        if not shape.units:  # a lone identity expert
+        if not shape.units:  # a single identity expert
             return LayerOutput(x, no_metrics(), None)
         experts = self._experts(x)
         if self.is_initializing():  # only the parameters matter
@@ -303,8 +302,8 @@ class ExpertLayer(_Layer):
         return Gate(kernel, bias)
 
     def _experts(self, x: jax.Array) -> Experts:
-        """The hidden table of all experts; an identity expert, which only stands first, owns
-        nothing in it.
+        """The hidden table of all experts; an identity expert, which can only be first, owns no
+        rows.
         """
         width, units, computing = (
             x.shape[-1],
@@ -324,7 +323,7 @@ class ExpertLayer(_Layer):
         )
 
     def _initial(self, width: int) -> Initializer:
-        """Each expert's rows start as the matrix [F, D] of that expert alone would."""
+        """Each expert's rows are initialised like the matrix [F, D] of that expert alone."""
         limits = np.concatenate(
             [
                 np.full(units, (6.0 / (units + width)) ** 0.5, np.float32)
@@ -347,9 +346,9 @@ class LayerShape(NamedTuple):
     max_cross_heads: int
     # [E] the largest width of each expert, which scales its initial weights
     max_widths: tuple[int, ...]
-    gated: bool  # has the parameters of a router
+    gated: bool  # has a router's parameters
     max_top_k: int
-    ffn_dims: tuple[int, ...]  # the widths an expert that computes can have
+    ffn_dims: tuple[int, ...]  # possible widths of a computing expert
     super_ffn_dim: int
     number: int  # of the layer, the encoder's first
     router: RouterConfig
@@ -367,7 +366,7 @@ class LayerShape(NamedTuple):
 
 
 class LayerGenes(NamedTuple):
-    """What the architecture says about a layer: Python numbers and NumPy arrays, or traced ones."""
+    """Genes of a layer: Python numbers and NumPy arrays, or traced ones."""
 
     self_heads: int | jax.Array
     cross_heads: int | jax.Array
@@ -428,7 +427,7 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention over the past, attention over the encoder, then experts."""
+    """Self-attention to the past, attention to the encoder, then experts."""
 
     shape: LayerShape
 
@@ -498,10 +497,10 @@ class DecoderLayer(nn.Module):
         tokens: Tokens,
         genes: LayerGenes,
     ) -> tuple[jax.Array, KeysValues]:
-        """One position of k hypotheses a sentence. y [B,k,D], cache [B,P,T·k,W], tokens [B,k] → the
-        same, `position` written.
+        """One position of k hypotheses per sentence. y [B,k,D], cache [B,P,T·k,W], tokens [B,k] →
+        the same, with `position` written.
 
-        past: bool [B,1,k,T·k], which entries of the sentence's cache each hypothesis descends from.
+        past: bool [B,1,k,T·k], entries of the sentence's cache that belong to each hypothesis.
         """
         query, now = self.self_attention.project(y)
         first = position * y.shape[1]
@@ -545,12 +544,12 @@ def _apply_experts(
     rates: Rates,
     rng: jax.Array | None,
 ) -> LayerOutput:
-    """The experts' residual block on x [B,T,D]; nothing drops after the gate."""
+    """The experts' residual block on x [B,T,D]; no dropout after the gate."""
     flat = x.reshape(-1, x.shape[-1])
     output = layer.experts(flat, tokens.flat(), genes.experts, rates, rng)
     return output._replace(x=layer.experts_norm(x + output.x.reshape(x.shape)))
 
 
 def _one_token(real: jax.Array) -> Tokens:
-    """Tokens for a layer to find its parameters with."""
+    """Tokens for the initialisation of a layer."""
     return Tokens(real, jnp.zeros(real.shape, jnp.uint32))

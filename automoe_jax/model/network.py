@@ -1,4 +1,4 @@
-"""Parameters together with the static facts that weights do not hold.
+"""Parameters with the static properties of a network.
 
 Axes: V vocabulary · D embedding width · L layers · E experts · C classes.
 """
@@ -34,11 +34,11 @@ class Widths(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """Which network the parameters are: the SuperNet of `space`, or exactly `arch` cut out of it.
+    """Static properties of a network: the SuperNet of `space`, or `arch` extracted from it.
 
-    A sub-Transformer keeps its space, whose largest widths set its sinusoids and its dropout (SPEC
-    1.2.6). A space without decoder layers makes a classifier, whose `classes` are numbered like the
-    pieces of a vocabulary.
+    A sub-Transformer keeps its space, whose largest widths determine its sinusoids and its dropout
+    (docs/systems/automoe.md). A space without decoder layers gives a classifier, whose `classes`
+    are numbered like the pieces of a vocabulary.
     """
 
     space: SearchSpace
@@ -46,11 +46,11 @@ class Spec:
     pad_id: int = PAD_ID
     arch: Arch | None = None
     router: RouterConfig = TOP_K
-    classes: int = 0  # of a classifier, with the special ones that stand before them (data.labels)
+    classes: int = 0  # of a classifier, special ids included (data.labels)
 
     @property
     def output_size(self) -> int:
-        """How many things are told apart: pieces of the vocabulary, or classes."""
+        """Number of outputs: pieces of the vocabulary, or classes."""
         return self.classes or self.vocab_size
 
     @property
@@ -62,9 +62,7 @@ class Spec:
 
     @property
     def exact_arch(self) -> Arch:
-        """The architecture of a sub-Transformer; raises `UserError` for a SuperNet, which has
-        many.
-        """
+        """The architecture of a sub-Transformer; raises `UserError` for a SuperNet."""
         if self.arch is None:
             raise UserError(
                 "this is a SuperNet; cut a sub-Transformer out of it first, with extract(network,"
@@ -82,12 +80,12 @@ class Spec:
 
     @property
     def gated(self) -> bool:
-        """Whether every layer has a router with parameters (SPEC 1.1)."""
+        """Whether every layer has a router with parameters (docs/costs.md, routers)."""
         routed = self.space.is_routed if self.arch is None else self.arch.routed
         return routed and self.router.declaration.gated
 
     def layers(self, side: str) -> int:
-        """How many layers the arrays hold."""
+        """Number of layers in the arrays."""
         return (
             getattr(self.arch, f"{side}_layers")
             if self.arch is not None
@@ -95,7 +93,7 @@ class Spec:
         )
 
     def least_layers(self, side: str) -> int:
-        """How many layers every architecture of this network has."""
+        """Number of layers that every architecture of this network has."""
         return (
             getattr(self.arch, f"{side}_layers")
             if self.arch is not None
@@ -103,7 +101,7 @@ class Spec:
         )
 
     def most_cross_layers(self) -> int:
-        """The most encoder layers that any decoder layer looks at."""
+        """The largest number of encoder layers that a decoder layer attends to."""
         if self.arch is not None:
             return max(1, int(max(self.arch.cross_layers)))
         return (
@@ -119,7 +117,7 @@ class Spec:
         return (self.super_ffn_dim,) * max(self.space.expert_counts(side, layer))
 
     def layer_shape(self, side: str, layer: int, widths: Widths) -> LayerShape:
-        """The static facts of a layer when the embeddings have these widths."""
+        """Static properties of a layer with these embedding widths."""
         space, max_widths = self.space, self.expert_widths(side, layer)
         if self.arch is None:
             self_heads, cross_heads = (
@@ -199,7 +197,7 @@ class Spec:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """Parameters, a plain nested dict of arrays, and what they are: a pytree whose gradient is a
+    """Parameters, a plain nested dict of arrays, and their Spec: a pytree whose gradient is a
     Network.
 
     `params["embedding"]["table"]` is [V, D]; `params["encoder"]["layer_0"]` and so on hold each
@@ -227,20 +225,18 @@ def init(
 
 
 def initialised(spec: Spec, key: jax.Array) -> Network:
-    """`init` of what the spec says."""
+    """`init` for a spec."""
     return Network(nn.meta.unbox(jax.jit(lambda key: _boxed(spec, key))(key)), spec)
 
 
 def abstract(spec: Spec) -> Network:
-    """The network's shapes and dtypes, without its numbers."""
+    """Shapes and dtypes of the network, without values."""
     return Network(nn.meta.unbox(_abstract_boxed(spec)), spec)
 
 
 @functools.lru_cache(maxsize=64)
 def logical_axes(spec: Spec) -> dict[str, Any]:
-    """The tree of the parameters with each array's logical axis names in its place, as a tuple of
-    strings.
-    """
+    """Logical axis names of every parameter, as a tree of tuples of strings."""
     return jax.tree.map(
         lambda box: tuple(box.names),
         _abstract_boxed(spec),
@@ -249,7 +245,7 @@ def logical_axes(spec: Spec) -> dict[str, Any]:
 
 
 def param_shardings(spec: Spec, placement: Placement) -> Any:
-    """The tree of the parameters with each array's sharding in its place; None on one device."""
+    """Sharding of every parameter, as a tree; None on one device."""
     return (
         None
         if placement.mesh is None
@@ -260,9 +256,7 @@ def param_shardings(spec: Spec, placement: Placement) -> Any:
 def narrow(
     params: Mapping[str, Any], axes: Mapping[str, Any], sizes: Mapping[str, int]
 ) -> dict[str, Any]:
-    """The leading entries of every array along the named axes: how a sub-network keeps the first
-    rows and columns.
-    """
+    """The leading entries of every array along the named axes, as a sub-network uses them."""
 
     def cut(array: Any, names: tuple[str, ...]) -> Any:
         index = tuple(slice(sizes[name]) if name in sizes else slice(None) for name in names)
@@ -295,7 +289,7 @@ def _boxed(spec: Spec, key: jax.Array) -> dict[str, Any]:
 
 
 def _table(key: jax.Array, rows: int, width: int, name: str) -> nn.LogicallyPartitioned:
-    """Normal, so that a row's product with a state of unit variance has unit variance too."""
+    """Normal, such that the product of a row with a state of unit variance has unit variance."""
     return nn.LogicallyPartitioned(
         jax.random.normal(key, (rows, width)) * width**-0.5, (name, "embed")
     )

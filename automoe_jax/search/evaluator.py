@@ -1,9 +1,7 @@
-"""Candidates scored by the validation loss they inherit from the SuperNet: compiled programs, data
-on the device.
+"""Scores of candidates: validation loss with weights inherited from the SuperNet.
 
-A candidate is two programs for each batch, the encoder and the rest, started one after another
-without waiting for any. What the encoder gives depends on its own genes alone and is kept for the
-candidates that share them.
+A candidate runs two programs per batch, the encoder and the rest, dispatched without waiting. The
+encoder's output depends only on its own genes and is cached for candidates that share them.
 
 Axes: B sentences · S source tokens · T target tokens · D the SuperNet's encoder width.
 """
@@ -35,8 +33,8 @@ from automoe_jax.ops.vocabulary import projected_nll
 from automoe_jax.runtime.sharding import ONE_DEVICE, Placement, placement
 from automoe_jax.search.stopping import FILLING, Cut, Recent, Scorer
 
-PARTS = 2  # the text comes in at least so many: after each, a candidate may be stopped
-MEMORY_BYTES = 1 << 30  # of encoder outputs kept, over all devices
+PARTS = 2  # least number of parts of the text: after each, a candidate may be stopped
+MEMORY_BYTES = 1 << 30  # bytes of cached encoder outputs, over all devices
 
 
 def inherited_loss(supernet: Network, config: Config, validation: TokenPairs) -> Scorer:
@@ -107,10 +105,10 @@ def cut_text(
 ) -> tuple[Cut, list[list[Batch]]]:
     """(the cut, for each part its batches, one for each bucket that has sentences left).
 
-    batches: source [B,S] and target [B,T], where a row of PAD is filling. The sentences of a bucket
-    are shuffled, always in the same way, and dealt out evenly, the earlier parts first; a bucket's
-    batches have one shape, a multiple of so many rows. Fewer parts come out where there are fewer
-    sentences.
+    batches: source [B,S] and target [B,T], where a row of PAD is padding. The sentences of a bucket
+    are shuffled deterministically and distributed evenly, the earlier parts first; a bucket's
+    batches have one shape, whose number of rows is a multiple of the given one. Fewer sentences
+    give fewer parts.
     """
     strata: list[list[np.ndarray]] = [[] for _ in range(parts)]
     cut: list[list[Batch]] = [[] for _ in range(parts)]

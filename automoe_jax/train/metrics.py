@@ -1,4 +1,4 @@
-"""Metrics of a run as JSON lines and for TensorBoard; a resumed run leaves no line twice."""
+"""Metrics of a run as JSON lines and for TensorBoard; a resumed run writes no line twice."""
 
 import contextlib
 import json
@@ -50,10 +50,10 @@ class MetricsWriter:
 
 
 class NoMetrics(contextlib.nullcontext):
-    """In the place of a `MetricsWriter` where another process writes."""
+    """Replaces a `MetricsWriter` if another process writes."""
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
-        """Nothing."""
+        """Does nothing."""
 
 
 def read_metrics(folder: epath.PathLike) -> list[dict[str, Any]]:

@@ -1,5 +1,5 @@
 """One update: gradients of the sampled sub-networks, summed over micro-batches, then the optimizer;
-all one program.
+in one program.
 
 Axes: A micro-batches · G sub-networks of an update · B sentences · S source tokens · T target
 tokens · L layers.
@@ -42,7 +42,7 @@ Batch = Mapping[str, jax.Array]
 
 
 class TrainState(NamedTuple):
-    """What an update changes; a pytree of arrays."""
+    """State that an update changes; a pytree of arrays."""
 
     step: jax.Array  # int32, updates done
     params: dict[str, Any]
@@ -50,28 +50,28 @@ class TrainState(NamedTuple):
 
 
 class StepMetrics(NamedTuple):
-    """What an update reports; sums are over its non-pad target tokens and all its sub-networks."""
+    """Metrics of an update; sums are over its non-pad target tokens and all its sub-networks."""
 
     loss: jax.Array  # the training loss, mean per token
     nll: jax.Array  # mean per token, nats
     tokens: jax.Array  # non-pad target tokens of the batch
-    # divergence between the two passes, mean per token, nats; 0 where there is one
+    # divergence between the two passes, mean per token, nats; 0 with one pass
     disagreement: jax.Array
-    finite: jax.Array  # bool: loss and gradients are numbers; otherwise the update was not made
+    finite: jax.Array  # bool: loss and gradients are finite; otherwise the update was not applied
     encoder: RouterMetrics  # [L] each, summed over the sub-networks and micro-batches
     decoder: RouterMetrics  # [L] each
 
 
 def init_state(network: Network, train: TrainConfig) -> TrainState:
     """The state before the first update."""
-    # One program, not one for each shape among the parameters.
+    # One program, not one per parameter shape.
     return TrainState(
         jnp.zeros((), jnp.int32), network.params, jax.jit(optimizer(train).init)(network.params)
     )
 
 
 def state_shardings(spec: Spec, train: TrainConfig, placement: Placement) -> TrainState | None:
-    """The state with each array's sharding in its place; None on one device."""
+    """Shardings of the state, as a tree like it; None on one device."""
     if placement.mesh is None:
         return None
     params = param_shardings(spec, placement)
@@ -89,8 +89,8 @@ def make_train_step(
     state is donated.
 
     batch: source [A,B,S] and target [A,B,T]. archs: an `Arch` whose fields have a leading axis G;
-    with sandwich sampling the first is the largest, whose predictions teach the others. key: the
-    run's, folded with the step.
+    with sandwich sampling the first is the largest, whose predictions are the others' targets. key:
+    the run's key, which is folded with the step.
     """
     transform = optimizer(train)
 
@@ -104,7 +104,7 @@ def make_train_step(
         finite = jnp.isfinite(metrics.loss) & jnp.isfinite(optax.tree.norm(gradients))
         updates, opt_state = transform.update(gradients, state.opt_state, state.params)
         new = TrainState(state.step, optax.apply_updates(state.params, updates), opt_state)
-        # A poisoned update is not made, so that what was learned survives the stop that follows.
+        # An update that is not finite is not applied, so the weights survive the stop that follows.
         kept = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, state)
         return kept._replace(step=state.step + 1), metrics._replace(finite=finite)
 
@@ -154,17 +154,17 @@ def make_eval_step(
 
 
 class _Update(NamedTuple):
-    """What the gradients of one update depend on, beside the micro-batch."""
+    """Inputs of the gradients of one update, except the micro-batch."""
 
     network: Network
     train: TrainConfig
     forward_options: ForwardOptions
     token_weight: jax.Array  # of each token's loss: 1 / (tokens · G)
-    router_weight: float  # of each sub-network's router losses, means already: 1 / (A · G)
+    router_weight: float  # of each sub-network's router losses, which are means: 1 / (A · G)
 
 
 class _Teacher(NamedTuple):
-    """Predictions to learn from."""
+    """Predictions of the teacher."""
 
     ready: jax.Array  # bool: false for the teacher itself
     logits: jax.Array  # [B, T, V]
@@ -214,7 +214,7 @@ def gradients_of(
 def _one(
     update: _Update, batch: Batch, arch: Arch, key: jax.Array, teacher: _Teacher | None
 ) -> tuple[dict[str, Any], StepMetrics, jax.Array | None]:
-    """Gradients, summed metrics and, where there is a teacher, logits of one sub-network on one
+    """Gradients, summed metrics and, if there is a teacher, logits of one sub-network on one
     micro-batch source [B,S], target [B,T].
 
     The gradient is taken inside the switch over embedding widths, so that no residuals cross it.
@@ -251,7 +251,8 @@ def _one(
             sums = sums._replace(loss=jnp.where(teacher.ready, taught, sums.loss))
         if train.passes == 2:
             apart = disagreement(states.hidden, table, target, pad_id=spec.pad_id)
-            # THOR adds the two cross entropies up; in a SuperNet they count half each (SPEC 2).
+            # THOR sums the two cross entropies; in a SuperNet each counts half
+            # (docs/systems/thor.md).
             each = 1.0 if spec.arch is not None else 0.5
             sums = Sums(each * sums.loss + train.consistency * apart, sums.nll / 2, sums.tokens / 2)
         metrics = StepMetrics(
@@ -272,8 +273,8 @@ def _one(
 def _sandwich(
     update: _Update, batch: Batch, archs: Arch, keys: jax.Array
 ) -> tuple[dict[str, Any], StepMetrics]:
-    """Several sub-networks one after another; with distillation the first one's logits teach the
-    rest.
+    """Several sub-networks one after another; with distillation the first one's logits are the
+    others' targets.
     """
     shape = (*batch["target"].shape, update.network.spec.output_size)
     nobody = (
@@ -307,8 +308,8 @@ def _zeros_like(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def mean_over_routers(output: Output | States, name: str) -> jax.Array:
-    """One of the routers' metrics, averaged over the layers with more than one expert (SPEC 1.3); 0
-    where there is none.
+    """One of the routers' metrics, averaged over the layers with more than one expert; 0 if there
+    is none.
     """
     values, routed = (
         jnp.concatenate([getattr(side, field) for side in (output.encoder, output.decoder)])

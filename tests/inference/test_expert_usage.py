@@ -1,5 +1,5 @@
-"""Which experts the tokens of a text get: against the router's own metrics, and where a router
-leaves no choice.
+"""Experts that the tokens of a text get: against the router's metrics, and for routers without a
+choice.
 """
 
 import dataclasses

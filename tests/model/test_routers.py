@@ -85,7 +85,7 @@ def test_masked_equals_extracted(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ROUTERS)
 def test_the_future_does_not_matter(kind: str) -> None:
-    """Of the target; what comes before the changed position stays as it is, bit by bit."""
+    """Of the target; results before the changed position are bitwise equal."""
     changed = TARGET_INPUT.copy()
     changed[:, 4:] = np.where(changed[:, 4:] == PAD, PAD, (changed[:, 4:] + 5) % (VOCAB - 4) + 4)
     first, other = (
@@ -186,8 +186,8 @@ def test_random_routes_follow_the_seed() -> None:
 
 
 def test_in_training_one_expert_is_drawn_for_each_pass() -> None:
-    """Over many keys, every layer of a pass sends all its tokens to one expert, and passes draw
-    apart.
+    """Over many keys, every layer of a pass sends all its tokens to one expert, and the passes draw
+    independently.
     """
     forward_options, arch = ForwardOptions(passes=2), SPACE.largest()
     both = [np.concatenate([side] * 2) for side in (SOURCE, TARGET_INPUT)]

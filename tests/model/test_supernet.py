@@ -1,5 +1,5 @@
-"""The SuperNet under a traced architecture against the sub-Transformer cut out of it, and one trace
-for all of them.
+"""The SuperNet under a traced architecture against the extracted sub-Transformer, with one trace
+for all.
 """
 
 import dataclasses
@@ -132,7 +132,7 @@ def test_fifty_architectures_one_trace() -> None:
     results = [
         masked(network, arch, *BATCH) for arch in (*archs, SPACE.largest(), SPACE.smallest())
     ]
-    assert traces.count(network.spec) - before <= 1  # 0 where another test was first
+    assert traces.count(network.spec) - before <= 1  # 0 if another test ran first
     for arch, (logits, gradient) in zip(archs, results, strict=False):
         assert np.isfinite(logits).all()
         assert_zero_outside(gradient, arch)
@@ -153,7 +153,7 @@ def test_padding_side_does_not_matter() -> None:
 
 
 def test_pads_of_the_target_and_later_tokens_do_not_matter() -> None:
-    """Causal: what a position sees are the tokens up to it."""
+    """Causal: a position sees the tokens up to itself."""
     full, _ = masked(supernet(), ARCHS["experts everywhere"], BATCH[0], jnp.asarray(TARGET_INPUT))
     cut, _ = masked(supernet(), ARCHS["experts everywhere"], *BATCH)
     np.testing.assert_allclose(full[REAL], cut[REAL], atol=2e-5)
@@ -221,7 +221,7 @@ def test_architecture_outside_the_space() -> None:
         forward(extract(supernet(), first), second, *BATCH)
 
 
-# Dropout (SPEC 1.2.6)
+# Dropout (docs/systems/automoe.md)
 
 
 def test_rates() -> None:
@@ -245,9 +245,7 @@ def test_rates() -> None:
 
 
 def test_where_the_rates_apply(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Traced only: the rates in the order in which they are used, of a sub-network at half the
-    decoder's width.
-    """
+    """By tracing: the rates in the order of use, for a sub-network at half the decoder's width."""
     arch = make(8, [(2, (8,), 1)], [(1, 1, 1, (0, 8, 16), 2)])
     network = extract(supernet(), arch)
     used: list[tuple] = []
@@ -276,7 +274,7 @@ def test_where_the_rates_apply(monkeypatch: pytest.MonkeyPatch) -> None:
         rng=jax.random.key(0),
     )
     assert used == [
-        ("dropout", 0.4),  # embedding of the encoder, which is as wide as the SuperNet's
+        ("dropout", 0.4),  # embedding of the encoder, as wide as the SuperNet's
         ("attention", 0.1),
         ("dropout", 0.4),
         ("dense_ffn", 0.2, 0.4),

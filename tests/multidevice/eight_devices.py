@@ -1,9 +1,9 @@
-"""Sharded equals unsharded: values, gradients and updates on meshes of eight devices, and where the
-arrays lie.
+"""Sharded equals unsharded: values, gradients, updates and shardings on meshes of eight devices.
 
 pytest does not collect this file by itself: JAX must have started with eight devices, so
-`test_eight_devices.py` runs it in a process of its own. A mesh of one device needs no test here:
-its `Placement` is `ONE_DEVICE`, the reference."""
+`test_eight_devices.py` runs it in a separate process. A mesh of one device needs no test here: its
+`Placement` is `ONE_DEVICE`, the reference.
+"""
 
 import dataclasses
 import functools
@@ -45,8 +45,7 @@ from automoe_jax.train.step import (
 from tests.oracles import SPACE, random_network
 
 VOCAB, STEPS, SGD_RATE = 32, 5, 0.1
-# The second layer of the decoder is one that architectures may lack. What sharding leaves alone is
-# not elastic.
+# Architectures may lack the decoder's second layer. Genes that sharding does not affect are fixed.
 SMALL = dataclasses.replace(
     SPACE,
     decoder_embed_dims=(16,),
@@ -71,7 +70,7 @@ MESHES = {
 
 
 def heterogeneous() -> Arch:
-    """An identity expert beside two widths in the decoder, two widths in the encoder, up to two
+    """An identity expert and two widths in the decoder, two widths in the encoder, up to two
     experts for a token.
     """
 
@@ -88,7 +87,7 @@ ARCHS = [
     SUB,
     *(SMALL.sample(np.random.default_rng(seed)) for seed in range(STEPS - 2)),
 ]
-# NumPy arrays, which donating leaves alone.
+# NumPy arrays, which are not donated.
 NETWORKS = jax.device_get(
     {
         "SuperNet": random_network(SMALL, VOCAB),
@@ -183,7 +182,7 @@ def assert_close(found: Any, expected: Any, atol: float) -> None:
     )
 
 
-# All three meshes for both, the last with FSDP for one of them.
+# All three meshes for both optimizers; the last with FSDP for one of them.
 CASES = [("SuperNet", "data"), ("SuperNet", "expert"), ("SuperNet", "model")]
 CASES += [
     ("sub-Transformer", "data"),
@@ -209,7 +208,7 @@ def test_five_steps_of_gradient_descent(name: str, mesh: str) -> None:
 
 @cases
 def test_five_steps_of_adam(name: str, mesh: str) -> None:
-    """In loss: Adam amplifies gradients that are zero up to rounding."""
+    """Compared by loss: Adam amplifies gradients that are zero up to rounding."""
     np.testing.assert_allclose(
         outcome(name, mesh).adam_losses, outcome(name, None).adam_losses, rtol=1e-4
     )
@@ -270,7 +269,7 @@ LOOP = dataclasses.replace(
 
 @pytest.fixture
 def one_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every run of a test finds the steps of its placement compiled."""
+    """Shares compiled steps of a placement between the runs of a test."""
     train_step, eval_step = functools.cache(make_train_step), functools.cache(make_eval_step)
     monkeypatch.setattr(
         loop, "make_train_step", lambda spec, _, *rest: train_step(spec, LOOP, *rest)
@@ -281,8 +280,8 @@ def one_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
 def trained(
     folder: pathlib.Path, steps: int, forward_options: ForwardOptions, placement: Placement
 ) -> loop.Trained:
-    """The sub-Transformer after so many updates, from where the folder says it stopped; 16
-    sentences a batch on any mesh.
+    """The sub-Transformer after this number of updates, resumed from the folder; 16 sentences per
+    batch on any mesh.
     """
     run = Run(
         "test",
@@ -302,8 +301,8 @@ def trained(
 
 @pytest.mark.usefixtures("one_compilation")
 def test_the_loop_on_a_mesh(tmp_path: pathlib.Path) -> None:
-    """With dropout, and sharded over everything: an interrupted run ends as an uninterrupted one,
-    its weights load anywhere.
+    """With dropout and all axes: an interrupted run equals an uninterrupted one, and its weights
+    load on any mesh.
     """
     straight = trained(tmp_path / "straight", 4, REGIME, MESHES["model fsdp"]).network
     trained(tmp_path / "broken", 2, REGIME, MESHES["model fsdp"])
@@ -319,8 +318,8 @@ def test_the_loop_on_a_mesh(tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.usefixtures("one_compilation")
 def test_a_run_moves_from_eight_devices_to_four_and_to_one(tmp_path: pathlib.Path) -> None:
-    """Its text goes on where it was, so its losses are those of a run that stayed; without dropout,
-    which differs between meshes.
+    """Its text continues at the same place, so its losses equal those of a run on one mesh; without
+    dropout, which depends on the mesh.
     """
     four = Placement(make_mesh(MeshConfig(2, 2, 1), jax.devices()[:4]))
     trained(tmp_path / "stays", 6, ForwardOptions(), MESHES["model fsdp"])
@@ -341,8 +340,8 @@ def test_a_run_moves_from_eight_devices_to_four_and_to_one(tmp_path: pathlib.Pat
 
 
 def test_experts_drop_other_units_on_every_device() -> None:
-    """All units are 1 and count 1/16 each: what comes out is the share that was kept, over the
-    rate, and differs between tokens.
+    """All units are 1 with weight 1/16: the output is the kept share divided by the rate, and
+    differs between tokens.
     """
     units, tokens, width = 16, 64, 4
     experts = Experts(
@@ -391,8 +390,8 @@ def test_experts_drop_other_units_on_every_device() -> None:
 
 @pytest.mark.parametrize("mesh", ["data", "expert", "model"])
 def test_a_bounded_number_of_tokens_travels_to_whole_experts_and_back(mesh: str) -> None:
-    """Each device fills its own places: the devices that hold different tokens, one after another,
-    give the same.
+    """Each device fills its own places: computing the devices with different tokens one after
+    another gives the same.
     """
     count, units, width, tokens, factor = 4, 8, 4, 64, 1.0
     rng = np.random.default_rng(0)
@@ -442,7 +441,7 @@ def test_a_bounded_number_of_tokens_travels_to_whole_experts_and_back(mesh: str)
 
 
 def test_every_router_gives_on_a_mesh_what_it_gives_on_one_device() -> None:
-    """Without dropout; those that are random draw the same."""
+    """Without dropout; random routers draw the same."""
     for router in (
         RouterConfig(kind="importance"),
         RouterConfig(kind="random"),

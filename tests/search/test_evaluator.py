@@ -1,5 +1,5 @@
-"""Candidates scored by a small SuperNet: the losses of its forward pass, one compilation, searches
-that end the same with stopping.
+"""Candidates scored by a small SuperNet: losses of its forward pass, one compilation, equal results
+with early stopping.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from automoe_jax.search.stopping import Trial
 from tests.oracles import SPACE, quick_jit, random_network
 
 VOCAB = 24
-# Elastic in little that costs compilation: the widths of the encoder, the depths, the experts.
+# Few elastic genes, to compile quickly: the encoder's widths, the depths, the experts.
 WIDE = dataclasses.replace(
     SPACE,
     encoder_embed_dims=(8, 16),
@@ -58,8 +58,7 @@ def test_losses_are_those_of_the_forward_pass_whoever_shares_an_encoder(supernet
     batches = text((5, 4), (6, 7))
     archs = [WIDE.sample(np.random.default_rng(seed)) for seed in range(4)]
     other = WIDE.sample(np.random.default_rng(9))
-    # The first one's encoder with another decoder, where that decoder looks at no more layers than
-    # there are.
+    # The first one's encoder with another decoder, if that decoder sees no more layers than exist.
     archs.append(
         archs[0]._replace(
             **{name: getattr(other, name) for name in ("decoder_top_k", "decoder_ffn_dims")}
@@ -98,7 +97,7 @@ def test_losses_are_those_of_the_forward_pass_whoever_shares_an_encoder(supernet
 
 @pytest.mark.parametrize("standard_errors", [3.0, 5.0])
 def test_a_search_with_stopping_finds_the_same(supernet, standard_errors):
-    """On real losses: parents, front and best one, whatever is stopped."""
+    """On real losses: parents, front and best candidate are equal."""
     batches = text((40, 4), (40, 7))
     settings = SearchConfig(iterations=3, population=16, parents=4, mutations=8, crossovers=8)
     whole, early = (

@@ -100,8 +100,8 @@ def assert_close(found: Any, expected: Any, atol: float = 2e-6) -> None:
 def reference(
     params: Any, arch: Arch, teacher: jax.Array, learns: jax.Array, balance: jax.Array
 ) -> Any:
-    """(logits, loss, gradient) of one sub-network on the whole batch, from the public parts
-    alone.
+    """(logits, loss, gradient) of one sub-network on the whole batch, from public functions
+    only.
     """
 
     def objective(params: Any) -> tuple[jax.Array, Any]:
@@ -143,9 +143,7 @@ def test_gradient_and_metrics_equal_the_parts_put_together() -> None:
 
 
 def test_two_micro_batches_equal_one_batch() -> None:
-    """Though they hold 7 + 7 tokens in sentences of 6, 1, 2 and 5; equal moments make equal
-    updates.
-    """
+    """With 7 + 7 tokens in sentences of 6, 1, 2 and 5; equal moments give equal updates."""
     one, one_metrics = compiled()(fresh(), batch(1), stacked(RANDOM[0]), KEY)
     two, two_metrics = compiled(accumulate=2)(fresh(), batch(2), stacked(RANDOM[0]), KEY)
     for first, second in zip(moments(one), moments(two), strict=True):
@@ -205,7 +203,7 @@ def test_unused_parts_get_zero_gradient_and_their_moments_decay() -> None:
             np.testing.assert_allclose(
                 np.asarray(new)[where], decay * np.asarray(old)[where], rtol=1e-6
             )
-    # They move on with what momentum is left: Adam's update from the decayed moments.
+    # The remaining momentum still moves them: Adam's update from the decayed moments.
     rate, (mean, square) = schedule(TRAIN)(1), moments(second)
     for old, new, m, v, where in zip(
         *map(jax.tree.leaves, (first.params, second.params, mean, square)), unused, strict=True
@@ -377,7 +375,7 @@ def test_distilled_equals_its_definition_and_teaches_one_way() -> None:
     assert not np.any(to_teacher)
 
 
-# Schedules (SPEC 1.3)
+# Schedules
 
 
 def cosine(train: TrainConfig, step: int) -> float:
@@ -441,12 +439,10 @@ def test_clipping_and_weight_decay() -> None:
 
 
 def test_two_passes_are_two_cross_entropies_and_their_divergence() -> None:
-    """THOR (SPEC 2): both passes draw their own experts; in a SuperNet each cross entropy counts
-    half.
-    """
+    """THOR: each pass draws its own experts; in a SuperNet each cross entropy counts half."""
     router = RouterConfig(kind="random")
     train = dataclasses.replace(TRAIN, passes=2, consistency=5.0)
-    arch, key = SMALL.largest(), jax.random.key(1)  # for which the passes draw apart
+    arch, key = SMALL.largest(), jax.random.key(1)  # for which the passes draw differently
     for network, each in (
         (random_network(SMALL, VOCAB, router=router), 0.5),
         (random_network(SMALL, VOCAB, arch=arch, router=router), 1.0),

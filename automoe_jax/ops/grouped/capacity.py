@@ -1,9 +1,9 @@
-"""Equal experts with a bounded number of tokens each (Switch Transformer; SPEC 4): the rest pass
-their layer by.
+"""Equal experts with a bounded number of tokens each (Switch Transformer, section 2.2): the other
+tokens skip the layer.
 
-Every expert has C places for the tokens of a device, filled in the order of the tokens. Where the
-mesh has an `expert` axis each device holds whole experts, and the places travel to them and back by
-all-to-all; hidden units are split over `model`.
+Every expert has C places for the tokens of a device, filled in the order of the tokens. If the mesh
+has an `expert` axis, each device holds whole experts, and tokens are exchanged by all-to-all;
+hidden units are split over `model`.
 
 Axes: N tokens of a device · K choices · E experts · C places · F expert width · D embedding width ·
 U hidden units of all experts.
@@ -55,7 +55,7 @@ def capacity_ffn(
         capacity = math.ceil(factor * chosen.size / count)
         place = within_capacity(jnp.where(counted[:, None], chosen, count), count, capacity)
         slot = jnp.where(place >= 0, chosen * capacity + place, -1)
-        # A choice without a place writes beyond the last one, where nothing is kept.
+        # A choice without a place writes after the last one, which is discarded.
         filled = jnp.where(slot >= 0, slot, count * capacity).reshape(-1)
         slot_pair = (
             jnp.full((count * capacity,), -1, jnp.int32)
@@ -110,7 +110,7 @@ def within_capacity(chosen: jax.Array, experts: int, capacity: int) -> jax.Array
 def _keys(
     rng: jax.Array | None, mesh: jax.sharding.AbstractMesh
 ) -> tuple[jax.Array | None, jax.Array | None]:
-    """The keys of the hidden units', and the outputs' dropout on a device; those that share outputs
+    """Keys of the dropout of hidden units and of outputs on a device; devices that share outputs
     drop the same ones.
     """
     if rng is None:
