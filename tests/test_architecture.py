@@ -38,7 +38,7 @@ LEVELS = (
     {"ops"},
     {"model"},
     {"data"},
-    {"train", "search", "inference", "extract", "convert", "report", "workdir"},
+    {"train", "search", "inference", "evaluation", "extract", "convert", "report", "workdir"},
     {"stages"},
     {"main", "translate", "compare", "plan"},
 )

@@ -34,7 +34,7 @@ class Source:
     load_labelled: "Callable[[DataConfig, pathlib.Path], Corpus] | None" = None
     # settings of `config.data` that must not be empty, with what they name
     needs: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    # translations of a line without a network, by the name of their row in the results
+    # translations of a line without a network, by the variant of their row in the results
     baselines: Mapping[str, Callable[[str], str]] = dataclasses.field(default_factory=dict)
 
     def loader(self, task: str) -> "Callable[[DataConfig, pathlib.Path], Corpus] | None":
@@ -65,7 +65,7 @@ SOURCES: Registry[Source] = Registry(
     {
         "toy": Source(
             load=lazily("automoe_jax.data.toy", "load"),
-            baselines={"word by word": lazily("automoe_jax.data.toy", "word_by_word")},
+            baselines={"word_by_word": lazily("automoe_jax.data.toy", "word_by_word")},
         ),
         "debian": Source(
             load=lazily("automoe_jax.data.debian", "load"),

@@ -5,16 +5,17 @@ Everything here turns plain data (`ReportContents`) into text; nothing reads the
 imports JAX.
 """
 
-from automoe_jax.report.contents import DENSE, INHERITED, RETRAINED, SUPERNET, ReportContents
+from automoe_jax.report.contents import ReportContents
+from automoe_jax.report.rows import Role, Row, RowKey, Sample
 from automoe_jax.report.tables import results_table
 from automoe_jax.report.write import write_report
 
 __all__ = [
-    "DENSE",
-    "INHERITED",
-    "RETRAINED",
-    "SUPERNET",
     "ReportContents",
+    "Role",
+    "Row",
+    "RowKey",
+    "Sample",
     "results_table",
     "write_report",
 ]

@@ -7,8 +7,7 @@ frequent and of rare pieces.
 import dataclasses
 import itertools
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -16,6 +15,7 @@ from matplotlib.figure import Figure
 from automoe_jax.report import numbers
 from automoe_jax.report.palette import light
 from automoe_jax.report.plots import MARKERS, WIDE, axis_titles, end_labels, log_if_wide, svg_of
+from automoe_jax.report.rows import Piece
 from automoe_jax.report.tables import markdown_rows, markdown_text
 
 Curve = tuple[Sequence[float], Sequence[float]]  # steps, values
@@ -43,8 +43,7 @@ class System:
     experts: tuple[float, ...] = ()  # per token, the mean over the layers that have several
     # of each seed, while training, between two draws of experts, nats per token
     disagreement: tuple[Curve, ...] = ()
-    # of the first seed: pieces of the source, how often they come and their mean experts
-    pieces: tuple[Mapping[str, Any], ...] = ()
+    pieces: tuple[Piece, ...] = ()  # of the source, from the first seed
     # quality minus the baseline's: mean, 95 % interval, p
     difference: tuple[float, float, float, float] | None = None
     measures: tuple[str, str] = ("BLEU", "chrF")  # what quality and second are
@@ -118,9 +117,9 @@ def pieces_table(system: System) -> str:
     """The mean number of experts of frequent and of rare pieces side by side, as Markdown."""
     frequent, rare = (
         [
-            [markdown_text(piece["piece"]), str(piece["count"]), f"{piece['experts']:.2f}"]
+            [markdown_text(piece.piece), str(piece.count), f"{piece.experts:.2f}"]
             for piece in system.pieces
-            if piece["group"] == group
+            if piece.group == group
         ]
         for group in ("frequent", "rare")
     )

@@ -1,26 +1,21 @@
 """What a report is made of: plain data, gathered by the stage and only read here.
 
 A field may be empty and a number may be missing (absent, None, NaN or infinite): the report then
-says so or leaves the piece out. A row of results or a training run is recognised by how its name
-begins, see the constants.
+says so or leaves the piece out.
 """
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from automoe_jax.arch import Arch
+from automoe_jax.report.rows import Role, Row, Sample
 from automoe_jax.space import SearchSpace
-
-SUPERNET = "SuperNet"
-RETRAINED = "retrained sub-Transformer"
-INHERITED = "inherited weights"
-DENSE = "largest dense"
 
 
 class Quality(NamedTuple):
-    """How the outputs of a task are judged: the keys of a row of results and their names."""
+    """Measures of a task: fields of `Row` and their names."""
 
     key: str
     unit: str  # as it stands behind a score
@@ -51,26 +46,25 @@ class ReportContents:
     data_statistics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     # of `arch`: flops, params, active_params …
     costs: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    # Run title -> metric records {"step", "nll", "loss", "routing_entropy": [layers],
-    # "dead_experts": [layers] …} and
-    # validation records {"step", "validation_nll"}. Lists over layers hold the encoder's first,
-    # then the decoder's.
-    curves: Mapping[str, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
+    # Of each training run, metric records {"step", "nll", "loss", "routing_entropy": [layers],
+    # "dead_experts": [layers] …} and validation records {"step", "validation_nll"}. Lists over
+    # layers hold the encoder's layers first, then the decoder's.
+    curves: Mapping[Role, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
     # {"arch", "loss", "flops", "params", "origin" …}
     candidates: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     pareto: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     # {"max_flops": …}; 0: none
     limits: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    # {"name", "bleu", "chrf" or "accuracy", "flops" …}
-    results: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    # {"source", "reference", <row name>: translation}
-    samples: list[dict[str, str]] = dataclasses.field(default_factory=list)
+    results: Sequence[Row] = ()
+    samples: Sequence[Sample] = ()
     stage_seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
-def number(record: Mapping[str, Any], key: str) -> float | None:
-    """`record[key]` as a finite float, or None."""
-    return finite(record.get(key))
+def number(record: Mapping[str, Any] | Row | None, key: str) -> float | None:
+    """The entry or field `key` as a finite float, or None."""
+    if isinstance(record, Row):
+        return finite(getattr(record, key))
+    return finite(record.get(key)) if record else None
 
 
 def finite(value: Any) -> float | None:
@@ -81,13 +75,7 @@ def finite(value: Any) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def quality(results: Iterable[Mapping[str, Any]]) -> Quality:
-    """How these results were judged."""
-    return CLASSIFICATION if any("accuracy" in row for row in results) else TRANSLATION
-
-
-def find(results: Iterable[Mapping[str, Any]], role: str) -> Mapping[str, Any] | None:
-    """The first row whose name begins with `role`, whatever the case."""
-    return next(
-        (row for row in results if str(row.get("name", "")).lower().startswith(role.lower())), None
-    )
+def quality(results: Sequence[Row]) -> Quality:
+    """Measures of these results: of translations, or of classes."""
+    classified = any(row.accuracy is not None for row in results)
+    return CLASSIFICATION if classified else TRANSLATION

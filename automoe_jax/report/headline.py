@@ -2,16 +2,14 @@
 say.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from automoe_jax.report import numbers
-from automoe_jax.report.contents import DENSE, INHERITED, RETRAINED, find, number, quality
+from automoe_jax.report.contents import number, quality
+from automoe_jax.report.rows import DENSE, INHERITED, RETRAINED, Role, Row, find
 
 CLEAR_FACTOR = 1.75  # from here on a ratio of costs reads better as a factor than as a percentage
 SAME_COST = 0.01  # relative difference of FLOPs below which two costs are called the same
-
-Row = Mapping[str, Any]
 
 
 def headline(results: Sequence[Row]) -> str:
@@ -32,12 +30,13 @@ def caveats(results: Sequence[Row], seed: int) -> list[str]:
     do better.
     """
     found, judged = find(results, RETRAINED), quality(results)
-    reached = number(found or {}, judged.key)
+    reached = number(found, judged.key)
     if found is None or reached is None:
         return []
     notes = []
-    inherited = find(results, INHERITED) or {}
-    if (inherits := number(inherited, judged.key)) is not None and inherits > reached:
+    inherited = find(results, INHERITED)
+    inherits = number(inherited, judged.key)
+    if inherited is not None and inherits is not None and inherits > reached:
         score = _score(inherited, results)
         notes.append(
             "The same architecture with the SuperNet's weights scores higher without retraining"
@@ -45,16 +44,9 @@ def caveats(results: Sequence[Row], seed: int) -> list[str]:
         )
     for row in results:
         baseline = number(row, judged.key)
-        if _is_simple(row) and baseline is not None and baseline >= reached:
-            notes.append(f"It does not beat the baseline “{row['name']}” ({_score(row, results)}).")
+        if row.role is Role.BASELINE and baseline is not None and baseline >= reached:
+            notes.append(f"It does not beat the baseline “{row.title}” ({_score(row, results)}).")
     return [*notes, f"One run with seed {seed}; no significance test."]
-
-
-def _is_simple(row: Row) -> bool:
-    """Whether the row is a baseline without a network."""
-    return number(row, "params") is None and not any(
-        find([row], role) for role in (RETRAINED, INHERITED, DENSE)
-    )
 
 
 def _score(row: Row, results: Sequence[Row]) -> str:

@@ -8,6 +8,7 @@ from automoe_jax.report import drawing, numbers, tables
 from automoe_jax.report.contents import ReportContents, number
 from automoe_jax.report.figures import TITLES, Drawn
 from automoe_jax.report.headline import caveats, headline
+from automoe_jax.report.rows import Sample
 from automoe_jax.report.sections import (
     CAPTIONS,
     architecture_caption,
@@ -79,13 +80,14 @@ def _routing(contents: ReportContents, drawn: Figures) -> list[str]:
 def _samples(contents: ReportContents, drawn: Figures) -> list[str]:
     if not contents.samples:
         return ["No sample was recorded."]
-    return [
-        markdown_rows(
-            ["", f"sample {i}"],
-            [[markdown_text(name), markdown_text(text)] for name, text in sample.items()],
-        ).replace("---:", ":---")
-        for i, sample in enumerate(contents.samples, 1)
-    ]
+    return [_sample(i, sample) for i, sample in enumerate(contents.samples, 1)]
+
+
+def _sample(number: int, sample: Sample) -> str:
+    texts = {"source": sample.source, "reference": sample.reference}
+    texts |= {key.title: output for key, output in sample.outputs.items()}
+    rows = [[markdown_text(name), markdown_text(text)] for name, text in texts.items()]
+    return markdown_rows(["", f"sample {number}"], rows).replace("---:", ":---")
 
 
 def _data(contents: ReportContents, drawn: Figures) -> list[str]:

@@ -12,9 +12,10 @@ from typing import Any
 
 from automoe_jax.arch import Arch
 from automoe_jax.report import drawing, numbers, tables
-from automoe_jax.report.contents import RETRAINED, ReportContents, find, number, quality
+from automoe_jax.report.contents import ReportContents, number, quality
 from automoe_jax.report.figures import Drawn
 from automoe_jax.report.headline import caveats, headline
+from automoe_jax.report.rows import RETRAINED, Row, Sample, find
 from automoe_jax.report.sections import (
     CAPTIONS,
     architecture_caption,
@@ -74,7 +75,7 @@ def _tiles(contents: ReportContents) -> str:
 
 def _key_figures(contents: ReportContents) -> Iterator[tuple[str, str, str, str]]:
     """(name, value, unit, one more fact)."""
-    found = find(contents.results, RETRAINED) or {}
+    found = find(contents.results, RETRAINED)
     judged = quality(contents.results)
     if (reached := number(found, judged.key)) is not None:
         second = number(found, judged.second_key)
@@ -144,21 +145,17 @@ def _results(contents: ReportContents, figures: Figures) -> str:
     )
 
 
-def _result_row(
-    row: Mapping[str, Any], shown: Sequence[tables.Column], results: Sequence[Mapping[str, Any]]
-) -> str:
-    kind = ' class="found"' if row is find(results, RETRAINED) else ""
-    note = f"<small>{escape(row['note'])}</small>" if row.get("note") else ""
+def _result_row(row: Row, shown: Sequence[tables.Column], results: Sequence[Row]) -> str:
+    kind = ' class="found"' if row.key == RETRAINED else ""
+    note = f"<small>{escape(row.note)}</small>" if row.note else ""
     cells = "".join(_result_cell(column, row, results) for column in shown)
     return (
         f'<tr{kind} role="row"><th scope="row"'
-        f' role="rowheader">{escape(row.get("name", ""))}{note}</th>{cells}</tr>'
+        f' role="rowheader">{escape(row.title)}{note}</th>{cells}</tr>'
     )
 
 
-def _result_cell(
-    column: tables.Column, row: Mapping[str, Any], results: Sequence[Mapping[str, Any]]
-) -> str:
+def _result_cell(column: tables.Column, row: Row, results: Sequence[Row]) -> str:
     value, label = column.value(row), escape(column.title)
     if value is None:
         return (
@@ -281,24 +278,20 @@ def _samples(contents: ReportContents, figures: Figures) -> str:
     )
 
 
-def _sample(sample: Mapping[str, Any], contents: ReportContents) -> str:
-    reference = str(sample.get("reference", ""))
+def _sample(sample: Sample, contents: ReportContents) -> str:
     source, target = (
         _language(contents.config.get(f"data.{side}_language")) for side in ("source", "target")
     )
-    parts = [
-        '<dt>source</dt><dd dir="auto"'
-        f' class="source"{source}>{escape(sample.get("source", ""))}</dd>'
+    parts = [f'<dt>source</dt><dd dir="auto" class="source"{source}>{escape(sample.source)}</dd>']
+    parts += [
+        f'<dt>reference</dt><dd dir="auto" class="reference"{target}>'
+        f"{escape(sample.reference)}</dd>"
     ]
     parts += [
-        f'<dt>reference</dt><dd dir="auto" class="reference"{target}>{escape(reference)}</dd>'
+        f'<dt>{escape(key.title)}</dt><dd dir="auto"{target}>'
+        f"{_compared(output, sample.reference)}</dd>"
+        for key, output in sample.outputs.items()
     ]
-    for name, translation in sample.items():
-        if name not in ("source", "reference"):
-            parts += [
-                f"<dt>{escape(name)}</dt><dd"
-                f' dir="auto"{target}>{_compared(str(translation), reference)}</dd>'
-            ]
     return f'<article class="sample"><dl>{"".join(parts)}</dl></article>'
 
 

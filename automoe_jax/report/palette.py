@@ -4,7 +4,7 @@ Neighbouring series differ in hue, in lightness and in marker, so that colour-bl
 prints can tell them apart.
 """
 
-from automoe_jax.report.contents import DENSE, RETRAINED, SUPERNET
+from automoe_jax.report.rows import Role
 
 # name: (on light, on dark). The light values are all different: figures are drawn with them and
 # translated afterwards.
@@ -26,27 +26,12 @@ COLOURS = {
     "teal": ("#0d7f77", "#4cc9bd"),
 }
 
-_RUNS = ((SUPERNET, "supernet"), (RETRAINED, "found"), (DENSE, "dense"))
-_SPARE = ("gold", "purple", "teal")
+RUN_COLOURS = {Role.SUPERNET: "supernet", Role.RETRAINED: "found", Role.DENSE: "dense"}
 
 
 def light(name: str) -> str:
     """The colour's hexadecimal value on light paper."""
     return COLOURS[name][0]
-
-
-def run_colours(titles: list[str]) -> dict[str, str]:
-    """A colour name for each training run: its own where it is a known one, a spare one
-    otherwise.
-    """
-    known = {
-        title: name
-        for title in titles
-        for start, name in _RUNS
-        if title.lower().startswith(start.lower())
-    }
-    unknown = [title for title in titles if title not in known]
-    return known | {title: _SPARE[i % len(_SPARE)] for i, title in enumerate(unknown)}
 
 
 def themed(svg: str) -> str:

@@ -23,9 +23,10 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from automoe_jax.arch import MAX_LAYERS, Arch
 from automoe_jax.report import numbers
-from automoe_jax.report.contents import RETRAINED, ReportContents, find, finite, number
+from automoe_jax.report.contents import ReportContents, finite, number
 from automoe_jax.report.drawing import FONT
-from automoe_jax.report.palette import light, run_colours
+from automoe_jax.report.palette import RUN_COLOURS, light
+from automoe_jax.report.rows import RETRAINED, Role, RowKey, find
 from automoe_jax.report.text import clean
 
 # more candidates than this are drawn as one picture, which keeps the page light
@@ -125,27 +126,26 @@ def outliers(candidates: Iterable[Mapping[str, Any]]) -> int:
     return sum(loss > top for loss in losses)
 
 
-def loss_plot(curves: Mapping[str, list[dict[str, Any]]], size: Size) -> str:
+def loss_plot(curves: Mapping[Role, list[dict[str, Any]]], size: Size) -> str:
     """Negative log likelihood per token of every run: training thin, validation thick with
     markers.
     """
     runs = {
-        title: (training, validation)
-        for title, records in curves.items()
+        role: (training, validation)
+        for role, records in curves.items()
         if len((training := training_curve(records))[0])
         + len((validation := series(records, "validation_nll"))[0])
     }
     if not runs:
         return ""
-    colours = run_colours(list(curves))
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
         ends = []
-        for (title, (training, validation)), marker in zip(
+        for (role, (training, validation)), marker in zip(
             runs.items(), _cycled(MARKERS, len(runs)), strict=True
         ):
-            colour = light(colours[title])
+            colour = light(RUN_COLOURS[role])
             _line(axes, binned(training, CURVE_POINTS), color=colour, linewidth=1.1, alpha=0.55)
             if len(validation[0]):
                 few = max(1, len(validation[0]) // 12)
@@ -160,7 +160,7 @@ def loss_plot(curves: Mapping[str, list[dict[str, Any]]], size: Size) -> str:
             best = validation if len(validation[0]) else training
             ends.append(
                 (
-                    f"{clean(title)}  {numbers.significant(best[1][-1])}",
+                    f"{RowKey(role).title}  {numbers.significant(best[1][-1])}",
                     colour,
                     marker,
                     (best[0][-1], best[1][-1]),
@@ -182,7 +182,6 @@ def routing_plot(contents: ReportContents, key: str, title: str, size: Size) -> 
     names = sorted({name for layers in runs.values() for name in layers}, key=_layer_order)
     if not names:
         return ""
-    colours = run_colours(list(contents.curves))
     columns = min(
         size.columns,
         max(
@@ -208,7 +207,7 @@ def routing_plot(contents: ReportContents, key: str, title: str, size: Size) -> 
                     _line(
                         axes,
                         binned(layers[name], ROUTING_POINTS),
-                        color=light(colours[run]),
+                        color=light(RUN_COLOURS[run]),
                         linewidth=1.4,
                     )
             _small_panel(axes, name, column == 0, places, row, column)
@@ -216,9 +215,7 @@ def routing_plot(contents: ReportContents, key: str, title: str, size: Size) -> 
         assert shared is not None
         top = max(float(values.max()), 0.05)
         shared.set_ylim(-0.05 * top, 1.1 * top)
-        _run_legend(
-            figure, {run: light(colours[run]) for run, layers in runs.items() if layers}, size
-        )
+        _run_legend(figure, [run for run, layers in runs.items() if layers], size)
         figure.supxlabel("update", fontsize=size.font - 1, color=light("muted"))
         figure.supylabel(title, fontsize=size.font - 1, color=light("muted"))
 
@@ -229,9 +226,10 @@ def shares_plot(contents: ReportContents, size: Size) -> str:
     """For each layer of the retrained sub-Transformer a bar of the shares of tokens with 1, 2, …
     experts (DA-MoE).
     """
-    found = find(contents.results, RETRAINED) or {}
+    found = find(contents.results, RETRAINED)
     shares = [
-        [finite(share) or 0.0 for share in layer] for layer in found.get("experts_shares", [])
+        [finite(share) or 0.0 for share in layer]
+        for layer in (found.experts_shares if found else ())
     ]
     names = layer_names(len(shares), contents.arch, contents.space)
     bars = [(name, layer) for name, layer in zip(names, shares, strict=True) if len(layer) > 1]
@@ -677,14 +675,14 @@ def _small_panel(
     )
 
 
-def _run_legend(figure: Figure, colours: Mapping[str, str], size: Size) -> None:
+def _run_legend(figure: Figure, runs: Sequence[Role], size: Size) -> None:
     handles = [
-        matplotlib.lines.Line2D([], [], color=colour, linewidth=2) for colour in colours.values()
+        matplotlib.lines.Line2D([], [], color=light(RUN_COLOURS[run]), linewidth=2) for run in runs
     ]
     ncols = 1 if size.narrow else len(handles)
     figure.legend(
         handles,
-        [clean(run) for run in colours],
+        [RowKey(run).title for run in runs],
         loc="outside upper left",
         frameon=False,
         ncols=ncols,

@@ -3,16 +3,15 @@
 import dataclasses
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from automoe_jax.report import numbers
-from automoe_jax.report.contents import DENSE, find, number
+from automoe_jax.report.contents import number
+from automoe_jax.report.rows import DENSE, Row, find
 
 TERMINAL_WIDTH = 100
 LONGEST_NAME = 40
-
-Row = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +54,7 @@ def columns(results: Sequence[Row]) -> list[Column]:
 def _all_columns(results: Sequence[Row]) -> list[Column]:
     flops = numbers.unit_of(number(row, "flops") for row in results)
     params = numbers.unit_of(number(row, "params") for row in results)
-    dense = number(find(results, DENSE) or {}, "flops")
+    dense = number(find(results, DENSE), "flops")
     return [
         Column("BLEU", "higher is better", _value("bleu"), numbers.score, max),
         Column("chrF", "higher is better", _value("chrf"), numbers.score, max),
@@ -171,9 +170,9 @@ def markdown_table(results: Sequence[Row]) -> str:
     shown = columns(results)
     rows = []
     for row in results:
-        note = f"<br><sub>{markdown_text(row['note'])}</sub>" if row.get("note") else ""
+        note = f"<br><sub>{markdown_text(row.note)}</sub>" if row.note else ""
         values = [f"**{c.text(row)}**" if c.is_best(row, results) else c.text(row) for c in shown]
-        rows.append([markdown_text(row.get("name", "")) + note, *values])
+        rows.append([markdown_text(row.title) + note, *values])
     return markdown_rows(["system", *[column.title for column in shown]], rows)
 
 
@@ -196,11 +195,8 @@ def markdown_text(value: Any) -> str:
 
 def signatures(results: Sequence[Row]) -> list[tuple[str, str]]:
     """(measure, sacreBLEU's signature), each different signature once."""
-    found = [
-        (name, str(row.get(key) or ""))
-        for name, key in (("BLEU", "bleu_signature"), ("chrF", "chrf_signature"))
-        for row in results
-    ]
+    found = [("BLEU", row.bleu_signature) for row in results]
+    found += [("chrF", row.chrf_signature) for row in results]
     return [pair for pair in dict.fromkeys(found) if pair[1]]
 
 
@@ -209,15 +205,12 @@ def _cells(results: Sequence[Row], shown: Sequence[Column]) -> list[list[str]]:
     head = ["system", *[column.title for column in shown]]
     return [
         head,
-        *[
-            [_short(row.get("name", "")), *[column.text(row) for column in shown]]
-            for row in results
-        ],
+        *[[_short(row.title), *[column.text(row) for column in shown]] for row in results],
     ]
 
 
-def _short(name: Any) -> str:
-    line = " ".join(str(name).split()).replace("|", "\\|")
+def _short(name: str) -> str:
+    line = " ".join(name.split()).replace("|", "\\|")
     while _display_width(line) > LONGEST_NAME:
         line = line.rstrip("…")[:-1].rstrip("\\") + "…"
     return line

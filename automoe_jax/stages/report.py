@@ -4,9 +4,10 @@ import datetime
 import shlex
 import sys
 
-from automoe_jax import report
 from automoe_jax.config import STAGES, Config
 from automoe_jax.costs import costs
+from automoe_jax.evaluation import results
+from automoe_jax.report import ReportContents, Role, write_report
 from automoe_jax.runtime.machine import device, versions
 from automoe_jax.search import history
 from automoe_jax.train.metrics import read_metrics
@@ -15,14 +16,14 @@ from automoe_jax.workdir import Workdir, read_json
 
 def run(config: Config, workdir: Workdir) -> None:
     """Writes the report and prints where it is."""
-    evaluated = read_json(workdir.evaluate / "results.json")
+    evaluated = results.load(workdir)
     arch, search = workdir.arch(), config.search
-    curves = {report.RETRAINED: read_metrics(workdir.retrained)}
+    curves = {Role.RETRAINED: read_metrics(workdir.retrained)}
     if supernet := read_metrics(workdir.supernet):
-        curves = {report.SUPERNET: supernet, **curves}
+        curves = {Role.SUPERNET: supernet, **curves}
     if config.retrain.dense_baseline:
-        curves[report.DENSE] = read_metrics(workdir.dense)
-    contents = report.ReportContents(
+        curves[Role.DENSE] = read_metrics(workdir.dense)
+    contents = ReportContents(
         title=f"automoe_jax: {_what(config)}",
         arch=arch,
         space=config.space,
@@ -38,7 +39,7 @@ def run(config: Config, workdir: Workdir) -> None:
                 arch,
                 search.source_length,
                 search.target_length,
-                evaluated["output_size"],
+                evaluated.output_size,
                 router=config.router.costs(arch),
             )
         ),
@@ -48,13 +49,13 @@ def run(config: Config, workdir: Workdir) -> None:
         limits={
             name: getattr(search, name) for name in ("max_flops", "max_params", "max_active_params")
         },
-        results=evaluated["rows"],
-        samples=evaluated["samples"],
+        results=evaluated.rows,
+        samples=evaluated.samples,
         stage_seconds={
             stage: seconds for stage in STAGES if (seconds := workdir.seconds(stage)) is not None
         },
     )
-    page, text = report.write_report(contents, workdir.root)
+    page, text = write_report(contents, workdir.root)
     print(f"report: {page} and {text}", flush=True)
 
 

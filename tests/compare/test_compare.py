@@ -11,10 +11,15 @@ import pytest
 from etils import epath
 
 from automoe_jax.compare import command
-from automoe_jax.compare.command import load_experiments
+from automoe_jax.compare.experiments import Experiment, load_experiments
+from automoe_jax.compare.latencies import specs
+from automoe_jax.compare.results import Record, load_outputs
+from automoe_jax.compare.runs import share
+from automoe_jax.compare.table import gather
 from automoe_jax.config import flatten
 from automoe_jax.errors import UserError
 from automoe_jax.model.network import abstract
+from automoe_jax.report.rows import RETRAINED
 from automoe_jax.train.runs import load
 from automoe_jax.workdir import Workdir, read_json, write_json
 
@@ -130,9 +135,9 @@ def test_a_search_is_taken_over_where_only_the_retraining_differs(tmp_path: path
     write_json(other.arch_path, {"the winner": 1})
     other.mark_done("search", 7.0)
 
-    def taken_over(experiment: command.Experiment, seed: int) -> bool:
+    def taken_over(experiment: Experiment, seed: int) -> bool:
         folder = root / f"{experiment.name}-{seed}"
-        command._share("search", experiment, seed, root, folder)
+        share("search", experiment, seed, root, folder)
         return Workdir(epath.Path(folder)).is_done("search")
 
     assert not taken_over(longer, 2)
@@ -160,7 +165,9 @@ def test_from_configurations_to_the_table(
     assert [sum(loads) for loads in row["expert_loads"]] == pytest.approx(
         row["experts_per_token"], abs=1e-3
     )
-    assert len(row["outputs"]) == 30
+    assert row["role"] == "retrained"
+    (outputs,) = load_outputs(root / "results", Record.from_json(record)).values()
+    assert len(outputs) == 30
     table = (root / "results" / "comparison.md").read_text()
     assert "| **dense** |" in table
     assert "| moe |" in table
@@ -179,18 +186,15 @@ def test_from_configurations_to_the_table(
     assert out.count("prepare: starts") == 1  # the second run takes over the first one's text
     assert "prepare: finished before, skipped" in out
 
-    assert "compare: measures the latency of 2 networks in turns" in out
+    assert "compare: measures the latency of 2 networks, interleaved" in out
     latencies = json.loads((root / "results" / "latency.json").read_text())["milliseconds"]
     assert latencies.keys() == {"dense-1", "moe-1"}
-    assert all(
-        list(rows) == ["retrained sub-Transformer"] and rows["retrained sub-Transformer"] > 0
-        for rows in latencies.values()
-    )
+    assert all(list(rows) == ["retrained"] and rows["retrained"] > 0 for rows in latencies.values())
 
     # What is timed is the network that was trained: the same settings, the same shapes.
     workdir = Workdir(epath.Path(root / "moe-1"))
     trained = load(workdir.retrained, workdir.spec(workdir.config(), workdir.arch()))
-    assert command.specs(record) == {"retrained sub-Transformer": trained.spec}
+    assert specs(Record.from_json(record)) == {RETRAINED: trained.spec}
     assert jax.tree.map(jnp.shape, trained.params) == jax.tree.map(
         jnp.shape, abstract(trained.spec).params
     )
@@ -203,15 +207,16 @@ def test_from_configurations_to_the_table(
     assert written == {path: path.stat().st_mtime_ns for path in (root / "results").glob("*.json")}
 
     # What another machine left, here under another seed, joins the table.
-    shutil.copy(root / "results" / "moe-1.json", root / "results" / "moe-7.json")
+    for kind in ("json", "outputs.json.xz"):
+        shutil.copy(root / "results" / f"moe-1.{kind}", root / "results" / f"moe-7.{kind}")
+        shutil.copy(root / "results" / f"moe-1.{kind}", root / "results" / f"moe-8.{kind}")
+    (root / "results" / "moe-8.json").unlink()
     other = json.loads((root / "results" / "moe-7.json").read_text()) | {"seed": 7}
     (root / "results" / "moe-7.json").write_text(json.dumps(other))
-    (moe,) = (
-        system for system in command.gather(root / "results", "dense") if system.name == "moe"
-    )
+    (moe,) = (system for system in gather(root / "results", "dense") if system.name == "moe")
     assert len(moe.quality) == 2
     # its own, of another hour, is left out
-    assert moe.latency_ms == (latencies["moe-1"]["retrained sub-Transformer"],)
+    assert moe.latency_ms == (latencies["moe-1"]["retrained"],)
     assert moe.difference is not None
 
     # Latencies need no weights: those of other machines' runs are measured too, but for what would
@@ -223,10 +228,10 @@ def test_from_configurations_to_the_table(
         command.main([f"--workdir={tmp_path / 'elsewhere'}", f"--results={root / 'results'}"]) == 0
     )
     out = capfd.readouterr().out
-    assert "compare: the latency of moe-8 is not measured: it times" in out
+    assert "compare: the latency of moe-8 is not measured: it measures" in out
     assert "measures the latency of 3 networks" in out
     latencies = json.loads((root / "results" / "latency.json").read_text())["milliseconds"]
-    assert latencies["moe-7"]["retrained sub-Transformer"] > 0
+    assert latencies["moe-7"]["retrained"] > 0
     assert latencies["moe-8"] == {}
     assert command.main([f"--workdir={root}"]) == 0
     assert "measures the latency" not in capfd.readouterr().out

@@ -3,7 +3,8 @@
 import pytest
 
 from automoe_jax.arch import make
-from automoe_jax.report import DENSE, INHERITED, RETRAINED, SUPERNET, ReportContents
+from automoe_jax.report import ReportContents, Role, Row, RowKey, Sample
+from automoe_jax.report.rows import DENSE, INHERITED, RETRAINED
 from automoe_jax.space import SearchSpace
 
 SPACE = SearchSpace(
@@ -42,17 +43,17 @@ ARCH = make(
 SIGNATURE = "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.5.1"
 
 
-def row(
-    name: str, bleu: float | None, flops: float | None = None, **more: object
-) -> dict[str, object]:
-    scored = {
-        "name": name,
-        "bleu": bleu,
-        "chrf": None if bleu is None else bleu + 9,
-        "bleu_signature": SIGNATURE,
-        "flops": flops,
-    }
-    return scored | ({"params": flops / 20, "active_params": flops / 40} if flops else {}) | more
+def row(key: RowKey, bleu: float | None, flops: float | None = None, **more: object) -> Row:
+    counted = {"params": flops / 20, "active_params": flops / 40} if flops else {}
+    return Row(
+        *key,
+        bleu=bleu,
+        chrf=None if bleu is None else bleu + 9,
+        bleu_signature=SIGNATURE,
+        flops=flops,
+        **counted,
+        **more,
+    )
 
 
 def curve(steps: int, routed: bool) -> list[dict[str, object]]:
@@ -129,7 +130,11 @@ def contents() -> ReportContents:
             "params": 4e5,
             "active_params": 2e5,
         },
-        curves={SUPERNET: curve(200, True), RETRAINED: curve(100, True), DENSE: curve(100, False)},
+        curves={
+            Role.SUPERNET: curve(200, True),
+            Role.RETRAINED: curve(100, True),
+            Role.DENSE: curve(100, False),
+        },
         candidates=every,
         pareto=every[-1:],
         limits={"max_flops": 1.9e7, "max_params": 0.0},
@@ -145,17 +150,19 @@ def contents() -> ReportContents:
             ),
             row(INHERITED, 61.2, 9e6),
             row(DENSE, 79.02, 2.1e7),
-            row("word by word", 21.4),
-            row("copy of the source", None),
+            row(RowKey(Role.BASELINE, "word_by_word"), 21.4),
+            row(RowKey(Role.BASELINE, "copy"), None),
         ],
         samples=[
-            {
-                "source": "A <script>alert(1)</script> green | table.",
-                "reference": "Ein grüner Tisch.",
-                RETRAINED: "Ein grüner Tisch.",
-                INHERITED: "Ein <img src=http://evil/x.png> Tisch.",
-                DENSE: "",
-            }
+            Sample(
+                "A <script>alert(1)</script> green | table.",
+                "Ein grüner Tisch.",
+                {
+                    RETRAINED: "Ein grüner Tisch.",
+                    INHERITED: "Ein <img src=http://evil/x.png> Tisch.",
+                    DENSE: "",
+                },
+            )
         ],
         stage_seconds={"prepare": 3.2, "supernet": 122.5},
     )

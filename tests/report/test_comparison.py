@@ -3,6 +3,7 @@
 import dataclasses
 
 from automoe_jax.report.comparison import System, disagreement_plot, pieces_table, plot, table
+from automoe_jax.report.rows import Piece
 
 ONE = System(
     name="one",
@@ -34,18 +35,10 @@ def test_ratios_are_to_the_baseline_and_what_is_not_known_is_a_dash() -> None:
 
 
 def test_frequent_and_rare_pieces_stand_apart() -> None:
-    def piece(text, count, experts, group):
-        return {
-            "piece": text,
-            "count": count,
-            "experts": experts,
-            "group": group,
-        }
-
     pieces = (
-        piece("▁the", 90, 1.25, "frequent"),
-        piece("|", 80, 1.5, "frequent"),
-        piece("▁ox", 1, 3.0, "rare"),
+        Piece("▁the", 90, 1.25, "frequent"),
+        Piece("|", 80, 1.5, "frequent"),
+        Piece("▁ox", 1, 3.0, "rare"),
     )
     rows = pieces_table(dataclasses.replace(ONE, pieces=pieces)).splitlines()
     assert rows[2:] == ["| ▁the | 90 | 1.25 | ▁ox | 1 | 3.00 |", "| \\| | 80 | 1.50 |  |  |  |"]

@@ -15,9 +15,10 @@ import pytest
 
 import automoe_jax.report
 from automoe_jax.arch import MAX_EXPERTS, MAX_LAYERS, make
-from automoe_jax.report import DENSE, RETRAINED, SUPERNET, ReportContents, write_report
+from automoe_jax.report import ReportContents, Role, Row, RowKey, Sample, write_report
 from automoe_jax.report.headline import headline
 from automoe_jax.report.plots import layer_names
+from automoe_jax.report.rows import RETRAINED
 
 VOID = {"meta", "br", "link", "img", "hr", "input"}
 
@@ -88,8 +89,8 @@ def test_shows_every_piece(report: tuple[str, str], contents: ReportContents) ->
     page, document = report
     text = " ".join(Page(page).text.split())
     for row in contents.results:
-        assert str(row["name"]) in text
-        assert str(row["name"]) in document
+        assert row.title in text
+        assert row.title in document
     shown = [
         "78.3",
         "87.3",
@@ -147,9 +148,8 @@ def test_hostile_names_and_characters(contents: ReportContents, tmp_path: pathli
         versions={bad: bad},
         config={bad: bad, "data.source_language": bad},
         data_statistics={bad: {bad: {bad: bad}}, "list": list(range(99))},
-        results=[{"name": bad, "bleu": 1.0, "note": bad, "bleu_signature": bad}],
-        samples=[{"source": bad, "reference": bad, bad: bad}],
-        curves={bad: contents.curves[SUPERNET], "日本語 $x$": contents.curves[DENSE]},
+        results=[Row(Role.BASELINE, bad, bleu=1.0, note=bad, bleu_signature=bad)],
+        samples=[Sample(bad, bad, {RowKey(Role.BASELINE, bad): bad})],
         candidates=[{"loss": 1.0, "flops": 2.0, "origin": bad}],
         stage_seconds={bad: 1.0},
     )
@@ -183,8 +183,8 @@ def test_numbers_that_are_none(contents: ReportContents, tmp_path: pathlib.Path)
     broken = dataclasses.replace(
         contents,
         results=[
-            {"name": RETRAINED, "bleu": nan, "flops": infinite},
-            {"name": DENSE, "bleu": None},
+            Row(Role.RETRAINED, bleu=nan, flops=infinite),
+            Row(Role.DENSE),
         ],
         candidates=[
             {"arch": {}, "loss": nan, "flops": 1e6},
@@ -192,9 +192,9 @@ def test_numbers_that_are_none(contents: ReportContents, tmp_path: pathlib.Path)
         ],
         pareto=[{"arch": None, "loss": nan, "flops": 1.0}],
         curves={
-            "empty": [],
-            "broken": [{"step": 1, "nll": nan, "loss": infinite}, {"routing_entropy": [1.0]}],
-            "one": [{"step": 5, "nll": 0.0}],
+            Role.SUPERNET: [],
+            Role.RETRAINED: [{"step": 1, "nll": nan, "loss": infinite}, {"routing_entropy": [1.0]}],
+            Role.DENSE: [{"step": 5, "nll": 0.0}],
         },
         costs={"flops": nan, "params": 0},
         limits={"max_flops": nan},
@@ -209,8 +209,10 @@ def test_numbers_that_are_none(contents: ReportContents, tmp_path: pathlib.Path)
 
 def test_one_point_and_constant_curves(contents: ReportContents, tmp_path: pathlib.Path) -> None:
     curves = {
-        "one": [{"step": 1, "nll": 3.0, "validation_nll": 3.0, "routing_entropy": [0.0] * 5}],
-        "flat": [{"step": s, "nll": 3.0} for s in (1, 2)],
+        Role.SUPERNET: [
+            {"step": 1, "nll": 3.0, "validation_nll": 3.0, "routing_entropy": [0.0] * 5}
+        ],
+        Role.RETRAINED: [{"step": s, "nll": 3.0} for s in (1, 2)],
     }
     page, _ = written(
         dataclasses.replace(contents, curves=curves, candidates=contents.candidates[:1], pareto=[]),
@@ -241,7 +243,7 @@ def test_largest_architecture_and_long_sentences(
         encoder=encoder,
         decoder=[layer] * MAX_LAYERS,
     )
-    samples = [{"source": "word " * 2000, "reference": "Wort " * 2000, RETRAINED: "Wort" * 9000}]
+    samples = [Sample("word " * 2000, "Wort " * 2000, {RETRAINED: "Wort" * 9000})]
     page, document = written(
         dataclasses.replace(contents, arch=arch, samples=samples, curves={}), tmp_path
     )

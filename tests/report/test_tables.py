@@ -4,7 +4,7 @@ them.
 
 import pytest
 
-from automoe_jax.report import DENSE, INHERITED, RETRAINED, ReportContents, numbers, results_table
+from automoe_jax.report import ReportContents, Role, Row, numbers, results_table
 from automoe_jax.report.headline import caveats, headline
 from automoe_jax.report.tables import markdown_table, markdown_text
 
@@ -13,12 +13,12 @@ def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.replace("\\|", "¦").strip("|").split("|")]
 
 
-def found(bleu: float | None, flops: float | None) -> dict[str, object]:
-    return {"name": RETRAINED, "bleu": bleu, "flops": flops, "params": 1.0}
+def found(bleu: float | None, flops: float | None) -> Row:
+    return Row(Role.RETRAINED, bleu=bleu, flops=flops, params=1.0)
 
 
-def dense(bleu: float | None, flops: float | None) -> dict[str, object]:
-    return {"name": f"{DENSE} Transformer", "bleu": bleu, "flops": flops, "params": 2.0}
+def dense(bleu: float | None, flops: float | None) -> Row:
+    return Row(Role.DENSE, bleu=bleu, flops=flops, params=2.0)
 
 
 def test_terminal_table_is_aligned_and_narrow(contents: ReportContents) -> None:
@@ -28,16 +28,16 @@ def test_terminal_table_is_aligned_and_narrow(contents: ReportContents) -> None:
     assert max(map(len, lines)) <= 100
     assert len({len(cells(line)) for line in table}) == 1
     assert cells(table[0])[:3] == ["system", "BLEU", "chrF"]
-    assert cells(table[2])[:5] == [RETRAINED, "78.3", "87.3", "9.00", "0.43×"]
+    assert cells(table[2])[:5] == ["retrained sub-Transformer", "78.3", "87.3", "9.00", "0.43×"]
     assert cells(table[-1])[1] == "–"
     assert lines[-1].startswith("BLEU: nrefs:1")
 
 
 def test_terminal_table_with_long_and_wide_names() -> None:
     rows = [
-        {"name": "a | very " * 20, "bleu": 1.0},
-        {"name": "日本語の翻訳" * 9, "bleu": 22.0},
-        {"name": "", "bleu": None},
+        Row(Role.BASELINE, "a | very " * 20, bleu=1.0),
+        Row(Role.BASELINE, "日本語の翻訳" * 9, bleu=22.0),
+        Row(Role.BASELINE),
     ]
     table = results_table(rows).splitlines()
     assert len({len(cells(line)) for line in table}) == 1
@@ -118,15 +118,15 @@ def test_markdown_text_is_inert() -> None:
         ),
     ],
 )
-def test_headline(rows: list[dict[str, object]], sentence: str) -> None:
+def test_headline(rows: list[Row], sentence: str) -> None:
     assert headline(rows) == sentence
 
 
 def test_caveats_name_what_is_better() -> None:
     rows = [
         found(10.0, 1e6),
-        {"name": INHERITED, "bleu": 12.0, "params": 1.0},
-        {"name": "word by word", "bleu": 11.0},
+        Row(Role.INHERITED, bleu=12.0, params=1.0),
+        Row(Role.BASELINE, "word_by_word", bleu=11.0),
     ]
     inherited, baseline, run = caveats(rows, 3)
     assert "without retraining (12.0 BLEU)" in inherited

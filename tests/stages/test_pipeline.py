@@ -96,6 +96,13 @@ def test_everything_is_there_and_a_second_run_skips_it(
         "copy of the source",
         "word by word",
     ]
+    assert [(row["role"], row.get("variant")) for row in rows] == [
+        ("retrained", None),
+        ("inherited", None),
+        ("dense", None),
+        ("baseline", "copy"),
+        ("baseline", "word_by_word"),
+    ]
     assert all(0 <= row["bleu"] <= 100 and "version" in row["bleu_signature"] for row in rows)
     page = (workdir / "report.html").read_text()
     assert all(row["name"] in page for row in rows)

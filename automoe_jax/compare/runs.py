@@ -1,0 +1,92 @@
+"""Training of the runs of a comparison: a process each, sharing the stages they have in common."""
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from etils import epath
+
+from automoe_jax.compare.experiments import Experiment
+from automoe_jax.compare.results import keep, record_path
+from automoe_jax.config import flatten
+from automoe_jax.dependencies import TABLE, relevant
+from automoe_jax.workdir import Workdir, recorded_settings
+
+# Stages whose results other runs can take over.
+_SHARED = ("prepare", "supernet", "search")
+
+
+def run_all(
+    experiments: Sequence[Experiment],
+    seeds: Sequence[int],
+    root: Path,
+    results: Path,
+    redo: bool = False,
+) -> list[str]:
+    """Trains every configuration with every seed, skips finished runs, and writes the results of
+    each; returns the names of the runs that failed. `redo` is the flag of `main`.
+    """
+    failed = []
+    for seed in seeds:
+        for experiment in experiments:
+            run = f"{experiment.name}-{seed}"
+            if record_path(results, run).exists():
+                print(f"compare: {run} is finished, skipped", flush=True)
+                continue
+            print(f"compare: {run} starts", flush=True)
+            folder = root / run
+            for stage in _SHARED:
+                share(stage, experiment, seed, root, folder)
+            if _train(experiment, seed, folder, Workdir(epath.Path(root)).compilation_cache, redo):
+                keep(Workdir(epath.Path(folder)), experiment.name, seed, results)
+            else:
+                failed.append(run)
+    return failed
+
+
+def share(stage: str, experiment: Experiment, seed: int, root: Path, folder: Path) -> None:
+    """Copies the results of a stage from another run with the same settings, if there is one."""
+    done, kept = Path("stages") / f"{stage}.json", TABLE[stage].results
+    if (folder / done).exists():
+        return
+    settings = flatten(dataclasses.asdict(experiment.config)) | {"seed": seed}
+    wanted = relevant(stage, json.loads(json.dumps(settings)))
+    for marker in sorted(root.glob(f"*/{done}")):
+        other = marker.parents[1]
+        there = relevant(stage, recorded_settings(epath.Path(other / "config.json")))
+        if wanted == there and all((other / name).exists() for name in kept):
+            for name in kept:
+                if (other / name).is_dir():
+                    shutil.copytree(other / name, folder / name, dirs_exist_ok=True)
+                else:
+                    shutil.copy(other / name, folder / name)
+            (folder / done).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(marker, folder / done)
+            return
+
+
+def _train(experiment: Experiment, seed: int, folder: Path, cache: epath.Path, redo: bool) -> bool:
+    """Runs the whole pipeline of one experiment in a process of its own; whether it finished."""
+    command = [
+        sys.executable,
+        "-m",
+        "automoe_jax.main",
+        f"--config={experiment.path}",
+        f"--workdir={folder}",
+        f"--config.seed={seed}",
+        f"--redo={redo}",
+        # The dense Transformer is a configuration of its own here.
+        "--config.retrain.dense_baseline=false",
+    ]
+    environment = {
+        "JAX_COMPILATION_CACHE_DIR": str(cache.resolve()),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+        # as in `workdir.keep_compilations`
+        "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES": "none",
+    }
+    return subprocess.run(command, env=environment | os.environ, check=False).returncode == 0

@@ -1,0 +1,65 @@
+"""Files of the evaluation: one for each row with its outputs, and `results.json` with all rows."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from automoe_jax.report.rows import Row, RowKey, Sample
+from automoe_jax.workdir import Workdir, read_json, write_json
+
+
+class Scored(NamedTuple):
+    """A row and the outputs that it scores."""
+
+    row: Row
+    outputs: list[str]  # translations or classes, one for each sentence of the test text
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Contents of `results.json`."""
+
+    rows: list[Row]
+    samples: list[Sample]
+    sentences: int  # of the test text that were used
+    output_size: int  # pieces of the vocabulary, or classes
+    device: str
+    versions: Mapping[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        return vars(self) | {
+            "rows": [row.to_json() for row in self.rows],
+            "samples": [sample.to_json() for sample in self.samples],
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "Evaluation":
+        """Inverse of `to_json`; also reads the files of version 0.1."""
+        rows = [Row.from_json(row) for row in record["rows"]]
+        samples = [Sample.from_json(sample) for sample in record["samples"]]
+        return cls(**{**record, "rows": rows, "samples": samples})
+
+
+def load(workdir: Workdir) -> Evaluation:
+    """The finished evaluation of a workdir."""
+    return Evaluation.from_json(read_json(workdir.evaluate / "results.json"))
+
+
+def save(workdir: Workdir, evaluation: Evaluation) -> None:
+    """Writes `results.json`."""
+    write_json(workdir.evaluate / "results.json", evaluation.to_json())
+
+
+def load_row(workdir: Workdir, key: RowKey) -> Scored | None:
+    """The row with its outputs, or None where it has not been computed yet."""
+    path = workdir.evaluate / f"{key}.json"
+    if not path.exists():
+        return None
+    record = read_json(path)
+    return Scored(Row.from_json(record), record["outputs"])
+
+
+def save_row(workdir: Workdir, scored: Scored) -> None:
+    """Writes the file of one row."""
+    record = scored.row.to_json() | {"outputs": scored.outputs}
+    write_json(workdir.evaluate / f"{scored.row.key}.json", record)
