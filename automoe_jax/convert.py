@@ -49,8 +49,8 @@ def from_fairseq(
     )
     if left:
         raise UserError(
-            f"weight {left[0]!r} has no place in this search space ({len(left)} such); the space"
-            " must be the one they were trained in"
+            f"weight {left[0]!r} does not belong to this search space ({len(left)} such); use the"
+            " space in which the weights were trained"
         )
     return Network(params, spec)
 
@@ -75,7 +75,7 @@ class _Reader:
 def _shaped(array: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
     if array.shape != shape:
         raise UserError(
-            f"weight {name!r} has the shape {array.shape}, this search space asks for {shape}"
+            f"weight {name!r} has the shape {array.shape}, this search space needs {shape}"
         )
     return array
 

@@ -114,7 +114,7 @@ def rows_per_batch(bucket: int, tokens_per_batch: int, multiple_of: int = 1) -> 
     if not rows:
         raise UserError(
             f"tokens_per_batch={tokens_per_batch} cannot hold {multiple_of} sentences of {bucket}"
-            " tokens, one for each device and micro-batch; raise it, or take fewer of these"
+            " tokens, one for each device and micro-batch; raise it, or use fewer of these"
         )
     return rows
 

@@ -72,7 +72,7 @@ def chip(name: str) -> Chip:
     """
     if name.lower() not in CHIPS:
         raise UserError(
-            f"--chip={name} is not in the table of automoe_jax/chips.py; choose one of"
+            f"--chip={name} is not in the table of automoe_jax/plan/chips.py; choose one of"
             f" {', '.join(CHIPS)}"
         )
     return CHIPS[name.lower()]

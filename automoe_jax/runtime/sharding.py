@@ -147,8 +147,8 @@ def make_mesh(sizes: MeshConfig, devices: Sequence[jax.Device] | None = None) ->
             f"expert:{sizes.expert},model:{sizes.model}"
         )
         raise UserError(
-            f"{wanted} does not match the {len(devices)} devices there are; their product must be"
-            f" {len(devices)}"
+            f"{wanted} does not match the {len(devices)} available devices; their product must"
+            f" be {len(devices)}"
         )
     if len(devices) == 1:
         return None
@@ -167,8 +167,8 @@ def _partition(
     for name, length in zip(names, shape, strict=True):
         if name not in RULES:
             raise UserError(
-                f"the parameter {where} has an axis {name!r} without a rule; say in sharding.RULES"
-                " what splits it"
+                f"the parameter {where} has an axis {name!r} without a rule; add one to"
+                " sharding.RULES"
             )
         parts = math.prod(sizes[axis] for axis in RULES[name])
         if length % parts:

@@ -39,6 +39,6 @@ def test_slices(name: str, count: int, shape: tuple[int, ...] | None) -> None:
 def test_an_unknown_chip_is_refused() -> None:
     with pytest.raises(
         UserError,
-        match=r"--chip=a100 is not in the table of automoe_jax/chips\.py; choose one of v5e",
+        match=r"--chip=a100 is not in the table of automoe_jax/plan/chips\.py; choose one of v5e",
     ):
         chip("A100".lower())
