@@ -147,7 +147,7 @@ def make_mesh(sizes: MeshConfig, devices: Sequence[jax.Device] | None = None) ->
             f"expert:{sizes.expert},model:{sizes.model}"
         )
         raise UserError(
-            f"{wanted} does not match the {len(devices)} available devices; their product must"
+            f"{wanted} does not match the {len(devices)} devices; their product must"
             f" be {len(devices)}"
         )
     if len(devices) == 1:

@@ -99,7 +99,7 @@ def test_gradients(name: str, way: str) -> None:
 
 def test_a_weight_too_many_too_few_or_misshapen_is_named() -> None:
     space, all_weights = SearchSpace(**META["supernets"]["moe2"]["space"]), weights("weights/moe2/")
-    with pytest.raises(UserError, match="'surplus' has no place"):
+    with pytest.raises(UserError, match="'surplus' does not belong to this search space"):
         from_fairseq(all_weights | {"surplus": np.zeros(3)}, space=space)
     name = "encoder.layers.0.self_attn.in_proj_bias"
     with pytest.raises(UserError, match=f"'{name}' has the shape"):
