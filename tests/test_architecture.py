@@ -18,8 +18,7 @@ PACKAGE = ROOT / "automoe_jax"
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 
-# A module imports from its own level and from those below it. A new module or folder takes its
-# place here.
+# A module imports from its own level and from those below it. Add new modules and folders here.
 LEVELS = (
     {"errors"},
     {"registry"},

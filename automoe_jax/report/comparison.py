@@ -1,7 +1,7 @@
-"""Systems side by side: Markdown tables and plots, from plain data.
+"""Comparison of systems: Markdown tables and plots, from plain data.
 
-BLEU, or accuracy, against FLOPs; how far two draws of experts are apart while training; experts of
-frequent and of rare pieces.
+BLEU, or accuracy, against FLOPs; disagreement between two draws of experts during training; experts
+of frequent and rare pieces.
 """
 
 import dataclasses
@@ -23,14 +23,14 @@ Curve = tuple[Sequence[float], Sequence[float]]  # steps, values
 
 @dataclasses.dataclass(frozen=True)
 class System:
-    """One system's runs, a number for each seed where the field is a tuple; what is not known is
+    """One system's runs, a number for each seed where the field is a tuple; unknown values are
     None.
     """
 
     name: str
     quality: tuple[float, ...]
     second: tuple[float, ...]
-    flops: tuple[float, ...]  # of one sentence, as measured where it depends on the text
+    flops: tuple[float, ...]  # of one sentence, as measured if it depends on the text
     params: tuple[float, ...]
     active_params: tuple[float, ...]
     sparsity: tuple[float, ...]  # of its own experts
@@ -46,7 +46,7 @@ class System:
     pieces: tuple[Piece, ...] = ()  # of the source, from the first seed
     # quality minus the baseline's: mean, 95 % interval, p
     difference: tuple[float, float, float, float] | None = None
-    measures: tuple[str, str] = ("BLEU", "chrF")  # what quality and second are
+    measures: tuple[str, str] = ("BLEU", "chrF")  # names of quality and second
 
 
 def table(systems: Sequence[System], baseline: str) -> str:
@@ -114,7 +114,7 @@ def plot(systems: Sequence[System]) -> str:
 
 
 def pieces_table(system: System) -> str:
-    """The mean number of experts of frequent and of rare pieces side by side, as Markdown."""
+    """Mean number of experts of frequent and of rare pieces, as Markdown."""
     frequent, rare = (
         [
             [markdown_text(piece.piece), str(piece.count), f"{piece.experts:.2f}"]
@@ -129,8 +129,8 @@ def pieces_table(system: System) -> str:
 
 
 def disagreement_plot(systems: Sequence[System]) -> str:
-    """How far two draws of experts are apart while training, as an SVG document: a line for each
-    seed of each system that has it.
+    """Disagreement between two draws of experts during training, as an SVG document: one line for
+    each seed of each system that has it.
     """
 
     def draw(figure: Figure) -> None:
@@ -170,7 +170,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _mean_and_range(values: Sequence[float]) -> str:
-    """The mean, and every seed's value where there are several."""
+    """The mean, and every seed's value if there are several."""
     each = f" ({', '.join(f'{value:.1f}' for value in values)})" if len(values) > 1 else ""
     return f"{_mean(values):.1f}{each}"
 

@@ -1,7 +1,7 @@
-"""What a report is made of: plain data, gathered by the stage and only read here.
+"""Contents of a report: plain data, gathered by the stage and only read here.
 
 A field may be empty and a number may be missing (absent, None, NaN or infinite): the report then
-says so or leaves the piece out.
+says so or omits the part.
 """
 
 import dataclasses
@@ -18,10 +18,10 @@ class Quality(NamedTuple):
     """Measures of a task: fields of `Row` and their names."""
 
     key: str
-    unit: str  # as it stands behind a score
+    unit: str  # unit after a score
     second_key: str
     second: str
-    system: str  # what is judged
+    system: str  # kind of outputs
 
 
 TRANSLATION = Quality("bleu", "BLEU", "chrf", "chrF", "translator")

@@ -1,6 +1,4 @@
-"""The first sentences of the report, in plain words and without claiming more than the numbers
-say.
-"""
+"""First sentences of the report, without claims beyond the numbers."""
 
 from collections.abc import Sequence
 
@@ -13,8 +11,8 @@ SAME_COST = 0.01  # relative difference of FLOPs below which two costs are calle
 
 
 def headline(results: Sequence[Row]) -> str:
-    """One sentence: what the found translator or classifier reaches, at what cost, beside the
-    largest dense one.
+    """One sentence: score and cost of the found translator or classifier, relative to the largest
+    dense one.
     """
     found, dense, judged = find(results, RETRAINED), find(results, DENSE), quality(results)
     if found is None or number(found, judged.key) is None:
@@ -26,9 +24,7 @@ def headline(results: Sequence[Row]) -> str:
 
 
 def caveats(results: Sequence[Row], seed: int) -> list[str]:
-    """Sentences that keep the headline honest: baselines it does not beat, inherited weights that
-    do better.
-    """
+    """Caveats of the headline: baselines it does not beat, inherited weights that are better."""
     found, judged = find(results, RETRAINED), quality(results)
     reached = number(found, judged.key)
     if found is None or reached is None:

@@ -1,6 +1,4 @@
-"""`report.md`: the same report where GitHub or an editor shows it, with the figures as files beside
-it.
-"""
+"""`report.md`: the same report for GitHub or an editor, with the figures as files."""
 
 from collections.abc import Callable, Mapping
 
@@ -27,7 +25,7 @@ Figures = Mapping[str, Drawn]
 
 
 def markdown_page(contents: ReportContents, drawn: Figures) -> str:
-    """The whole document; the figures are files of their names in `FOLDER`."""
+    """The whole document; figures are files named after them in `FOLDER`."""
     blocks = [
         f"# {markdown_text(contents.title)}",
         f"**{markdown_text(headline(contents.results))}**",

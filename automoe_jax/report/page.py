@@ -1,8 +1,7 @@
-"""`report.html`: one page that needs nothing beside itself, for light and dark screens, wide and
-narrow ones.
+"""`report.html`: a self-contained page for light and dark, wide and narrow screens.
 
-Figures are inline SVG in two forms, one for a desk and one for a phone, of which the style shows
-one. Every text from outside goes through `escape`.
+Figures are inline SVG in two forms, wide and narrow, of which the style shows one. External text is
+passed through `escape`.
 """
 
 import difflib
@@ -29,7 +28,7 @@ from automoe_jax.report.sections import (
 from automoe_jax.report.style import style_sheet
 from automoe_jax.report.text import escape
 
-# a longer translation is shown without marking how it differs from the reference
+# longer translations are shown without marked differences from the reference
 DIFFERENCE_WORDS = 300
 SHOWN_FRONT = 25
 
@@ -169,7 +168,7 @@ def _result_cell(column: tables.Column, row: Row, results: Sequence[Row]) -> str
 
 
 def _figure(name: str, figures: Figures, caption: str) -> str:
-    """A figure in both forms with its caption, or nothing where nothing was drawn."""
+    """A figure in both forms with its caption, or nothing if it was not drawn."""
     if name not in figures:
         return ""
     forms = "".join(
@@ -304,7 +303,7 @@ def _language(code: Any) -> str:
 
 
 def _compared(translation: str, reference: str) -> str:
-    """The escaped translation with what differs from the reference marked."""
+    """The escaped translation with marked differences from the reference."""
     words, wanted = translation.split(), reference.split()
     if not words:
         return '<span class="missing">(empty)</span>'
@@ -328,7 +327,7 @@ def _data(contents: ReportContents, figures: Figures) -> str:
 
 
 def _statistics(values: Mapping[str, Any], title: str = "") -> str:
-    """Scalars as a list, groups of groups as tables; deeper ones under a heading of their own."""
+    """Scalars as a list, groups of groups as tables; deeper groups under separate headings."""
     parts = []
     if single := scalars(values):
         parts += [_pairs(single)]

@@ -1,4 +1,4 @@
-"""The report's colours: one name, one meaning, in every figure and on both backgrounds.
+"""Colours of the report: each name has one meaning in all figures and on both backgrounds.
 
 Neighbouring series differ in hue, in lightness and in marker, so that colour-blind readers and grey
 prints can tell them apart.

@@ -1,8 +1,7 @@
-"""The figures with axes: search, loss curves, routing. Matplotlib draws them as SVG in the light
-palette.
+"""Figures with axes: search, loss curves, routing; drawn by Matplotlib as SVG in the light palette.
 
-Every function returns the text of an SVG document, or an empty string where there is nothing to
-draw. Equal contents give equal bytes. `palette.themed` and `inline` make a document part of a page.
+Every function returns the text of an SVG document, or an empty string without data. Equal contents
+give equal bytes. `palette.themed` and `inline` embed a document in a page.
 """
 
 import dataclasses
@@ -29,13 +28,13 @@ from automoe_jax.report.palette import RUN_COLOURS, light
 from automoe_jax.report.rows import RETRAINED, Role, RowKey, find
 from automoe_jax.report.text import clean
 
-# more candidates than this are drawn as one picture, which keeps the page light
+# more candidates than this are drawn as one raster image, for a small page
 RASTER_POINTS = 2000
 CURVE_POINTS = 400  # a longer curve is averaged in bins
 ROUTING_POINTS = 60
 MARKERS = ("o", "s", "^", "D", "v", "P")
 STOPPED = "stopped early"  # instead of the origin of candidates whose loss is an estimate
-FAINT = 0.4  # how much of their strength is left
+FAINT = 0.4  # opacity
 ORIGINS = {
     STOPPED: ("muted", "x"),
     "random": ("muted", "o"),
@@ -49,7 +48,7 @@ Points = tuple[np.ndarray, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """One of the two forms of a figure: for a desk and for a phone."""
+    """One of the two forms of a figure: for wide and for narrow screens."""
 
     width: int
     height: int
@@ -66,8 +65,8 @@ NARROW = Size(width=352, height=330, columns=3, font=10)
 
 
 def inline(document: str, name: str, label: str) -> str:
-    """The SVG element of a document for a page: ids made unique by `name`, no prolog, no style of
-    its own.
+    """The SVG element of a document for a page: ids made unique by `name`, without prolog and
+    style.
     """
     svg = document[document.index("<svg") :]
     svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, count=1, flags=re.DOTALL)
@@ -116,7 +115,7 @@ def search_plot(contents: ReportContents, size: Size) -> str:
 
 
 def outliers(candidates: Iterable[Mapping[str, Any]]) -> int:
-    """How many candidates lie above the upper edge of the search plot."""
+    """Number of candidates above the upper edge of the search plot."""
     losses = [
         y
         for c in candidates
@@ -291,7 +290,7 @@ def series(records: Iterable[Mapping[str, Any]], key: str) -> Points:
 
 
 def training_curve(records: Sequence[Mapping[str, Any]]) -> Points:
-    """The training nll, which compares with validation; the loss where no nll was logged."""
+    """The training nll, comparable with validation; the loss if no nll was logged."""
     found = series(records, "nll")
     return found if len(found[0]) else series(records, "loss")
 
@@ -346,9 +345,7 @@ def layer_names(length: int, arch: Arch, space: Any) -> list[str]:
 
 
 def svg_of(draw: Callable[[Figure], None], size: Size, salt: str) -> str:
-    """What `draw` draws on a figure of this size, as an SVG document; `salt` keeps its ids apart
-    from those of others.
-    """
+    """SVG document of a figure of this size, drawn by `draw`; `salt` makes its ids unique."""
     style: dict[str, Any] = {
         "svg.fonttype": "none",
         "svg.hashsalt": salt,
@@ -374,8 +371,8 @@ def svg_of(draw: Callable[[Figure], None], size: Size, salt: str) -> str:
         "lines.solid_capstyle": "round",
         "figure.facecolor": light("paper"),
     }
-    # Only the letters of a run's title can be missing in matplotlib's font, and the browser draws
-    # them with its own.
+    # Only letters of a run's title can be missing in matplotlib's font; the browser draws them with
+    # its own.
     with matplotlib.rc_context(style), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure = Figure(
@@ -406,7 +403,7 @@ def _cycled(items: Sequence[str], length: int) -> list[str]:
 
 
 def axis_titles(axes: Axes, x: str, y: str) -> None:
-    """The y title stands above the axis, where it reads without turning one's head."""
+    """Axis titles; the y title is horizontal, above the axis."""
     axes.set_xlabel(x)
     axes.set_title(
         y, loc="left", fontsize=matplotlib.rcParams["font.size"], color=light("muted"), pad=10
@@ -421,7 +418,7 @@ def _line(axes: Axes, points: Points, **style: Any) -> None:
 
 
 def _loss_range(losses: Sequence[float]) -> tuple[float, float]:
-    """Limits of the y axis: far outliers do not squeeze the rest."""
+    """Limits of the y axis: far outliers do not compress the rest."""
     low, bulk, high = (
         float(value) for value in (min(losses), np.quantile(losses, 0.97), max(losses))
     )
@@ -633,7 +630,7 @@ def end_labels(
 
 
 def kept_apart(heights: Sequence[float], apart: float) -> list[float]:
-    """The heights, moved up where needed so that any two are so far apart."""
+    """The heights, moved up where needed so that any two have this distance."""
     out = list(heights)
     order = np.argsort(heights, kind="stable")
     for below, above in itertools.pairwise(order):

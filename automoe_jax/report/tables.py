@@ -1,4 +1,4 @@
-"""The results as a table, for the terminal, Markdown and (through `columns`) the page."""
+"""Results as a table for the terminal, Markdown and (through `columns`) the page."""
 
 import dataclasses
 import re
@@ -22,16 +22,16 @@ class Column:
     explanation: str
     value: Callable[[Row], float | None]
     show: Callable[[float | None], str]
-    # max or min, where more or less is better
+    # max or min: more or less is better
     best: Callable[[Sequence[float]], float] | None = None
-    # the columns with the highest numbers are dropped first where space is short
+    # columns with the highest numbers are dropped first if space is short
     importance: int = 0
 
     def text(self, row: Row) -> str:
         return self.show(self.value(row))
 
     def is_best(self, row: Row, results: Sequence[Row]) -> bool:
-        """Whether the row has the best value of at least two different ones."""
+        """Whether the row has the best value, among at least two different ones."""
         values = [value for value in map(self.value, results) if value is not None]
         own = self.value(row)
         return (
@@ -183,13 +183,11 @@ def markdown_rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def markdown_text(value: Any) -> str:
-    """`value` as one line of inert Markdown: nothing in it is formatting, a link, HTML or a table's
-    border.
-    """
+    """`value` as one line of inert Markdown: without formatting, links, HTML or table borders."""
     line = " ".join(str(value).split())
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     line = re.sub(r"([\\`*_{}\[\]|~$#])", r"\\\1", line)
-    # A zero-width joiner keeps addresses and mentions from becoming links.
+    # A zero-width joiner prevents links from addresses and mentions.
     return re.sub(r"(?i)(https?:|www\.|@)", lambda match: f"{match.group()}&#8288;", line)
 
 
@@ -217,8 +215,8 @@ def _short(name: str) -> str:
 
 
 def _display_width(text: str) -> int:
-    """Terminal cells that `text` takes: wide East Asian characters take two, combining ones
-    none.
+    """Terminal cells that `text` takes: two for wide East Asian characters, none for combining
+    ones.
     """
     wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
     return len(text) + wide - sum(unicodedata.combining(character) > 0 for character in text)

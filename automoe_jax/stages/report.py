@@ -15,7 +15,7 @@ from automoe_jax.workdir import Workdir, read_json
 
 
 def run(config: Config, workdir: Workdir) -> None:
-    """Writes the report and prints where it is."""
+    """Writes the report and prints its paths."""
     evaluated = results.load(workdir)
     arch, search = workdir.arch(), config.search
     curves = {Role.RETRAINED: read_metrics(workdir.retrained)}

@@ -1,4 +1,4 @@
-"""The comparison of systems, on the toy corpus: real runs, resumed, gathered and drawn."""
+"""Comparison of systems on the toy corpus: real runs, resumed, gathered and plotted."""
 
 import dataclasses
 import json
@@ -83,7 +83,7 @@ def get_config(name):
     assert [one.path for one in found] == [f"{table}.py:one", f"{table}.py:two"]
     assert [one.config.space.top_k for one in found] == [(1,), (2,)]
     assert load_experiments([f"{table}.py:two"]) == found[1:]
-    (configs.parent / "counts").mkdir()  # what an older version left
+    (configs.parent / "counts").mkdir()  # output of an older version
     assert load_experiments([table]) == found
     assert [one.name for one in load_experiments([str(configs), f"{table}:one"])] == [
         "dense",
@@ -183,7 +183,7 @@ def test_from_configurations_to_the_table(
     assert (root / "results" / "disagreement.svg").read_text().count(">moe ") == 1
     assert "dense" not in (root / "results" / "disagreement.svg").read_text()
     out = capfd.readouterr().out
-    assert out.count("prepare: starts") == 1  # the second run takes over the first one's text
+    assert out.count("prepare: starts") == 1  # the second run reuses the first one's text
     assert "prepare: finished before, skipped" in out
 
     assert "compare: measures the latency of 2 networks, interleaved" in out
@@ -191,7 +191,7 @@ def test_from_configurations_to_the_table(
     assert latencies.keys() == {"dense-1", "moe-1"}
     assert all(list(rows) == ["retrained"] and rows["retrained"] > 0 for rows in latencies.values())
 
-    # What is timed is the network that was trained: the same settings, the same shapes.
+    # The timed network is the trained one: the same settings, the same shapes.
     workdir = Workdir(epath.Path(root / "moe-1"))
     trained = load(workdir.retrained, workdir.spec(workdir.config(), workdir.arch()))
     assert specs(Record.from_json(record)) == {RETRAINED: trained.spec}
@@ -206,7 +206,7 @@ def test_from_configurations_to_the_table(
     assert "measures the latency" not in out
     assert written == {path: path.stat().st_mtime_ns for path in (root / "results").glob("*.json")}
 
-    # What another machine left, here under another seed, joins the table.
+    # Results of another machine, here under another seed, join the table.
     for kind in ("json", "outputs.json.xz"):
         shutil.copy(root / "results" / f"moe-1.{kind}", root / "results" / f"moe-7.{kind}")
         shutil.copy(root / "results" / f"moe-1.{kind}", root / "results" / f"moe-8.{kind}")
@@ -215,12 +215,12 @@ def test_from_configurations_to_the_table(
     (root / "results" / "moe-7.json").write_text(json.dumps(other))
     (moe,) = (system for system in gather(root / "results", "dense") if system.name == "moe")
     assert len(moe.quality) == 2
-    # its own, of another hour, is left out
+    # its own, measured at another time, is left out
     assert moe.latency_ms == (latencies["moe-1"]["retrained"],)
     assert moe.difference is not None
 
-    # Latencies need no weights: those of other machines' runs are measured too, but for what would
-    # time something else.
+    # Latencies need no weights: those of other machines' runs are measured too, except where
+    # settings of latency differ.
     (root / "results" / "latency.json").unlink()
     other["config"]["evaluate.beam_size"] = 3
     (root / "results" / "moe-8.json").write_text(json.dumps(other | {"seed": 8}))

@@ -1,4 +1,4 @@
-"""A small report with everything in it, invented."""
+"""A small, invented report with all parts."""
 
 import pytest
 

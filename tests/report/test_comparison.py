@@ -1,4 +1,4 @@
-"""What `compare` writes about systems, from plain numbers."""
+"""Tables and plots of `compare`, from plain numbers."""
 
 import dataclasses
 

@@ -24,7 +24,7 @@ VOID = {"meta", "br", "link", "img", "hr", "input"}
 
 
 class Page(html.parser.HTMLParser):
-    """Parses a page and keeps what the tests ask for; raises where tags are not balanced."""
+    """Parses a page and stores the parts that tests check; raises if tags are not balanced."""
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)

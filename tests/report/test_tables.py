@@ -1,6 +1,4 @@
-"""The results table of the terminal, its Markdown form, the headline, and numbers as people read
-them.
-"""
+"""Results table of the terminal, its Markdown form, the headline, and formatting of numbers."""
 
 import pytest
 
