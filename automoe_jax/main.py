@@ -11,9 +11,9 @@ from ml_collections import config_flags
 from automoe_jax.config import Config, from_config_dict
 from automoe_jax.errors import UserError, run_for_people
 from automoe_jax.registry import make_folder_importable
+from automoe_jax.runtime.interruption import Interrupted
 from automoe_jax.runtime.processes import explaining_loss, first_alone, join, leave, membership
 from automoe_jax.stages import run_stages
-from automoe_jax.train.loop import Preempted
 from automoe_jax.workdir import check_same_everywhere, keep_compilations, open_workdir
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -38,8 +38,6 @@ _COORDINATOR = flags.DEFINE_string(
 )
 _PROCESSES = flags.DEFINE_integer("processes", None, "How many processes meet at --coordinator.")
 _PROCESS = flags.DEFINE_integer("process", None, "Which of them this one is, from 0.")
-
-SIGTERM_EXIT = 143  # 128 + 15, as a shell reports it: a supervisor starts the run again
 
 
 def parse(argv: list[str]) -> tuple[Config, str]:
@@ -80,9 +78,9 @@ def run(argv: list[str]) -> int:
         keep_compilations(workdir)
         try:
             run_stages(config, workdir)
-        except Preempted as stopped:
+        except Interrupted as stopped:
             print(stopped, file=sys.stderr)
-            return SIGTERM_EXIT
+            return stopped.exit_code
     return 0
 
 

@@ -141,11 +141,16 @@ def gathered(text: str) -> list[str]:
     return [row[:length].tobytes().decode() for row, length in zip(rows, lengths, strict=True)]
 
 
+def largest(number: int) -> int:
+    """The largest of the numbers that the processes give; all must call it."""
+    if not jax.distributed.is_initialized():
+        return number
+    return int(np.max(multihost_utils.process_allgather(np.int32(number))))
+
+
 def any_process(flag: bool) -> bool:
     """Whether the flag is set in any process; all must call it."""
-    if not jax.distributed.is_initialized():
-        return flag
-    return bool(np.any(multihost_utils.process_allgather(np.bool_(flag))))
+    return bool(largest(int(flag)))
 
 
 def first_alone(work: Callable[[], Any]) -> None:

@@ -8,6 +8,7 @@ import sys
 from tqdm import tqdm
 
 from automoe_jax.config import Config
+from automoe_jax.runtime.interruption import stop_requests, stopped
 from automoe_jax.runtime.processes import is_first, wait_for_all
 from automoe_jax.search import history, pareto
 from automoe_jax.search.algorithms import ALGORITHMS
@@ -20,6 +21,8 @@ from automoe_jax.workdir import Workdir, write_json
 def run(config: Config, workdir: Workdir) -> None:
     """Continues after the last recorded candidate; leaves the best architecture within the limits,
     or the only one there is.
+
+    Raises `Interrupted` after Ctrl-C or SIGTERM, once the candidate being scored is recorded.
     """
     settings, spec = config.search, workdir.spec(config)
     if config.space.size() == 1:
@@ -35,17 +38,22 @@ def run(config: Config, workdir: Workdir) -> None:
     score = inherited_loss(supernet, config, workdir.tokens("validation"))
     known = {candidate.arch: candidate.score for candidate in history.load(workdir.candidates_path)}
     wait_for_all("candidates")  # all processes know the same ones before the first adds to them
-    with tqdm(
-        total=algorithm.max_candidates(settings),
-        desc="search",
-        unit="candidate",
-        file=sys.stderr,
-        dynamic_ncols=True,
-    ) as bar:
+    with (
+        stop_requests("candidate") as requested,
+        tqdm(
+            total=algorithm.max_candidates(settings),
+            desc="search",
+            unit="candidate",
+            file=sys.stderr,
+            dynamic_ncols=True,
+        ) as bar,
+    ):
 
         def progress(iteration: int, done: int, lowest: float) -> None:
             bar.update(done - bar.n)
             bar.set_postfix_str(f"generation {iteration}, loss {lowest:.3f}", refresh=False)
+            if number := requested():
+                raise stopped(number, f"candidate {done} of the search, which is recorded")
 
         record = (
             functools.partial(history.append, workdir.candidates_path)

@@ -2,11 +2,9 @@
 it on the way.
 """
 
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import grain
@@ -22,7 +20,8 @@ from automoe_jax.data.shards import micro_batches, put_on_devices
 from automoe_jax.errors import UserError
 from automoe_jax.model.network import Network
 from automoe_jax.model.transformer import ForwardOptions
-from automoe_jax.runtime.processes import any_process, is_first
+from automoe_jax.runtime.interruption import stop_requests, stopped
+from automoe_jax.runtime.processes import is_first
 from automoe_jax.runtime.sharding import ONE_DEVICE, Placement
 from automoe_jax.train.checkpoint import Checkpoints
 from automoe_jax.train.metrics import MetricsWriter, NoMetrics, read_metrics, summarise
@@ -39,12 +38,8 @@ from automoe_jax.train.step import (
 DROPOUT_RNG = "rbg"  # four words of key for `ops.dropout` to hash; its own bits are not drawn
 
 
-# updates between the questions whether any process got SIGTERM, for which the devices wait
+# updates between the questions whether any process is asked to stop, for which the devices wait
 AGREE_EVERY = 5
-
-
-class Preempted(Exception):
-    """SIGTERM arrived and everything is saved."""
 
 
 class Run(NamedTuple):
@@ -76,22 +71,22 @@ def train(
 ) -> Trained:
     """Trains `network` from where the run's folder says it stopped.
 
-    Raises `UserError` when the loss is not finite, `Preempted` after a SIGTERM; both leave a
-    checkpoint to go on from.
+    Raises `UserError` when the loss is not finite, `Interrupted` after Ctrl-C or SIGTERM; both
+    leave a checkpoint to resume from.
     """
     state = put_on_devices(
         init_state(network, run.train), state_shardings(network.spec, run.train, run.placement)
     )
     with (
         Checkpoints(run.folder / "checkpoints", run.train) as checkpoints,
-        _sigterm() as terminated,
+        stop_requests("update") as requested,
     ):
         state = checkpoints.restore(state, data) or state
         evaluate = validator(network, run.forward_options, validation, run.placement)
         probe = next(iter(run.probes.values()))
         writer = MetricsWriter(run.folder, int(state.step)) if is_first() else NoMetrics()
         with writer:
-            state = _updates(run, network, state, data, evaluate, checkpoints, writer, terminated)
+            state = _updates(run, network, state, data, evaluate, checkpoints, writer, requested)
         # While the loss still falls fast, older checkpoints pull the average down: the validation
         # text decides.
         choices = (
@@ -139,7 +134,7 @@ def _updates(
     evaluate: Callable[[dict[str, Any], Arch], float],
     checkpoints: Checkpoints,
     writer: MetricsWriter | NoMetrics,
-    terminated: Callable[[int], bool],
+    requested: Callable[[], int],
 ) -> TrainState:
     """The updates that are left, with the validation, checkpoints and records that fall due between
     them.
@@ -151,6 +146,7 @@ def _updates(
     key = jax.random.key(run.seed, impl=DROPOUT_RNG)
     pending: list[StepMetrics] = []
     compiled: set[int] = set()
+    alone = jax.process_count() == 1
     unit = "texts" if network.spec.classes else "tokens"
     clock = time.perf_counter()
     with _bar(run, start) as bar:
@@ -163,7 +159,9 @@ def _updates(
                 bar.set_postfix_str(f"compiling for {length} tokens a sentence")
             state, metrics = step_fn(state, batch, archs, key)
             pending.append(metrics)
-            stopping, last = terminated(step), step == train.steps
+            last = step == train.steps
+            asked = alone or last or step % AGREE_EVERY == 0
+            stopping = requested() if asked else 0
             save = stopping or last or step % train.checkpoint_every == 0
             if save or step % train.log_every == 0:
                 record = _collect(run, step, pending)
@@ -193,12 +191,9 @@ def _updates(
                 if save:
                     checkpoints.save(state, data, first[1])
                 clock = time.perf_counter()
-            if stopping and not last:
+            if stopping:
                 checkpoints.wait()
-                raise Preempted(
-                    f"stopped by SIGTERM after update {step}, which is saved; run the same command"
-                    " again to go on"
-                )
+                raise stopped(stopping, f"update {step}, which is saved")
     return state
 
 
@@ -231,17 +226,3 @@ def _bar(run: Run, start: int) -> tqdm:
         file=sys.stderr,
         smoothing=0.1,
     )
-
-
-@contextmanager
-def _sigterm() -> Iterator[Callable[[int], bool]]:
-    """terminated(step): whether SIGTERM has arrived while the block runs; several processes agree
-    every `AGREE_EVERY` updates.
-    """
-    arrived = []
-    before = signal.signal(signal.SIGTERM, lambda *_: arrived.append(True))
-    alone = jax.process_count() == 1
-    try:
-        yield lambda step: any_process(bool(arrived)) if alone or step % AGREE_EVERY == 0 else False
-    finally:
-        signal.signal(signal.SIGTERM, before)

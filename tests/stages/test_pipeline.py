@@ -115,26 +115,38 @@ def test_everything_is_there_and_a_second_run_skips_it(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)],
+    ids=["SIGKILL", "SIGINT"],
+)
 def test_killed_in_every_stage_it_ends_with_the_same_result(
-    finished: tuple[pathlib.Path, dict[str, float]], tmp_path: pathlib.Path
+    number: int,
+    code: int,
+    finished: tuple[pathlib.Path, dict[str, float]],
+    tmp_path: pathlib.Path,
 ) -> None:
-    """SIGKILL at a random moment of each stage, then once more to the end."""
+    """SIGKILL or Ctrl-C at a random moment of each stage, then once more to the end."""
     reference, seconds = finished
     workdir, rng = tmp_path / "killed", random.Random()
     killed: list[str] = []
+    # A shell tells jobs in the background to ignore SIGINT, which they hand down.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for stage in STAGES:
         process = subprocess.Popen(
-            command(workdir), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment()
+            command(workdir), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
         )
         for line in lines_of(process):
             if line == f"{stage}: starts":
                 # Early enough for a stage that finds its programs compiled and is quicker than the
                 # reference's.
                 time.sleep(rng.uniform(0, 0.2 * seconds[stage]))
-                process.send_signal(signal.SIGKILL)
+                process.send_signal(number)
                 break
-        process.stdout.close()
-        if process.wait() == -signal.SIGKILL:
+        _, errors = process.communicate(timeout=200)
+        assert process.returncode in (code, 0), errors.decode()
+        assert b"Traceback" not in errors, errors.decode()
+        if process.returncode == code:
             killed.append(stage)
     assert len(killed) >= len(STAGES) - 2, f"only {killed} were really interrupted"
     final = run(command(workdir))

@@ -4,6 +4,7 @@ weights.
 
 import json
 import pathlib
+import signal
 from typing import Any
 
 import jax
@@ -11,10 +12,12 @@ import numpy as np
 import pytest
 from etils import epath
 
+from automoe_jax.arch import Arch
 from automoe_jax.config import DataConfig, TrainConfig
 from automoe_jax.data.batching import TokenPairs, evaluation_batches, train_batches
 from automoe_jax.errors import UserError
 from automoe_jax.model import ForwardOptions, Network, init
+from automoe_jax.runtime.interruption import Interrupted
 from automoe_jax.space import SearchSpace
 from automoe_jax.train import runs
 from automoe_jax.train.loop import Run, train
@@ -94,6 +97,31 @@ def test_ten_updates_are_five_and_five(tmp_path: pathlib.Path) -> None:
         for name in ("straight", "broken")
     ]
     assert losses[0][-1] == losses[1][-1]
+
+
+@pytest.mark.parametrize("update", [3, 10], ids=["in between", "the last"])
+@pytest.mark.parametrize(
+    ("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")]
+)
+def test_an_update_in_which_a_signal_arrives_is_saved(
+    update: int, number: int, name: str, tmp_path: pathlib.Path
+) -> None:
+    straight = trained(a_run(tmp_path / "straight", average_checkpoints=1))
+    run = a_run(tmp_path / "stopped", average_checkpoints=1)
+
+    def archs(step: int) -> list[Arch]:
+        if step == update and not list((tmp_path / "stopped" / "checkpoints").glob(str(update))):
+            signal.raise_signal(number)
+        return run.archs(step)
+
+    with pytest.raises(
+        Interrupted, match=rf"stopped by {name} after update {update}, which is saved"
+    ) as raised:
+        trained(run._replace(archs=archs))
+    assert raised.value.exit_code == 128 + number
+    assert (tmp_path / "stopped" / "checkpoints" / str(update)).is_dir()
+    resumed = trained(run)
+    jax.tree.map(np.testing.assert_array_equal, resumed.params, straight.params)
 
 
 def test_a_broken_checkpoint_is_named_and_the_one_before_taken(
