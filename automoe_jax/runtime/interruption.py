@@ -72,8 +72,8 @@ def stop_requests(unit: str) -> Iterator[Callable[[], int]]:
 
 @contextlib.contextmanager
 def ctrl_c_gets_through() -> Iterator[None]:
-    """Raises a Ctrl-C again that Python has dropped: where it arrives in a callback, such as that of
-    the garbage collector, Python only prints the traceback of the `KeyboardInterrupt`.
+    """Raises a Ctrl-C again that Python has dropped: where it arrives in a callback, such as the
+    garbage collector's, Python only prints the traceback of the `KeyboardInterrupt`.
     """
     before = sys.unraisablehook
 
