@@ -1,4 +1,6 @@
-"""Configurations of a comparison, which must train on the same text and be measured alike."""
+"""Configurations of a comparison, which must share the text and the protocol of training and
+measurement.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,7 +12,7 @@ from automoe_jax.config import Config, flatten, from_config_dict
 from automoe_jax.errors import UserError
 from automoe_jax.registry import import_file
 
-# Settings that a fair comparison has in common: names of fields and beginnings of names.
+# Settings that a fair comparison shares: names of fields and prefixes of names.
 _SETTINGS = (
     "task",
     "data.",
@@ -32,8 +34,8 @@ class Experiment:
 
 
 def load_experiments(paths: Sequence[str]) -> list[Experiment]:
-    """The configurations of files and folders; raises `UserError` where two do not train alike, so
-    that no table could compare them.
+    """The configurations of files and folders; raises `UserError` if two do not train under the
+    same protocol.
     """
     experiments = [experiment for path in paths for experiment in _load(path)]
     if not experiments:

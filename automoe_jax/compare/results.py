@@ -108,7 +108,7 @@ def keep(workdir: Workdir, name: str, seed: int, results: Path) -> None:
     _write_packed(_outputs_path(results, record.run), outputs)
     with atomic_writer(record_path(results, record.run)) as file:
         file.write(_compact(record.to_json()))
-    (results / LATENCY).unlink(missing_ok=True)  # does not hold this run
+    (results / LATENCY).unlink(missing_ok=True)  # does not contain this run
 
 
 def record_path(results: Path, run: str) -> Path:

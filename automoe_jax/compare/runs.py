@@ -17,7 +17,7 @@ from automoe_jax.config import flatten
 from automoe_jax.dependencies import TABLE, relevant
 from automoe_jax.workdir import Workdir, recorded_settings
 
-# Stages whose results other runs can take over.
+# Stages whose results other runs can reuse.
 _SHARED = ("prepare", "supernet", "search")
 
 
@@ -71,7 +71,7 @@ def share(stage: str, experiment: Experiment, seed: int, root: Path, folder: Pat
 
 
 def _train(experiment: Experiment, seed: int, folder: Path, cache: epath.Path, redo: bool) -> bool:
-    """Runs the whole pipeline of one experiment in a process of its own; whether it finished."""
+    """Runs the pipeline of one experiment in a separate process; returns whether it finished."""
     command = [
         sys.executable,
         "-m",
@@ -80,7 +80,7 @@ def _train(experiment: Experiment, seed: int, folder: Path, cache: epath.Path, r
         f"--workdir={folder}",
         f"--config.seed={seed}",
         f"--redo={redo}",
-        # The dense Transformer is a configuration of its own here.
+        # The dense Transformer is a separate configuration here.
         "--config.retrain.dense_baseline=false",
     ]
     environment = {

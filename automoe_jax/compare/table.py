@@ -1,4 +1,4 @@
-"""From the records of all runs to systems, and to the files that show them."""
+"""Systems from the records of all runs, and the files that show them."""
 
 import dataclasses
 import statistics
@@ -137,7 +137,7 @@ def _known(values: Iterable[float | None]) -> tuple[float, ...]:
 def _difference(
     base: Mapping[int, _Run], system: Mapping[int, _Run], references: list[str]
 ) -> Difference | None:
-    """Over the seeds that both have, with their texts concatenated."""
+    """Difference over the seeds that both have, with their texts concatenated."""
     seeds = sorted(base.keys() & system.keys())
     if not seeds:
         return None
