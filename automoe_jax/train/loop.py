@@ -1,5 +1,5 @@
-"""The training loop: from a network and batches to trained, averaged weights, whatever interrupts
-it on the way.
+"""Training loop: from a network and batches to trained, averaged weights, resumable after any
+interruption.
 """
 
 import sys
@@ -35,7 +35,8 @@ from automoe_jax.train.step import (
     state_shardings,
 )
 
-DROPOUT_RNG = "rbg"  # four words of key for `ops.dropout` to hash; its own bits are not drawn
+# four words of key for the hashes of `ops.dropout`; its own generator is not used
+DROPOUT_RNG = "rbg"
 
 
 # updates between the questions whether any process is asked to stop, for which the devices wait
@@ -50,8 +51,8 @@ class Run(NamedTuple):
     train: TrainConfig
     forward_options: ForwardOptions
     seed: int
-    archs: Callable[[int], list[Arch]]  # the sub-networks of an update, by its number
-    # whose validation loss is logged; the first one's chooses the best checkpoint
+    archs: Callable[[int], list[Arch]]  # maps an update's number to its sub-networks
+    # architectures whose validation loss is logged; that of the first selects the best checkpoint
     probes: dict[str, Arch]
     placement: Placement = ONE_DEVICE
 
@@ -59,17 +60,17 @@ class Run(NamedTuple):
 class Trained(NamedTuple):
     """The result of a run."""
 
-    # the average of the last checkpoints, the last or the best one, whichever validates best
+    # the average of the last checkpoints, the last or the best one, by validation loss
     network: Network
     tokens: int  # non-pad target tokens seen
-    seconds: float  # spent in training, interruptions not counted
+    seconds: float  # of training, without interruptions
     validation_nll: float  # of that network, nats per token
 
 
 def train(
     run: Run, network: Network, data: grain.DatasetIterator, validation: list[Batch]
 ) -> Trained:
-    """Trains `network` from where the run's folder says it stopped.
+    """Trains `network`, resuming from the run's folder.
 
     Raises `UserError` when the loss is not finite, `Interrupted` after Ctrl-C or SIGTERM; both
     leave a checkpoint to resume from.
@@ -87,8 +88,8 @@ def train(
         writer = MetricsWriter(run.folder, int(state.step)) if is_first() else NoMetrics()
         with writer:
             state = _updates(run, network, state, data, evaluate, checkpoints, writer, requested)
-        # While the loss still falls fast, older checkpoints pull the average down: the validation
-        # text decides.
+        # While the loss falls fast, older checkpoints make the average worse: validation loss
+        # decides.
         choices = (
             checkpoints.averaged_params(state, run.train.average_checkpoints),
             state.params,
@@ -136,7 +137,7 @@ def _updates(
     writer: MetricsWriter | NoMetrics,
     requested: Callable[[], int],
 ) -> TrainState:
-    """The updates that are left, with the validation, checkpoints and records that fall due between
+    """The remaining updates, with the validation, checkpoints and records that are due between
     them.
     """
     train, start = run.train, int(state.step)
@@ -198,7 +199,7 @@ def _updates(
 
 
 def _collect(run: Run, step: int, pending: list[StepMetrics]) -> dict[str, Any]:
-    """The means of the pending updates; raises `UserError` naming the first that was not finite."""
+    """Means of the pending updates; raises `UserError` naming the first that was not finite."""
     fetched = jax.device_get(pending)
     for ago, metrics in enumerate(reversed(fetched)):
         if not metrics.finite:

@@ -1,6 +1,4 @@
-"""The commands from end to end on a tiny corpus: what they leave, how they go on after being
-killed, what they say when wrong.
-"""
+"""Commands from end to end on a tiny corpus: outputs, resuming after kills, error messages."""
 
 import json
 import os
@@ -46,7 +44,7 @@ def run(arguments: list[str], stdin: bytes = b"") -> subprocess.CompletedProcess
 
 
 def result(workdir: pathlib.Path) -> dict[str, object]:
-    """Everything a run found out, without how long it took."""
+    """All results of a run, without times."""
     evaluated = json.loads((workdir / "evaluate" / "results.json").read_text())
     measured = {"train_seconds", "decode_sentences_per_second"}
     runs = {
@@ -74,7 +72,7 @@ def result(workdir: pathlib.Path) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, dict[str, float]]:
-    """A workdir with everything finished, and the seconds each stage took."""
+    """A finished workdir, and the seconds of each stage."""
     workdir = tmp_path_factory.mktemp("reference") / "run"
     done = run(command(workdir))
     assert done.returncode == 0, done.stderr.decode()
@@ -138,8 +136,8 @@ def test_killed_in_every_stage_it_ends_with_the_same_result(
         )
         for line in lines_of(process):
             if line == f"{stage}: starts":
-                # Early enough for a stage that finds its programs compiled and is quicker than the
-                # reference's.
+                # Early enough for a stage that is faster than the reference's because its programs
+                # are cached.
                 time.sleep(rng.uniform(0, 0.2 * seconds[stage]))
                 process.send_signal(number)
                 break
@@ -254,7 +252,7 @@ def test_a_mistake_is_one_sentence(
     finished: tuple[pathlib.Path, dict[str, float]],
 ) -> None:
     workdir = tmp_path / "run"
-    if "max_flops" in overrides[0]:  # everything before the search is there already
+    if "max_flops" in overrides[0]:  # everything before the search exists already
         shutil.copytree(finished[0], workdir)
         (workdir / "stages" / "search.json").unlink()
         settings = json.loads((workdir / "config.json").read_text()) | {"search.max_flops": 10.0}
