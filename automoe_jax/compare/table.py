@@ -146,7 +146,8 @@ def _difference(
     )
     if system[seeds[0]].row.accuracy is not None:
         return paired_accuracy(theirs, ours, references * len(seeds))
-    return paired_bootstrap(theirs, {"it": ours}, references * len(seeds))["it"]
+    language = base[seeds[0]].record.config.get("data.target_language", "")
+    return paired_bootstrap(theirs, {"it": ours}, references * len(seeds), language)["it"]
 
 
 def _experts(run: _Run) -> float | None:

@@ -100,20 +100,31 @@ def int8_row(
         bleu_difference=round(difference, 2),
         parameter_bytes=size(small),
         decode_sentences_per_second=round(len(sources) / seconds, 1),
-        note=f"{difference:+.2f} BLEU against float32, {memory:.0%} of its memory",
+        note=joined(
+            f"{difference:+.2f} BLEU against float32, {memory:.0%} of its memory", scored["note"]
+        ),
     )
     save_row(workdir, Scored(row, translations))
-    print(f"{row.title}: {row.note}", flush=True)
     return Scored(row, translations)
 
 
 def scores(config: Config, texts: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
-    """Score fields of a row: BLEU and chrF with their signatures, or accuracy and macro F1."""
-    found = (accuracy if config.task == "classify" else score)(texts, references)
+    """Score fields of a row: BLEU and chrF with their signatures and a note, or accuracy and macro
+    F1.
+    """
+    if config.task == "classify":
+        found = accuracy(texts, references)._asdict()
+    else:
+        found = score(texts, references, config.data.target_language)._asdict()
+        del found["tokenizer_note"]  # the same for all rows
     return {
-        key: value if isinstance(value, str) else round(value, 2)
-        for key, value in found._asdict().items()
+        key: value if isinstance(value, str) else round(value, 2) for key, value in found.items()
     }
+
+
+def joined(*notes: str) -> str:
+    """The notes that are not empty, as one."""
+    return "; ".join(filter(None, notes))
 
 
 def _folder(workdir: Workdir, role: Role) -> epath.Path:

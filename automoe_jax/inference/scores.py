@@ -1,14 +1,51 @@
-"""BLEU and chrF by sacreBLEU, always with the signature that says how they were computed (SPEC 5);
-accuracy of classes.
+"""BLEU and chrF by sacreBLEU (Post, 2018) with their signatures; accuracy of classes.
+
+BLEU compares words, so its tokenizer depends on the target language: sacreBLEU's own for Chinese,
+Japanese and Korean, single characters for other languages written without blanks, mteval's 13a for
+the rest.
 """
 
-from collections.abc import Mapping, Sequence
+import collections
+import functools
+import itertools
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.significance import PairedTest
 from scipy.special import bdtr
+
+# sacreBLEU's own tokenizers, by the first part of a language's code (ISO 639-1 or 639-3).
+_TOKENIZERS = {
+    **dict.fromkeys(("zh", "zho", "chi", "cmn", "yue"), "zh"),
+    **dict.fromkeys(("ja", "jpn"), "ja-mecab"),
+    **dict.fromkeys(("ko", "kor"), "ko-mecab"),
+    # Thai, Lao, Khmer, Burmese, Tibetan and Dzongkha, which sacreBLEU has no words of
+    **dict.fromkeys(
+        ("th", "tha", "lo", "lao", "km", "khm", "my", "mya", "bo", "bod", "dz"), "char"
+    ),
+}
+_DEFAULT_TOKENIZER = "13a"
+# What to install for a tokenizer, and what replaces it without.
+_PACKAGES = {"ja-mecab": "sacrebleu[ja]", "ko-mecab": "sacrebleu[ko]"}
+_REPLACEMENT = "char"
+# Scripts without blanks between words, by the first word of their characters' Unicode names.
+_LANGUAGES = {
+    "CJK": "zh",
+    "HIRAGANA": "ja",
+    "KATAKANA": "ja",
+    "THAI": "th",
+    "LAO": "lo",
+    "KHMER": "km",
+    "MYANMAR": "my",
+    "TIBETAN": "bo",
+}
+_MOST_CHARACTERS = 100_000  # read to find the script of a text
+# Of the letters in a Japanese text, at least this share is kana.
+_KANA_SHARE = 0.1
+_LARGEST_EMPTY_SHARE = 0.05
 
 
 class Scores(NamedTuple):
@@ -18,6 +55,8 @@ class Scores(NamedTuple):
     chrf: float
     bleu_signature: str
     chrf_signature: str
+    note: str = ""  # what limits the meaning of BLEU for these texts
+    tokenizer_note: str = ""  # why BLEU's tokenizer is not that of the configured language
 
 
 class Accuracy(NamedTuple):
@@ -33,21 +72,113 @@ class Difference(NamedTuple):
     mean: float
     low: float  # of the 95 % interval over resampled texts
     high: float
-    # that this comes about by chance: by sacreBLEU's paired bootstrap, or McNemar's exact test for
+    # of a difference by chance: by sacreBLEU's paired bootstrap, or McNemar's exact test for
     # accuracy
     p_value: float
 
 
-def score(translations: Sequence[str], references: Sequence[str]) -> Scores:
-    """Scores of detokenised text against one reference each."""
-    bleu, chrf = BLEU(), CHRF()
-    bleu_score, chrf_score = (
-        bleu.corpus_score(translations, [references]),
-        chrf.corpus_score(translations, [references]),
-    )
+class Tokenization(NamedTuple):
+    """One of sacreBLEU's tokenizers."""
+
+    name: str
+    note: str = ""  # why it is not the one of the configured language
+
+
+def tokenization(language: str, references: Sequence[str]) -> Tokenization:
+    """The tokenizer for references in a language, such as "de", "zh" or "zh-TW".
+
+    If the references are mostly in a script without blanks, and the language is none that is
+    written so, their script decides. A tokenizer whose package is not installed is replaced by
+    single characters.
+    """
+    name, note = _of_language(language), ""
+    if name == _DEFAULT_TOKENIZER and (written := _language_of_script(references)):
+        name = _of_language(written)
+        note = (
+            f"BLEU is tokenized for {written!r}, as the script of the references asks, and not for"
+            f" config.data.target_language={language!r}"
+        )
+    if name in _PACKAGES and not _available(name):
+        missing = (
+            f"BLEU compares single characters, as sacreBLEU's tokenizer {name} is not installed:"
+            f' pip install "{_PACKAGES[name]}"'
+        )
+        return Tokenization(_REPLACEMENT, "; ".join(filter(None, [note, missing])))
+    return Tokenization(name, note)
+
+
+def score(translations: Sequence[str], references: Sequence[str], language: str = "") -> Scores:
+    """Scores of detokenised text in `language` against one reference each."""
+    tokenizer = tokenization(language, references)
+    bleu, chrf = BLEU(tokenize=tokenizer.name), CHRF()
+    bleu_score: Any = bleu.corpus_score(translations, [references])
+    chrf_score = chrf.corpus_score(translations, [references])
     return Scores(
-        bleu_score.score, chrf_score.score, str(bleu.get_signature()), str(chrf.get_signature())
+        bleu_score.score,
+        chrf_score.score,
+        str(bleu.get_signature()),
+        str(chrf.get_signature()),
+        _meaning(translations, bleu_score),
+        tokenizer.note,
     )
+
+
+def _meaning(translations: Sequence[str], found: Any) -> str:
+    """What limits the meaning of a BLEU score, or nothing."""
+    empty = sum(not line.strip() for line in translations)
+    if empty == len(translations):
+        return "all translations are empty, so BLEU is 0"
+    notes = []
+    if empty > _LARGEST_EMPTY_SHARE * len(translations):
+        notes.append(f"{empty} of {len(translations)} translations are empty")
+    longest = sum(total > 0 for total in found.totals)
+    if longest < len(found.totals):
+        notes.append(
+            f"BLEU means nothing here: it is 0 without sequences of {len(found.totals)} words, and"
+            f" no translation has more than {longest}; read chrF"
+        )
+    elif found.score and not found.counts[-1]:
+        notes.append(
+            f"no sequence of {len(found.counts)} words is right, so BLEU is smoothing alone; read"
+            " chrF"
+        )
+    return "; ".join(notes)
+
+
+def _of_language(language: str) -> str:
+    code = language.replace("_", "-").partition("-")[0].lower()
+    return _TOKENIZERS.get(code, _DEFAULT_TOKENIZER)
+
+
+def _language_of_script(lines: Iterable[str]) -> str:
+    """The language that a script without blanks suggests, or nothing where most letters are of
+    others.
+    """
+    text = "".join(itertools.islice(itertools.chain.from_iterable(lines), _MOST_CHARACTERS))
+    scripts = collections.Counter(
+        unicodedata.name(character, "").partition(" ")[0].partition("-")[0]
+        for character in text
+        if character.isalpha()
+    )
+    letters = scripts.total()
+    suggested: collections.Counter[str] = collections.Counter()
+    for script, language in _LANGUAGES.items():
+        suggested[language] += scripts[script]
+    if 2 * suggested.total() <= letters:
+        return ""
+    if suggested["ja"] > _KANA_SHARE * letters:
+        return "ja"
+    return suggested.most_common(1)[0][0]
+
+
+@functools.cache
+def _available(name: str) -> bool:
+    """Whether the packages of a tokenizer are installed."""
+    try:
+        BLEU(tokenize=name)
+    except (RuntimeError, ImportError):
+        return False
+    return True
 
 
 def accuracy(answers: Sequence[str], references: Sequence[str]) -> Accuracy:
@@ -89,26 +220,32 @@ def paired_bootstrap(
     baseline: Sequence[str],
     systems: Mapping[str, Sequence[str]],
     references: Sequence[str],
+    language: str = "",
     *,
     samples: int = 1000,
     seed: int = 12345,
 ) -> dict[str, Difference]:
     """Each system's BLEU against the baseline's, with the interval over `samples` texts drawn from
-    the sentences with repeats.
+    the sentences with repeats (Koehn, 2004); tokenized as in `score`.
     """
     if not systems:
         return {}
+    tokenizer = tokenization(language, references).name
     named: list[tuple[str, Sequence[str]]] = [
         ("baseline", list(baseline)),
         *((name, list(lines)) for name, lines in systems.items()),
     ]
     results: Any = PairedTest(
-        named, {"BLEU": BLEU()}, [list(references)], test_type="bs", n_samples=samples
+        named,
+        {"BLEU": BLEU(tokenize=tokenizer)},
+        [list(references)],
+        test_type="bs",
+        n_samples=samples,
     )()[1]["BLEU"]
     drawn = np.random.default_rng(seed).multinomial(
         len(references), np.full(len(references), 1 / len(references)), size=samples
     )
-    scores = {name: _resampled(lines, references, drawn) for name, lines in named}
+    scores = {name: _resampled(lines, references, drawn, tokenizer) for name, lines in named}
     differences = {}
     for result, (name, _) in zip(results, named, strict=True):
         if name != "baseline":
@@ -121,11 +258,11 @@ def paired_bootstrap(
 
 
 def _resampled(
-    translations: Sequence[str], references: Sequence[str], drawn: np.ndarray
+    translations: Sequence[str], references: Sequence[str], drawn: np.ndarray, tokenizer: str
 ) -> np.ndarray:
     """BLEU [samples] of texts in which sentence i comes drawn[:, i] times."""
     # for the counts of single sentences; the corpus score is that of `score`
-    bleu = BLEU(effective_order=True)
+    bleu = BLEU(tokenize=tokenizer, effective_order=True)
     found: list[Any] = [
         bleu.sentence_score(line, [reference])
         for line, reference in zip(translations, references, strict=True)

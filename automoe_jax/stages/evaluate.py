@@ -2,12 +2,15 @@
 costs.
 """
 
+import dataclasses
+
 from automoe_jax.config import Config
 from automoe_jax.evaluation import results
 from automoe_jax.evaluation.baselines import baselines
-from automoe_jax.evaluation.networks import inferences, int8_row, network_row
+from automoe_jax.evaluation.networks import inferences, int8_row, joined, network_row
 from automoe_jax.evaluation.results import Evaluation, Scored
 from automoe_jax.evaluation.usage import evenly_spaced
+from automoe_jax.inference.scores import tokenization
 from automoe_jax.report import Sample, results_table
 from automoe_jax.report.rows import DENSE, INHERITED
 from automoe_jax.runtime.machine import device, versions
@@ -33,9 +36,15 @@ def run(config: Config, workdir: Workdir) -> None:
         for i in evenly_spaced(count, config.evaluate.samples)
     ]
     rows = [scored.row for scored in [*networks, *simple]]
+    if config.task == "translate":
+        tokenizer = tokenization(config.data.target_language, references)
+        rows[0] = dataclasses.replace(rows[0], note=joined(tokenizer.note, rows[0].note))
     found = Evaluation(rows, samples, count, workdir.spec(config).output_size, device(), versions())
     results.save(workdir, found)
     print(results_table(rows), flush=True)
+    for row in rows:
+        if row.note:
+            print(f"{row.title}: {row.note}", flush=True)
 
 
 def _networks(
