@@ -46,6 +46,7 @@ class DataConfig:
     # text: the source file, or one TSV holding both sides; tfds: the prepared dataset's folder
     path: str = ""
     target_path: str = ""  # text: the target file; empty when `path` is a TSV
+    skip_blank: bool = False  # text: leave out pairs with a blank side, instead of an error
     name: str = ""  # tfds: the dataset, as in "wmt14_translate/de-en"
     pairs: int = 0  # use at most so many pairs; 0: all (toy: how many to generate, 0: its default)
     # held out for the search and for choosing checkpoints, where the source has no split
@@ -489,6 +490,12 @@ def _mesh_rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
         mesh.model,
         space.qkv_dim % mesh.model == 0,
         f"must divide config.space.qkv_dim={space.qkv_dim}",
+    )
+    yield (
+        "config.mesh.model",
+        mesh.model,
+        config.data.vocab_size % max(mesh.model, 1) == 0,
+        f"must divide config.data.vocab_size={config.data.vocab_size}",
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 from etils import epath
 
+from automoe_jax.data.cleaning import decoded
 from automoe_jax.errors import UserError, run_for_people
 from automoe_jax.inference.decode import translate_lines
 from automoe_jax.inference.quantise import quantised
@@ -67,28 +68,34 @@ def arriving_lines(descriptor: int) -> Iterator[list[str]]:
     """Complete lines of a file descriptor as soon as they are there, some at a time; the last may
     lack its newline.
 
-    Raises `UserError` naming the first line that is not UTF-8, after everything before it was given
-    out.
+    Raises `UserError` with the number of the first line that is not UTF-8, after the lines before
+    it were yielded.
     """
-    rest, done = b"", 0
+    done = 0
+    unfinished: list[bytes] = []  # the chunks of a long line, joined once
     while chunk := os.read(descriptor, _CHUNK_BYTES):
-        *complete, rest = (rest + chunk).split(b"\n")
+        if b"\n" not in chunk:
+            unfinished.append(chunk)
+            continue
+        *complete, rest = b"".join([*unfinished, chunk]).split(b"\n")
+        unfinished = [rest] if rest else []
         yield from _decoded(complete, done)
         done += len(complete)
-    if rest:
-        yield from _decoded([rest], done)
+    if unfinished:
+        yield from _decoded([b"".join(unfinished)], done)
 
 
 def _decoded(lines: list[bytes], done: int) -> Iterator[list[str]]:
     good: list[str] = []
     for number, line in enumerate(lines, start=done + 1):
         try:
-            good.append(line.decode().rstrip("\r"))
-        except UnicodeDecodeError:
+            good.append(decoded(line))
+        except ValueError as error:
             if good:
                 yield good
             raise UserError(
-                f"line {number} of the input is not UTF-8; convert the text, with iconv for example"
+                f"line {number} of the input is not UTF-8 ({error}); convert the text, with iconv"
+                " for example"
             ) from None
     if good:
         yield good

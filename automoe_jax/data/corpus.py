@@ -1,31 +1,31 @@
-"""Parallel or labelled text: one `Corpus` whichever source it comes from, and the cleaning all
-sources share.
+"""Parallel or labelled text: one `Corpus` for every source, and the split that all sources share.
 
-A near-duplicate is what has the same `duplicate_key`: two lines that differ in case, digits,
+Two lines are near-duplicates when their `duplicate_key` is the same: they differ in case, digits,
 punctuation or blanks only. No line of the validation or test text, on either side, has a
-near-duplicate in the training text. Of labelled text the source side is compared alone.
+near-duplicate in the training text. Of labelled text only the source side is compared.
 """
 
 import dataclasses
 import hashlib
 import pathlib
-import re
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Self, TypeVar
 
 import numpy as np
 
 from automoe_jax.config import DataConfig
+from automoe_jax.data.cleaning import duplicate_key
 from automoe_jax.data.sources import SOURCES
 from automoe_jax.errors import UserError
 
 SPLITS = ("train", "validation", "test")
 # At most this share of the pairs may be held out; the rest is there to train on.
 _LARGEST_HELD_OUT_SHARE = 0.5
-_NOT_IN_KEY = re.compile(r"[\W_]+")
-_DIGIT = re.compile(r"\d")
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# Names of counts in the statistics.
+DUPLICATES = "duplicates removed"
+OVERLAPPING = "near-duplicates of held-out lines removed"
+OVERLAPPING_VALIDATION = "near-duplicates of test lines removed from validation"
+_NEAR = "near-duplicates differ in case, digits, punctuation or blanks only"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,20 +104,6 @@ def load_corpus(config: DataConfig, cache_dir: pathlib.Path, task: str = "transl
     return load(config, pathlib.Path(cache_dir))
 
 
-def clean_line(line: str) -> str:
-    """`line` in Unicode's composed form, without control characters, every run of blanks one
-    space.
-    """
-    return " ".join(_CONTROL.sub(" ", unicodedata.normalize("NFC", line)).split())
-
-
-def duplicate_key(line: str) -> str:
-    """What near-duplicates have in common: casefolded, every digit a 0, without punctuation and
-    blanks.
-    """
-    return _NOT_IN_KEY.sub("", _DIGIT.sub("0", line.casefold())) or line
-
-
 def unique_indices(pairs: Pairs) -> list[int]:
     """Where each distinct pair of keys first occurs; of labelled text, each sentence."""
     seen: set[bytes] = set()
@@ -149,20 +135,29 @@ def filtered(pairs: P, counts: dict[str, int], name: str, keep: Callable[[str, s
 
 
 def split(
-    pairs: Pairs, groups: Sequence[Any], config: DataConfig, what: str
-) -> tuple[Pairs, Pairs, Pairs, int]:
-    """(train, validation, test, pairs left out of train for a near-duplicate that is held out).
+    pairs: Pairs, groups: Sequence[Any], config: DataConfig, what: str, removed: int = 0
+) -> tuple[Pairs, Pairs, Pairs, dict[str, int]]:
+    """(train, validation, test, counts of the near-duplicates left out, by name).
 
     Whole groups are held out, drawn in an order that only `config.seed` decides, until the asked
-    sizes are reached; what the last group has beyond the size is used nowhere, nor are
-    near-duplicates of the test in the validation text. `groups` gives the group of each pair,
-    `what` names the text in the message of the `UserError` raised when there is too little of it.
+    sizes are reached; the pairs of the last group beyond the size are not used, nor are
+    near-duplicates of the test text in the validation text.
+
+    Args:
+      pairs: the clean pairs, without duplicates.
+      groups: the group of each pair.
+      config: the sizes of the held-out text, and the seed.
+      what: the name of the text in messages.
+      removed: duplicates that were removed before, for messages.
+
+    Raises `UserError` where too little text remains, with the cause.
     """
     asked = config.validation_pairs + config.test_pairs
     if asked > _LARGEST_HELD_OUT_SHARE * len(pairs):
+        duplicates = f" ({removed} duplicates were removed)" if removed else ""
         raise UserError(
-            f"{what} has {len(pairs)} usable pairs, too few to hold out"
-            f" config.data.validation_pairs={config.validation_pairs} and"
+            f"{what} has {len(pairs)} usable pair{'' if len(pairs) == 1 else 's'}{duplicates}, too"
+            f" few to hold out config.data.validation_pairs={config.validation_pairs} and"
             f" config.data.test_pairs={config.test_pairs}; hold out fewer (at most half of the"
             " pairs) or give more text"
         )
@@ -176,13 +171,27 @@ def split(
     rest = sorted(i for name in order[position:] for i in members[name])
     test_pairs, train = pairs.take(test), pairs.take(rest)
     validation_pairs = without_overlap(pairs.take(validation), [test_pairs])
+    if not validation:
+        raise UserError(
+            f"{what} has too few groups of pairs that belong together: the test text has all"
+            f" {len(names)}; hold out fewer with config.data.test_pairs or give more text"
+        )
+    if not len(validation_pairs):
+        raise UserError(
+            f"{what} has no validation text: all {len(validation)} pairs drawn for it are"
+            f" near-duplicates of test pairs ({_NEAR}); hold out more with"
+            " config.data.validation_pairs, or give text that repeats itself less"
+        )
     train = without_overlap(train, [test_pairs, validation_pairs])
     if not len(train):
         raise UserError(
-            f"{what} has nothing left to train on after holding out {asked} pairs; hold out fewer"
-            " or give more text"
+            f"{what} has nothing left to train on after holding out {asked} pairs: the {len(rest)}"
+            f" others are near-duplicates of them ({_NEAR}); hold out fewer or give more text"
         )
-    return train, validation_pairs, test_pairs, len(rest) - len(train)
+    counts = {OVERLAPPING: len(rest) - len(train)}
+    if overlapping := len(validation) - len(validation_pairs):
+        counts[OVERLAPPING_VALIDATION] = overlapping
+    return train, validation_pairs, test_pairs, counts
 
 
 def limited(train: Pairs, config: DataConfig) -> Pairs:

@@ -28,6 +28,7 @@ from typing import NamedTuple
 
 from automoe_jax.config import DataConfig
 from automoe_jax.data import corpus
+from automoe_jax.data.cleaning import clean_line, duplicate_key
 from automoe_jax.errors import UserError
 from automoe_jax.runtime.files import atomic_writer
 
@@ -78,7 +79,7 @@ def load(config: DataConfig, cache_dir: pathlib.Path) -> corpus.Corpus:
     train, validation, test, overlapping = corpus.split(
         pairs, packages, config, f"the en-{foreign} text of config.data.source='debian'"
     )
-    counts["near-duplicates of held-out lines removed"] = overlapping
+    counts |= overlapping
     return corpus.finished(
         "debian", corpus.limited(train, config), validation, test, counts, "held out by package"
     )
@@ -98,12 +99,12 @@ def load_labelled(config: DataConfig, cache_dir: pathlib.Path) -> corpus.Corpus:
     ) - len(kept)
     pairs = corpus.Labelled(joined.pairs.source, joined.pairs.target).take(kept)
     unique = corpus.unique_indices(pairs)
-    counts["duplicates removed"] = len(pairs) - len(unique)
+    counts[corpus.DUPLICATES] = len(pairs) - len(unique)
     groups = [joined.packages[kept[i]] for i in unique]
     train, validation, test, overlapping = corpus.split(
         pairs.take(unique), groups, config, "the text of config.data.source='debian'"
     )
-    counts["near-duplicates of held-out lines removed"] = overlapping
+    counts |= overlapping
     return corpus.finished(
         "debian",
         corpus.limited(train, config),
@@ -126,7 +127,7 @@ def cleaned(joined: Joined, counts: dict[str, int]) -> tuple[corpus.Pairs, list[
         tagged = kept
     pairs = corpus.Pairs(tuple(pair[0] for _, pair in tagged), tuple(pair[1] for _, pair in tagged))
     unique = corpus.unique_indices(pairs)
-    counts["duplicates removed"] = len(pairs) - len(unique)
+    counts[corpus.DUPLICATES] = len(pairs) - len(unique)
     counts["clean unique pairs"] = len(unique)
     return pairs.take(unique), [tagged[i][0] for i in unique]
 
@@ -138,9 +139,7 @@ def parse(
     for fields, body in _stanzas(lines):
         md5, title = fields.get("Description-md5", ""), fields.get(f"Description-{language}", "")
         if md5 and title and (only is None or md5 in only):
-            yield Description(
-                fields.get("Package", md5), md5, corpus.clean_line(title), _paragraphs(body)
-            )
+            yield Description(fields.get("Package", md5), md5, clean_line(title), _paragraphs(body))
 
 
 def parse_sections(lines: Iterable[str]) -> Iterator[tuple[str, str, str]]:
@@ -401,7 +400,7 @@ def _paragraphs(body: Sequence[str]) -> tuple[tuple[str, ...], ...]:
             paragraphs[-1].append(_BULLET.sub("", line))
         else:
             paragraphs[-1][-1] += f" {line}"
-    return tuple(tuple(map(corpus.clean_line, items)) for items in paragraphs if items)
+    return tuple(tuple(map(clean_line, items)) for items in paragraphs if items)
 
 
 def _aligned_paragraph(ours: Sequence[str], theirs: Sequence[str]) -> list[tuple[str, str]]:
@@ -428,7 +427,7 @@ _FILTERS = {
         not (_HAS_LETTERS.search(source) and _HAS_LETTERS.search(target))
     ),
     "untranslated (both sides the same)": (
-        lambda source, target: corpus.duplicate_key(source) == corpus.duplicate_key(target)
+        lambda source, target: duplicate_key(source) == duplicate_key(target)
     ),
     f"longer than {_MOST_WORDS} words": (
         lambda source, target: max(len(source.split()), len(target.split())) > _MOST_WORDS

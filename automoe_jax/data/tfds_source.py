@@ -15,6 +15,7 @@ from etils import epath
 
 from automoe_jax.config import DataConfig
 from automoe_jax.data import corpus
+from automoe_jax.data.cleaning import clean_line
 from automoe_jax.errors import UserError
 
 FILE_FORMAT = "array_record"
@@ -33,7 +34,7 @@ def load(config: DataConfig, cache_dir: pathlib.Path) -> corpus.Corpus:
     splits = {name: _read(builder, name, config, counts) for name in corpus.SPLITS}
     train, validation, test = splits["train"], splits["validation"], splits["test"]
     clean = corpus.without_overlap(train, [validation, test])
-    counts["near-duplicates of held-out lines removed"] = len(train) - len(clean)
+    counts[corpus.OVERLAPPING] = len(train) - len(clean)
     return corpus.finished(
         "tfds",
         corpus.limited(clean, config),
@@ -67,7 +68,7 @@ def load_labelled(config: DataConfig, cache_dir: pathlib.Path) -> corpus.Corpus:
             f" has {held_out}"
         )
     train = corpus.without_overlap(rows := _read_labelled(builder, "train", counts), [test])
-    counts["near-duplicates of held-out lines removed"] = len(rows) - len(train)
+    counts[corpus.OVERLAPPING] = len(rows) - len(train)
     if len(train) <= config.validation_pairs:
         raise UserError(
             f"config.data.validation_pairs={config.validation_pairs} must be fewer than the"
@@ -226,4 +227,4 @@ def _read(
 
 
 def _text(value: bytes | str) -> str:
-    return corpus.clean_line(value.decode() if isinstance(value, bytes) else value)
+    return clean_line(value.decode() if isinstance(value, bytes) else value)

@@ -10,13 +10,14 @@ import io
 import itertools
 import os
 import re
-import unicodedata
-from collections.abc import Iterable, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import sentencepiece
 from etils import epath
 
+from automoe_jax.data.cleaning import clean_line
 from automoe_jax.errors import UserError
 from automoe_jax.runtime.files import atomic_writer
 
@@ -28,6 +29,11 @@ _BYTES = 256
 _CHARACTER_COVERAGE = 0.9995
 # More text than this does not change the pieces and costs memory.
 _MOST_LINES = 5_000_000
+# SentencePiece ignores longer lines; a character has at most four bytes.
+_LONGEST_LINE, _BYTES_PER_CHARACTER = 4192, 4
+# SentencePiece ignores a line with this character, its own sign for an unknown one; as it is in no
+# piece, it is spelled in bytes.
+_IGNORED = "▅"
 
 
 def train_tokenizer(
@@ -43,10 +49,8 @@ def train_tokenizer(
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=(
-                unicodedata.normalize("NFC", line)
-                for line in itertools.islice(corpus_lines, _MOST_LINES)
-            ),
+            sentence_iterator=_parts(itertools.islice(corpus_lines, _MOST_LINES)),
+            max_sentence_length=_LONGEST_LINE,
             model_writer=model,
             model_type="bpe",
             vocab_size=vocab_size,
@@ -88,8 +92,8 @@ class Tokenizer:
         return self._model.get_piece_size()
 
     def encode(self, lines: Sequence[str]) -> list[np.ndarray]:
-        """The int32 ids of each line, without BOS and EOS."""
-        lines = [unicodedata.normalize("NFC", line) for line in lines]
+        """The int32 ids of each cleaned line, without BOS and EOS."""
+        lines = [clean_line(line) for line in lines]
         return [np.array(ids, np.int32) for ids in self._model.encode(lines)]
 
     def piece(self, token: int) -> str:
@@ -97,9 +101,26 @@ class Tokenizer:
         return self._model.id_to_piece(token)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids` up to the first EOS; the other special ids are dropped."""
+        """The clean text of `ids` up to the first EOS, one line whatever the byte pieces spell; the
+        other special ids are dropped.
+        """
         before_end = itertools.takewhile(lambda token: token != EOS, map(int, ids))
-        return self._model.decode([token for token in before_end if token not in SPECIAL_IDS])
+        text = self._model.decode([token for token in before_end if token not in SPECIAL_IDS])
+        return clean_line(text)
+
+
+def _parts(lines: Iterable[str]) -> Iterator[str]:
+    """The cleaned lines, without what makes SentencePiece ignore a line.
+
+    Long lines are cut at blanks, which pieces do not cross, and a word of that length anywhere.
+    """
+    for line in map(clean_line, lines):
+        line = line.replace(_IGNORED, " ")
+        if len(line.encode()) <= _LONGEST_LINE:
+            yield line
+        else:
+            width = _LONGEST_LINE // _BYTES_PER_CHARACTER
+            yield from textwrap.wrap(line, width, break_on_hyphens=False)
 
 
 def _explained(error: RuntimeError, vocab_size: int) -> str:

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from automoe_jax.config import DataConfig
 from automoe_jax.data import corpus
+from automoe_jax.data.cleaning import duplicate_key
 from automoe_jax.errors import UserError
 
 DEFAULT_PAIRS = 20_000
@@ -356,7 +357,7 @@ def generate(name: str, size: int, seed: int, rng: random.Random, seen: set[str]
     while len(sentences) < size:
         sentence = _draw_sentence(rng, name, seed)
         text = english(sentence)
-        key = corpus.duplicate_key(text)
+        key = duplicate_key(text)
         misses += 1
         if key not in seen and SHORTEST <= len(text.split()) <= LONGEST:
             seen.add(key)

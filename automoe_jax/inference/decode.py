@@ -1,8 +1,8 @@
 """Beam search with a cache of keys and values; greedy search is a beam of one.
 
-Hypotheses are scored by Σ log p / length^α, EOS counted in both (the paper's decoding, SPEC 1.4). A
-sentence is done when it has k finished hypotheses, and everything stops when all sentences are
-done.
+Hypotheses are scored by Σ log p / length^α, EOS counted in both, as in the decoding of AutoMoE
+(Jawahar et al., 2023). A sentence is done when it has k finished hypotheses, and the search ends
+when all sentences are done.
 
 Axes: B sentences · k beams · T positions · V vocabulary.
 """
@@ -217,11 +217,12 @@ def translate_lines(
     progress: Callable[[int], Any] = lambda done: None,
     **options: Any,
 ) -> list[str]:
-    """The translation of each line of text, in order; a line without text gives an empty one.
+    """The translation of each line of text, in order, each a single line; a line without text gives
+    an empty one.
 
-    A line beyond the last bucket is translated in pieces, which lose each other's context.
-    `progress` hears of every batch how many lines it has finished; `options` are those of
-    `translate_ids`.
+    Lines are cleaned as the training text was. A line beyond the last bucket is translated in
+    parts, which lose each other's context. `progress` is called after every batch with the number
+    of lines that it finished; `options` are those of `translate_ids`.
     """
     pieces: list[np.ndarray] = []
     owner: list[int] = []
@@ -247,7 +248,7 @@ def translate_lines(
         strict=True,
     ):
         translated[i].append(tokenizer.decode(ids))
-    return [" ".join(parts) for parts in translated]
+    return [" ".join(filter(None, parts)) for parts in translated]
 
 
 def translate_ids(

@@ -8,31 +8,32 @@ from hypothesis import strategies as st
 
 from automoe_jax.config import DataConfig
 from automoe_jax.data import corpus, text
+from automoe_jax.data.cleaning import clean_line, duplicate_key
 from automoe_jax.errors import UserError
 
 LINES = st.text(alphabet="aAbB19 .,!äÄß", min_size=1, max_size=8).filter(str.strip)
 
 
 def keys(pairs, side):
-    return set(map(corpus.duplicate_key, getattr(pairs, side)))
+    return set(map(duplicate_key, getattr(pairs, side)))
 
 
 @pytest.mark.parametrize("other", ["VERSION 2.7", "version 9.3", "Version (2 7)!", "version27"])
 def test_near_duplicates_share_a_key(other):
-    assert corpus.duplicate_key("Version 2.7") == corpus.duplicate_key(other)
+    assert duplicate_key("Version 2.7") == duplicate_key(other)
 
 
 @pytest.mark.parametrize("other", ["Versions 2.7", "version 2.71", "Fersion 2.7"])
 def test_different_lines_have_different_keys(other):
-    assert corpus.duplicate_key("Version 2.7") != corpus.duplicate_key(other)
+    assert duplicate_key("Version 2.7") != duplicate_key(other)
 
 
 def test_lines_of_punctuation_only_are_told_apart():
-    assert corpus.duplicate_key("...") != corpus.duplicate_key("?!")
+    assert duplicate_key("...") != duplicate_key("?!")
 
 
 def test_clean_line_composes_characters_and_collapses_blanks():
-    assert corpus.clean_line(" Gru\u0308n\tund\u00a0 rot\u2028gelb\r") == "Grün und rot gelb"
+    assert clean_line(" Gru\u0308n\tund\u00a0 rot\u2028gelb\r") == "Grün und rot gelb"
 
 
 def test_unique_keeps_the_first_of_equal_pairs_only():
@@ -61,7 +62,7 @@ def test_split_keeps_near_duplicates_and_groups_apart(rows, seed):
         assert not {groups[pair] for pair in train} & {groups[pair] for pair in test}
     assert len(test) == 3
     assert len(validation) <= 3
-    assert len(train) + removed <= len(rows) - 3
+    assert len(train) + removed[corpus.OVERLAPPING] <= len(rows) - 3
 
 
 def test_split_depends_on_the_seed_alone():
@@ -86,6 +87,40 @@ def test_too_few_pairs_is_an_error_that_names_the_fields():
         ),
     ):
         corpus.split(pairs, range(40), DataConfig(validation_pairs=30, test_pairs=10), "the text")
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (["one"] * 40, r"the text has no validation text: all 8 pairs drawn for it are near-dup"),
+        (
+            ["one", "two"] * 20,
+            r"the text has (no validation text|nothing left to train on after holding out)",
+        ),
+    ],
+)
+def test_text_that_repeats_itself_is_named_as_the_cause(targets, message):
+    pairs = corpus.Pairs(tuple(WORDS), tuple(targets))
+    with pytest.raises(UserError, match=f"{message}.*near-duplicates"):
+        corpus.split(pairs, range(40), DataConfig(validation_pairs=8, test_pairs=8), "the text")
+
+
+def test_near_duplicates_left_out_of_validation_are_counted():
+    targets = [*WORDS[:32], *["the same"] * 8]
+    pairs = corpus.Pairs(tuple(WORDS), tuple(targets))
+    config = DataConfig(validation_pairs=10, test_pairs=10)
+    *parts, removed = corpus.split(pairs, range(40), config, "the text")
+    lost = removed.get(corpus.OVERLAPPING_VALIDATION, 0)
+    assert lost > 0
+    assert len(parts[1]) == 10 - lost
+    assert sum(map(len, parts)) + sum(removed.values()) == 40
+
+
+def test_groups_that_leave_nothing_for_validation():
+    pairs = corpus.Pairs(tuple(WORDS), tuple(WORDS))
+    config = DataConfig(validation_pairs=8, test_pairs=8)
+    with pytest.raises(UserError, match="too few groups of pairs that belong together"):
+        corpus.split(pairs, [0] * 40, config, "the text")
 
 
 def test_unknown_source_is_an_error(tmp_path):

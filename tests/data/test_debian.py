@@ -9,6 +9,7 @@ import pytest
 
 from automoe_jax.config import DataConfig
 from automoe_jax.data import corpus, debian
+from automoe_jax.data.cleaning import duplicate_key
 from automoe_jax.errors import UserError
 
 ENGLISH = """\
@@ -250,7 +251,7 @@ def test_real_descriptions(tmp_path):
     assert any("Bibliothek" in target for _, target in loaded.train)
     for side in ("source", "target"):
         train, *held_out = (
-            set(map(corpus.duplicate_key, getattr(part, side)))
+            set(map(duplicate_key, getattr(part, side)))
             for part in (loaded.train, loaded.validation, loaded.test)
         )
         assert not train & set().union(*held_out)

@@ -1,6 +1,9 @@
 """Your own files: what is read, and the sentence each mistake gets."""
 
+import bz2
+import dataclasses
 import gzip
+import lzma
 
 import pytest
 
@@ -111,6 +114,88 @@ def test_broken_gzip(tmp_path, content):
     (tmp_path / "a.gz").write_bytes(content)
     with pytest.raises(UserError, match="is not a complete gzip file"):
         text.read_pairs(str(tmp_path / "a.gz"))
+
+
+def test_byte_order_marks_and_line_ends_of_other_systems(tmp_path):
+    source = write(tmp_path / "a", "\ufeffone\r\ntwo\nthree\r\n")
+    target = write(tmp_path / "b", "\ufeffeins\r\nzw\u2028ei\n\ufeffdrei")
+    expected = corpus.Pairs(("one", "two", "three"), ("eins", "zw ei", "drei"))
+    assert text.read_pairs(source, target) == expected
+    old_mac = write(tmp_path / "c.tsv", "one\teins\rtwo\tzwei\r")
+    assert text.read_pairs(old_mac) == corpus.Pairs(("one", "two"), ("eins", "zwei"))
+
+
+def test_compressed_files_without_their_ending(tmp_path):
+    packed = write(tmp_path / "a.tsv", gzip.compress(b"one\teins\n"))
+    assert text.read_pairs(packed) == corpus.Pairs(("one",), ("eins",))
+    for module, name in ((lzma, "xz"), (bz2, "bzip2")):
+        path = write(tmp_path / "b", module.compress(b"one\teins\n"))
+        with pytest.raises(UserError, match=f"b is compressed with {name}; unpack it"):
+            text.read_pairs(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_wide_encodings_are_named(tmp_path, encoding):
+    path = write(tmp_path / "a.tsv", "one thing\tein Ding\n".encode(encoding))
+    with pytest.raises(UserError, match=r"a.tsv, line 1 is not UTF-8 \(.*as in UTF-16\)"):
+        text.read_pairs(path)
+
+
+def test_a_path_below_a_file(tmp_path):
+    write(tmp_path / "a", "one\n")
+    with pytest.raises(UserError, match="cannot be read"):
+        text.read_pairs(str(tmp_path / "a" / "b"))
+
+
+@pytest.mark.parametrize("blank", ["", "   ", "\u00a0", "\u200b", "\ufeff", "\r"])
+def test_blank_lines_are_an_error_or_are_skipped_and_counted(tmp_path, blank):
+    source = write(tmp_path / "a", joined([*SOURCE[:3], blank, *SOURCE[3:], "last"]))
+    target = write(tmp_path / "b", joined([*TARGET[:3], "Satz", *TARGET[3:], blank]))
+    config = DataConfig(
+        source="text", path=source, target_path=target, validation_pairs=1, test_pairs=1
+    )
+    with pytest.raises(UserError, match=r"line 4 is empty; .* set config.data.skip_blank=True"):
+        text.load(config, tmp_path)
+    loaded = text.load(dataclasses.replace(config, skip_blank=True), tmp_path)
+    assert loaded.statistics["preparation"]["lines read"] == 10
+    assert loaded.statistics["preparation"]["pairs with a blank side removed"] == 2
+    assert len(loaded.train) + len(loaded.validation) + len(loaded.test) == 8
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t", "one\t", "\tein", "\u00a0\t\u200b"])
+def test_blank_lines_and_columns_of_a_tsv(tmp_path, blank):
+    rows = ["\t".join(row) for row in zip(SOURCE, TARGET, strict=True)]
+    path = write(tmp_path / "a.tsv", joined([*rows[:3], blank, *rows[3:]]))
+    config = DataConfig(source="text", path=path, validation_pairs=1, test_pairs=1)
+    with pytest.raises(UserError, match=r"line 4 .* set config.data.skip_blank=True"):
+        text.load(config, tmp_path)
+    loaded = text.load(dataclasses.replace(config, skip_blank=True), tmp_path)
+    assert loaded.statistics["preparation"]["pairs with a blank side removed"] == 1
+
+
+def test_skipping_blank_lines_does_not_hide_other_mistakes(tmp_path):
+    path = write(tmp_path / "a.tsv", "one\teins\n\nonly one column\n")
+    config = DataConfig(source="text", path=path, skip_blank=True)
+    with pytest.raises(UserError, match="line 3 has 1 column"):
+        text.load(config, tmp_path)
+
+
+def test_equal_pairs_only(tmp_path):
+    path = write(tmp_path / "a.tsv", "one\teins\n" * 40)
+    config = DataConfig(source="text", path=path, validation_pairs=1, test_pairs=1)
+    with pytest.raises(
+        UserError, match=r"has 1 usable pair \(39 duplicates were removed\), too few"
+    ):
+        text.load(config, tmp_path)
+
+
+def test_different_words_of_hindi_are_not_duplicates(tmp_path):
+    words = [consonant + vowel for consonant in "कखगन" for vowel in "ीेाोू"]
+    sources = [f"she said {letter}" for letter in "abcdefghijklmnopqrst"]
+    path = write(tmp_path / "a.tsv", joined(map("\t".join, zip(sources, words, strict=True))))
+    config = DataConfig(source="text", path=path, validation_pairs=4, test_pairs=4)
+    loaded = text.load(config, tmp_path)
+    assert [len(part) for part in (loaded.train, loaded.validation, loaded.test)] == [12, 4, 4]
 
 
 def test_too_few_pairs(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automoe_jax.data.corpus import clean_line
+from automoe_jax.data.cleaning import clean_line
 from automoe_jax.data.tokenizer import BOS, EOS, PAD, SPECIAL_IDS, UNK, Tokenizer, train_tokenizer
 from automoe_jax.errors import UserError
 from automoe_jax.model.network import EOS_ID, PAD_ID
@@ -86,3 +86,42 @@ def test_a_vocabulary_too_small_for_the_characters_is_an_error(tmp_path):
     train_tokenizer(LINES, least, tmp_path / "model")
     with pytest.raises(UserError):
         train_tokenizer(LINES, least - 1, tmp_path / "model")
+
+
+@pytest.mark.parametrize("separator", [" ", ""])
+def test_long_lines_are_learnt_from(tmp_path, separator):
+    """SentencePiece ignores lines of more than 4192 bytes, without a word."""
+    words = ["Donaudampfschifffahrt", "猫が木の上で眠っている", "kalt"] * 500
+    size = train_tokenizer([separator.join(words)], 400, tmp_path / "model")
+    assert size > 300
+    (ids,) = Tokenizer(tmp_path / "model").encode(["kalt 猫が木の上で"])
+    assert len(ids) <= 4
+
+
+def test_long_lines_give_the_pieces_of_short_ones(tmp_path):
+    train_tokenizer(LINES, 340, tmp_path / "short")
+    train_tokenizer([" ".join(LINES * 8)], 340, tmp_path / "long")
+    short, long = Tokenizer(tmp_path / "short"), Tokenizer(tmp_path / "long")
+    assert {short.piece(i) for i in range(340)} == {long.piece(i) for i in range(340)}
+
+
+def test_lines_with_sentencepieces_own_signs_are_learnt_from(tmp_path):
+    train_tokenizer([f"{line} ▅ ▁" for line in LINES], 340, tmp_path / "model")
+    tokenizer = Tokenizer(tmp_path / "model")
+    assert len(tokenizer.encode(["Mädchen"])[0]) < 6
+    assert tokenizer.decode(tokenizer.encode(["a ▅ b"])[0]) == "a ▅ b"
+
+
+def test_byte_pieces_do_not_break_a_line(tokenizer):
+    text = "a\nb\r\nc\x0bd\u2028e\x85f\u2029g\ufeff"
+    ids = [tokenizer._model.piece_to_id(f"<0x{byte:02X}>") for byte in text.encode()]
+    assert tokenizer.decode(ids) == "a b c d e f g"
+
+
+def test_use_is_cleaned_like_training(tokenizer):
+    plain, *others = tokenizer.encode(
+        ["the door", "\ufeffthe door", "the\u00a0door\u200f", "the\u200b do\u00ador", "▁the▁door\r"]
+    )
+    for other in others:
+        np.testing.assert_array_equal(other, plain)
+    assert [len(ids) for ids in tokenizer.encode(["\u00a0", "\u200b", "▁", "\ufeff"])] == [0] * 4
