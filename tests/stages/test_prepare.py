@@ -1,0 +1,158 @@
+"""prepare in this process: what it says, counts and refuses."""
+
+import dataclasses
+import pathlib
+
+import pytest
+from etils import epath
+
+from automoe_jax.config import Config, MeshConfig, from_config_dict
+from automoe_jax.errors import UserError
+from automoe_jax.stages import prepare
+from automoe_jax.workdir import Workdir, read_json
+from tests.stages import tiny, tiny_classes
+
+WORDS = [a + b + c for a in "bdfgklm" for b in "aeiou" for c in ("ln", "rt", "st", "nk")]
+SENTENCES = [
+    f"the {word} {other}" for word, other in zip(WORDS, [*WORDS[31:], *WORDS[:31]], strict=True)
+]
+TRANSLATIONS = [f"das {word} da" for word in WORDS]
+
+
+def config_of(
+    path: pathlib.Path, lines: list[str], module=tiny, held_out: int = 20, **settings: object
+) -> Config:
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    config = from_config_dict(module.get_config())
+    data: dict[str, object] = {
+        "source": "text",
+        "path": str(path),
+        "pairs": 0,
+        "validation_pairs": held_out,
+        "test_pairs": held_out,
+        "vocab_size": 600,
+        **settings,
+    }
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, **data))
+
+
+def pairs_of(sources: list[str], targets: list[str]) -> list[str]:
+    return ["\t".join(row) for row in zip(sources, targets, strict=True)]
+
+
+def prepared(config: Config, folder: pathlib.Path) -> dict:
+    workdir = Workdir(epath.Path(folder / "run"))
+    prepare.run(config, workdir)
+    return read_json(workdir.statistics_path)
+
+
+def test_all_text_used_is_said_without_a_warning(tmp_path, capsys):
+    config = config_of(tmp_path / "a.tsv", pairs_of(SENTENCES, TRANSLATIONS))
+    found = prepared(config, tmp_path)
+    said = capsys.readouterr()
+    assert "train: 100 of 100 pairs used\n" in said.out
+    assert "warning" not in said.err
+    assert found["use"]["test"] == {
+        "pairs": 20,
+        "of unknown classes": 0,
+        "longer than 72 tokens": 0,
+        "used": 20,
+    }
+
+
+def test_pairs_beyond_the_last_bucket_are_said_with_a_warning(tmp_path, capsys):
+    long = [f"{line} " * 40 if i % 4 else line for i, line in enumerate(SENTENCES)]
+    config = config_of(tmp_path / "a.tsv", pairs_of(long, TRANSLATIONS))
+    found = prepared(config, tmp_path)
+    said = capsys.readouterr()
+    lost = found["use"]["train"]["longer than 72 tokens"]
+    assert lost == found["pairs beyond 72 tokens"]["train"] > 60
+    assert found["use"]["train"]["used"] == 100 - lost
+    assert f"train: {100 - lost} of 100 pairs used; {lost} left out, longer than 72" in said.out
+    assert f"warning: {lost} of 100 train pairs ({lost}%) are left out, longer than" in said.err
+    assert "add a longer bucket to config.data.buckets=(72,)" in said.err
+
+
+def test_pairs_lost_as_near_duplicates_are_said_with_a_warning(tmp_path, capsys):
+    targets = [line if i % 3 else f"ja {i % 4}!" for i, line in enumerate(TRANSLATIONS)]
+    config = config_of(tmp_path / "a.tsv", pairs_of(SENTENCES, targets))
+    found = prepared(config, tmp_path)
+    lost = found["preparation"]["near-duplicates of held-out lines removed"]
+    assert lost > 20
+    assert f"{lost} of 100 training pairs ({lost}%) are left out, near-duplicates" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_smaller_vocabulary_is_said_and_divisible(tmp_path, capsys):
+    config = config_of(tmp_path / "a.tsv", pairs_of(SENTENCES, TRANSLATIONS), vocab_size=6000)
+    for model in (1, 3):
+        meshed = dataclasses.replace(config, mesh=MeshConfig(model=model))
+        found = prepared(meshed, tmp_path)
+        pieces = found["vocabulary"]
+        assert 263 < pieces < 6000
+        assert pieces % (8 * model) == 0
+        assert Workdir(epath.Path(tmp_path / "run")).tokenizer().vocab_size == pieces
+        assert found["vocabulary asked for"] == 6000
+        assert f"vocabulary: {pieces} pieces of config.data.vocab_size=6000" in (
+            capsys.readouterr().out
+        )
+
+
+def test_a_vocabulary_of_characters_only_is_accepted(tmp_path):
+    letters = [f"{a} {b}" for a in "abcdefghijkl" for b in "mnopqrstuvwx"]
+    config = config_of(tmp_path / "a.tsv", pairs_of(letters, letters), held_out=2, vocab_size=6000)
+    assert prepared(config, tmp_path)["vocabulary"] > 263
+
+
+def test_a_bucket_that_is_too_short_is_named_with_the_shortest_length(tmp_path):
+    config = config_of(
+        tmp_path / "a.tsv", pairs_of([line * 60 for line in SENTENCES], TRANSLATIONS)
+    )
+    with pytest.raises(
+        UserError,
+        match=r"no train sentence fits into config.data.buckets=\(72,\): the shortest of its 100"
+        r" pairs has \d+ tokens; add a longer bucket",
+    ):
+        prepared(config, tmp_path)
+
+
+def test_a_class_without_training_text_is_named(tmp_path):
+    config = config_of(tmp_path / "a.tsv", pairs_of(SENTENCES, WORDS), tiny_classes, vocab_size=600)
+    with pytest.raises(
+        UserError, match=r"none of the 20 validation texts has a class .* \(theirs are '\w+', "
+    ):
+        prepared(config, tmp_path)
+
+
+def test_a_validation_text_of_near_duplicates_is_named(tmp_path):
+    config = config_of(tmp_path / "a.tsv", pairs_of(SENTENCES, ["ja"] * len(SENTENCES)))
+    with pytest.raises(UserError, match=r"has no validation text: all 20 .*near-duplicates"):
+        prepared(config, tmp_path)
+
+
+def test_some_classes_without_training_text_are_counted(tmp_path, capsys):
+    names = [f"rare {i}" if i % 10 == 0 else "ab"[i % 2] for i in range(len(SENTENCES))]
+    config = config_of(tmp_path / "a.tsv", pairs_of(SENTENCES, names), tiny_classes)
+    found = prepared(config, tmp_path)
+    said = capsys.readouterr()
+    for split in ("validation", "test"):
+        lost = found["use"][split]["of unknown classes"]
+        if lost:
+            assert f"{split}: {20 - lost} of 20 pairs used; {lost} left out, of unknown" in said.out
+            assert f"{lost} of 20 {split} pairs" in said.err
+    assert sum(found["use"][split]["of unknown classes"] for split in ("validation", "test"))
+
+
+def test_long_documents_of_classes_are_learnt_from_and_cut(tmp_path, capsys):
+    texts = [
+        f"{line} " * 300 + f"{other} " * 20
+        for line, other in zip(SENTENCES, [*SENTENCES[9:], *SENTENCES[:9]], strict=True)
+    ]
+    assert min(len(text.encode()) for text in texts) > 4192
+    names = ["ab"[i % 2] for i in range(len(texts))]
+    config = config_of(tmp_path / "a.tsv", pairs_of(texts, names), tiny_classes, vocab_size=400)
+    found = prepared(config, tmp_path)
+    assert found["vocabulary"] == 400
+    assert found["use"]["train"]["used"] == 100
+    assert "train: 100 of 100 pairs used; 100 cut to 48 tokens" in capsys.readouterr().out
