@@ -129,6 +129,8 @@ def _content(path: str) -> bytes:
         ) from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); {rule}") from None
+    except (ValueError, RuntimeError) as error:  # a NUL in the path, or ~ of an unknown user
+        raise UserError(f"{path!r} is no path ({error}); {rule}") from None
     for magic, name in _OTHER_ARCHIVES.items():
         if content.startswith(magic):
             raise UserError(

@@ -31,6 +31,9 @@ _CHARACTER_COVERAGE = 0.9995
 _MOST_LINES = 5_000_000
 # SentencePiece ignores longer lines; a character has at most four bytes.
 _LONGEST_LINE, _BYTES_PER_CHARACTER = 4192, 4
+# Of a longer line only the start is learnt from: more than any bucket holds, and a single line of
+# megabytes does not decide the pieces.
+_MOST_CHARACTERS = 65_536
 # SentencePiece ignores a line with this character, its own sign for an unknown one; as it is in no
 # piece, it is spelled in bytes.
 _IGNORED = "▅"
@@ -115,7 +118,7 @@ def _parts(lines: Iterable[str]) -> Iterator[str]:
     Long lines are cut at blanks, which pieces do not cross, and a word of that length anywhere.
     """
     for line in map(clean_line, lines):
-        line = line.replace(_IGNORED, " ")
+        line = line[:_MOST_CHARACTERS].replace(_IGNORED, " ")
         if len(line.encode()) <= _LONGEST_LINE:
             yield line
         else:

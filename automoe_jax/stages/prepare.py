@@ -6,6 +6,7 @@ import pathlib
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from automoe_jax.config import Config
 from automoe_jax.data.batching import TokenPairs
@@ -18,6 +19,8 @@ from automoe_jax.workdir import SPLITS, Workdir, write_json
 
 # A larger share of a split that is left out deserves a warning.
 _QUIET_SHARE = 0.03
+_LEAST_CLASSES = 2
+_LEFT_OUT = "left out"
 # A vocabulary smaller than asked has a multiple of this many pieces, which meshes divide.
 _VOCABULARY_MULTIPLE = 8
 
@@ -30,42 +33,68 @@ def run(config: Config, workdir: Workdir) -> None:
     """
     with _cache(workdir) as folder:
         corpus = load_corpus(config.data, folder, config.task)
-    labels = Labels.of(corpus.train.target) if config.task == "classify" else None
+    _check_there_is_text(corpus)
+    labels = _labels(corpus) if config.task == "classify" else None
     if labels:
         write_json(workdir.labels_path, labels.names)
-    _check_there_is_text(corpus)
     pieces = _train_tokenizer(corpus, config, workdir)
-    tokenizer, longest = workdir.tokenizer(), config.data.buckets[-1]
-    too_long, use = {}, {}
-    for split in SPLITS:
-        given = getattr(corpus, split)
-        pairs = _of_known_classes(given, corpus, split, labels) if labels else given
-        tokens, too_long[split] = TokenPairs.from_pairs(pairs, tokenizer, longest, labels)
-        if not len(tokens):
-            raise UserError(_nothing_fits(pairs, tokenizer, split, config))
-        tokens.save(workdir.tokens_path(split))
-        if split != "train":
-            write_json(
-                workdir.text_path(split),
-                {"source": list(pairs.source), "target": list(pairs.target)},
-            )
-        use[split] = {
-            "pairs": len(given),
-            "of unknown classes": len(given) - len(pairs),
-            f"longer than {longest} tokens": len(pairs) - len(tokens),
-            "used": len(tokens),
-        }
+    use = {split: _write_split(split, corpus, labels, config, workdir) for split in SPLITS}
+    longest = config.data.buckets[-1]
     statistics = corpus.statistics | {
         "vocabulary": pieces,
         "vocabulary asked for": config.data.vocab_size,
-        f"pairs beyond {longest} tokens": too_long,
-        "use": use,
+        f"pairs beyond {longest} tokens": {name: counts.too_long for name, counts in use.items()},
+        "use": {name: counts._asdict() for name, counts in use.items()},
     }
     write_json(workdir.statistics_path, statistics)
     print(describe(statistics), flush=True)
-    print("\n".join(_summary(pieces, use, too_long, config)), flush=True)
+    print("\n".join(_summary(pieces, use, config)), flush=True)
     for warning in _warnings(use, corpus.statistics["preparation"], config):
         print(f"warning: {warning}", file=sys.stderr, flush=True)
+
+
+class Use(NamedTuple):
+    """Numbers of pairs of a split."""
+
+    pairs: int
+    unknown_class: int  # left out
+    too_long: int  # beyond the last bucket
+    used: int
+
+
+def _labels(corpus: Corpus) -> Labels:
+    labels = Labels.of(corpus.train.target)
+    if len(labels.names) < _LEAST_CLASSES:
+        raise UserError(
+            f"the training text has one class only, {labels.names[0]!r}; give text of two classes"
+            " or more"
+        )
+    return labels
+
+
+def _write_split(
+    split: str, corpus: Corpus, labels: Labels | None, config: Config, workdir: Workdir
+) -> Use:
+    """Writes the tokens of a split, and the text of those that are evaluated."""
+    given = getattr(corpus, split)
+    pairs = _of_known_classes(given, corpus, split, labels) if labels else given
+    longest = config.data.buckets[-1]
+    tokens, too_long = TokenPairs.from_pairs(pairs, workdir.tokenizer(), longest, labels)
+    if not len(tokens):
+        raise UserError(_nothing_fits(pairs, workdir.tokenizer(), split, config))
+    tokens.save(workdir.tokens_path(split))
+    if split != "train":
+        lines = {"source": list(pairs.source), "target": list(pairs.target)}
+        write_json(workdir.text_path(split), lines)
+    used = len(tokens) if _fate(split, config) == _LEFT_OUT else len(pairs)
+    return Use(len(given), len(given) - len(pairs), too_long, used)
+
+
+def _fate(split: str, config: Config) -> str:
+    """What happens to the pairs of a split that are longer than the last bucket."""
+    if config.task == "classify":
+        return "cut"
+    return "translated in parts" if split == "test" else _LEFT_OUT
 
 
 def _train_tokenizer(corpus: Corpus, config: Config, workdir: Workdir) -> int:
@@ -120,49 +149,42 @@ def _nothing_fits(pairs: Pairs, tokenizer: Tokenizer, split: str, config: Config
     )
 
 
-def _summary(
-    pieces: int,
-    use: Mapping[str, Mapping[str, int]],
-    too_long: Mapping[str, int],
-    config: Config,
-) -> list[str]:
+def _summary(pieces: int, use: Mapping[str, Use], config: Config) -> list[str]:
     """One line about the vocabulary, and one about each split."""
-    asked = config.data.vocab_size
+    asked, longest = config.data.vocab_size, config.data.buckets[-1]
     fewer = "" if pieces == asked else f" of config.data.vocab_size={asked}: the text has no more"
     lines = [f"  vocabulary: {pieces:,} pieces{fewer}"]
     for split, counts in use.items():
-        reasons = [
-            f"{count:,} left out, {name}"
-            for name, count in counts.items()
-            if count and name not in ("pairs", "used")
-        ]
-        if config.task == "classify" and too_long[split]:
-            reasons.append(f"{too_long[split]:,} cut to {config.data.buckets[-1]} tokens")
-        lines.append(
-            f"  {split}: {counts['used']:,} of {counts['pairs']:,} pairs used"
-            + "".join(f"; {reason}" for reason in reasons)
-        )
+        line = f"  {split}: {counts.used:,} of {counts.pairs:,} pairs used"
+        if counts.unknown_class:
+            line += f"; {counts.unknown_class:,} of unknown classes, {_LEFT_OUT}"
+        if counts.too_long:
+            fate = _fate(split, config)
+            line += f"; {counts.too_long:,} longer than {longest} tokens, {fate}"
+        lines.append(line)
     return lines
 
 
 def _warnings(
-    use: Mapping[str, Mapping[str, int]], preparation: Mapping[str, int], config: Config
+    use: Mapping[str, Use], preparation: Mapping[str, int], config: Config
 ) -> Iterator[str]:
     """What is left out above `_QUIET_SHARE`, and the setting that changes it."""
+    buckets = config.data.buckets
     for split, counts in use.items():
-        for name, count in counts.items():
-            if name not in ("pairs", "used") and count > _QUIET_SHARE * counts["pairs"]:
-                way_out = (
-                    f"add a longer bucket to config.data.buckets={config.data.buckets}"
-                    if name.startswith("longer")
-                    else "give training text of these classes"
-                )
-                yield (
-                    f"{count:,} of {counts['pairs']:,} {split} pairs"
-                    f" ({count / counts['pairs']:.0%}) are left out, {name}; {way_out}"
-                )
+        of = f"of {counts.pairs:,} {split} pairs"
+        if counts.unknown_class > _QUIET_SHARE * counts.pairs:
+            yield (
+                f"{counts.unknown_class:,} {of} ({counts.unknown_class / counts.pairs:.0%}) are"
+                " left out, of classes that the training text lacks; give training text of them"
+            )
+        lost = counts.too_long if _fate(split, config) == _LEFT_OUT else 0
+        if lost > _QUIET_SHARE * counts.pairs:
+            yield (
+                f"{lost:,} {of} ({lost / counts.pairs:.0%}) are left out, longer than"
+                f" {buckets[-1]} tokens; add a longer bucket to config.data.buckets={buckets}"
+            )
     overlapping = preparation.get(OVERLAPPING, 0)
-    whole = use["train"]["pairs"] + overlapping
+    whole = use["train"].pairs + overlapping
     if overlapping > _QUIET_SHARE * whole:
         yield (
             f"{overlapping:,} of {whole:,} training pairs ({overlapping / whole:.0%}) are left out,"

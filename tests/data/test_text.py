@@ -147,6 +147,12 @@ def test_a_path_below_a_file(tmp_path):
         text.read_pairs(str(tmp_path / "a" / "b"))
 
 
+@pytest.mark.parametrize("path", ["~nobody-of-this-name/a", "a\0b"])
+def test_what_is_no_path(path):
+    with pytest.raises(UserError, match="is no path"):
+        text.read_pairs(path)
+
+
 @pytest.mark.parametrize("blank", ["", "   ", "\u00a0", "\u200b", "\ufeff", "\r"])
 def test_blank_lines_are_an_error_or_are_skipped_and_counted(tmp_path, blank):
     source = write(tmp_path / "a", joined([*SOURCE[:3], blank, *SOURCE[3:], "last"]))

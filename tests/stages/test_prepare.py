@@ -54,8 +54,8 @@ def test_all_text_used_is_said_without_a_warning(tmp_path, capsys):
     assert "warning" not in said.err
     assert found["use"]["test"] == {
         "pairs": 20,
-        "of unknown classes": 0,
-        "longer than 72 tokens": 0,
+        "unknown_class": 0,
+        "too_long": 0,
         "used": 20,
     }
 
@@ -65,10 +65,16 @@ def test_pairs_beyond_the_last_bucket_are_said_with_a_warning(tmp_path, capsys):
     config = config_of(tmp_path / "a.tsv", pairs_of(long, TRANSLATIONS))
     found = prepared(config, tmp_path)
     said = capsys.readouterr()
-    lost = found["use"]["train"]["longer than 72 tokens"]
+    lost = found["use"]["train"]["too_long"]
     assert lost == found["pairs beyond 72 tokens"]["train"] > 60
     assert found["use"]["train"]["used"] == 100 - lost
-    assert f"train: {100 - lost} of 100 pairs used; {lost} left out, longer than 72" in said.out
+    assert f"train: {100 - lost} of 100 pairs used; {lost} longer than 72 tokens, left out\n" in (
+        said.out
+    )
+    # The test text is translated whole.
+    assert found["use"]["test"]["used"] == 20
+    assert "test: 20 of 20 pairs used; " in said.out
+    assert "test pairs" not in said.err
     assert f"warning: {lost} of 100 train pairs ({lost}%) are left out, longer than" in said.err
     assert "add a longer bucket to config.data.buckets=(72,)" in said.err
 
@@ -137,11 +143,14 @@ def test_some_classes_without_training_text_are_counted(tmp_path, capsys):
     found = prepared(config, tmp_path)
     said = capsys.readouterr()
     for split in ("validation", "test"):
-        lost = found["use"][split]["of unknown classes"]
+        lost = found["use"][split]["unknown_class"]
         if lost:
-            assert f"{split}: {20 - lost} of 20 pairs used; {lost} left out, of unknown" in said.out
+            assert (
+                f"{split}: {20 - lost} of 20 pairs used; {lost} of unknown classes, left"
+                in said.out
+            )
             assert f"{lost} of 20 {split} pairs" in said.err
-    assert sum(found["use"][split]["of unknown classes"] for split in ("validation", "test"))
+    assert sum(found["use"][split]["unknown_class"] for split in ("validation", "test"))
 
 
 def test_long_documents_of_classes_are_learnt_from_and_cut(tmp_path, capsys):
@@ -155,4 +164,16 @@ def test_long_documents_of_classes_are_learnt_from_and_cut(tmp_path, capsys):
     found = prepared(config, tmp_path)
     assert found["vocabulary"] == 400
     assert found["use"]["train"]["used"] == 100
-    assert "train: 100 of 100 pairs used; 100 cut to 48 tokens" in capsys.readouterr().out
+    assert "train: 100 of 100 pairs used; 100 longer than 48 tokens, cut" in capsys.readouterr().out
+
+
+def test_a_single_class_is_refused(tmp_path):
+    config = config_of(tmp_path / "a.tsv", pairs_of(SENTENCES, ["x"] * 140), tiny_classes)
+    with pytest.raises(UserError, match="the training text has one class only, 'x'"):
+        prepared(config, tmp_path)
+
+
+def test_a_line_of_megabytes_does_not_decide_the_vocabulary(tmp_path):
+    sources = [*SENTENCES[:-1], "a b " * 500_000]
+    config = config_of(tmp_path / "a.tsv", pairs_of(sources, TRANSLATIONS), vocab_size=340)
+    assert prepared(config, tmp_path)["vocabulary"] == 340
