@@ -216,5 +216,8 @@ def test_backend_is_the_platforms_unless_named():
 
 
 def test_misspelt_backend_is_told():
-    with pytest.raises(ValueError, match="backend='megabox' is none of blocks, padded"):
+    with pytest.raises(
+        ValueError,
+        match=r"backend='megabox' must be one of blocks, padded.*did you mean 'megablox'",
+    ):
         backends.named("megabox")

@@ -15,8 +15,8 @@ import jax
 
 from automoe_jax.ops.grouped import blocks, padded, strips
 from automoe_jax.ops.grouped.table import Experts
+from automoe_jax.registry import Registry
 
-BACKENDS = ("blocks", "padded", "megablox", "megablox-interpreted", "triton", "triton-interpreted")
 BY_PLATFORM = {"cpu": "blocks", "tpu": "megablox", "gpu": "triton"}
 PORTABLE = "padded"
 
@@ -37,30 +37,49 @@ def choose(name: str | None) -> str:
     return name or use_backend.value or BY_PLATFORM.get(jax.default_backend(), PORTABLE)
 
 
-@functools.cache
-def named(name: str) -> Backend:
-    """The backend of this name; ValueError if there is none. The interpreted ones run on any
-    platform, slowly, for tests.
+def by_strips(products: strips.Products, widest_first: bool = False) -> Backend:
+    """A backend from three grouped products; strips, gradient and dropout are shared.
+
+    `widest_first`: the products need the rows of the widest expert first.
     """
-    if name not in BACKENDS:
-        raise ValueError(f"backend={name!r} is none of {', '.join(BACKENDS)}")
-    if name == "blocks":
-        return Backend(blocks.forward, blocks.backward)
-    if name == "padded":
-        return _by_strips(padded.PRODUCTS)
-    interpret = name.endswith("-interpreted")
-    if name.startswith("megablox"):  # Pallas is slow to import, and a CPU does not need it
-        from automoe_jax.ops.grouped import megablox
-
-        return _by_strips(megablox.products(interpret), widest_first=True)
-    from automoe_jax.ops.grouped import triton
-
-    return _by_strips(triton.products(interpret))
-
-
-def _by_strips(products: strips.Products, widest_first: bool = False) -> Backend:
     return Backend(
         functools.partial(strips.forward, products),
         functools.partial(strips.backward, products),
         widest_first,
     )
+
+
+@functools.cache
+def _megablox(interpret: bool) -> Backend:
+    from automoe_jax.ops.grouped import megablox  # Pallas is slow to import; a CPU needs none of it
+
+    return by_strips(megablox.products(interpret), widest_first=True)
+
+
+@functools.cache
+def _triton(interpret: bool) -> Backend:
+    from automoe_jax.ops.grouped import triton
+
+    return by_strips(triton.products(interpret))
+
+
+_BLOCKS, _PADDED = Backend(blocks.forward, blocks.backward), by_strips(padded.PRODUCTS)
+
+# Functions without arguments, so that a backend is imported when it is first used. The interpreted
+# ones run on any platform, slowly, for tests.
+BACKENDS: Registry[Callable[[], Backend]] = Registry(
+    "backend",
+    {
+        "blocks": lambda: _BLOCKS,
+        "padded": lambda: _PADDED,
+        "megablox": functools.partial(_megablox, False),
+        "megablox-interpreted": functools.partial(_megablox, True),
+        "triton": functools.partial(_triton, False),
+        "triton-interpreted": functools.partial(_triton, True),
+    },
+)
+
+
+def named(name: str) -> Backend:
+    """The backend of this name; raises `UserError` if there is none."""
+    return BACKENDS.find(name)()
