@@ -31,6 +31,8 @@ from automoe_jax.search.algorithms import ALGORITHMS
 from automoe_jax.space import SearchSpace
 
 REMATS = ("none", "dots", "full")
+FFN_INITS = ("xavier", "linear", "truncated_normal")
+NORMS = ("post", "pre")
 TASKS = ("translate", "classify")
 STAGES = ("prepare", "supernet", "search", "retrain", "evaluate", "report")
 
@@ -66,6 +68,12 @@ class ModelConfig:
     attention_dropout: float = 0.1
     # of the matrix products: float32 or bfloat16; parameters and router stay float32
     dtype: str = "float32"
+    # scheme of the experts' initial weights: xavier (AutoMoE, HAT), linear (THOR) or
+    # truncated_normal (Switch Transformer)
+    ffn_init: str = "xavier"
+    # LayerNorm: post (after each residual sum, the papers' choice) or pre (before each branch, and
+    # once after the last layer)
+    norm: str = "post"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -352,12 +360,10 @@ def _rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
             0 <= getattr(config.model, name) < 1,
             "must be in [0, 1)",
         )
-    yield (
-        "config.model.dtype",
-        config.model.dtype,
-        config.model.dtype in ("float32", "bfloat16"),
-        "must be float32 or bfloat16",
-    )
+    choices = {"dtype": ("float32", "bfloat16"), "ffn_init": FFN_INITS, "norm": NORMS}
+    for name, valid in choices.items():
+        value = getattr(config.model, name)
+        yield f"config.model.{name}", value, value in valid, f"must be one of {', '.join(valid)}"
     yield from _task_rules(config)
     yield from routers.rules(config.router, config.space, config.mesh.expert)
     yield from _mesh_rules(config)

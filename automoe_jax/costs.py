@@ -13,6 +13,7 @@ experts · F expert width · K experts per token.
 import argparse
 import dataclasses
 import json
+import operator
 import sys
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
@@ -81,6 +82,7 @@ class _Sizes(NamedTuple):
     q: int
     layers: tuple[_Layer, ...]
     gated: bool
+    final_norms: bool  # a LayerNorm after the last layer of each side: pre-norm
 
     def d(self, layer: _Layer) -> int:
         return self.d_decoder if layer.is_decoder else self.d_encoder
@@ -94,12 +96,14 @@ def costs(
     *,
     router: RouterCosts = RouterCosts(),
     loads: Sequence[Sequence[float]] | None = None,
+    pre_norm: bool = False,
 ) -> Costs:
     """FLOPs and parameters of `arch` for one sentence pair; lengths in tokens.
 
     `router` is that of the configuration, `config.router.costs(arch)`. `loads` is the share of the
     tokens that each expert of each layer gets, measured on a text
-    (`inference.expert_usage.measure`); by default the mean is over uniform routing.
+    (`inference.expert_usage.measure`); by default the mean is over uniform routing. `pre_norm`
+    counts a LayerNorm after the last layer of each side.
 
     Raises `UserError` for a length or vocabulary that is not positive.
     """
@@ -110,12 +114,13 @@ def costs(
     }.items():
         if value < 1:
             raise UserError(f"{name}={value} must be a whole number of at least 1")
-    sizes = _sizes(arch, router, loads)
+    sizes = _sizes(arch, router, loads, pre_norm)
     macs = _macs(sizes, source_length, target_length)
     vocabulary = (
         target_length * sizes.d_decoder if arch.decoder_layers else sizes.d_encoder
     ) * vocab_size
     shared = sum(_shared_params(sizes, layer) for layer in sizes.layers)
+    shared += sum(2 * width for width in _final_norms(sizes))
     experts = [_expert_params(sizes.d(layer), layer.widths) for layer in sizes.layers]
     active = _total(
         _over_routings(params, layer) for params, layer in zip(experts, sizes.layers, strict=True)
@@ -157,6 +162,7 @@ def _sizes(
     arch: Arch,
     router: RouterCosts = RouterCosts(),
     loads: Sequence[Sequence[float]] | None = None,
+    pre_norm: bool = False,
 ) -> _Sizes:
     encoder = zip(arch.encoder_experts, arch.encoder_top_k.tolist(), strict=False)
     decoder = zip(
@@ -176,7 +182,12 @@ def _sizes(
         )
     gated = router.gated and any(len(layer.widths) > 1 for layer in layers)
     return _Sizes(
-        int(arch.encoder_embed_dim), int(arch.decoder_embed_dim), int(arch.qkv_dim), layers, gated
+        int(arch.encoder_embed_dim),
+        int(arch.decoder_embed_dim),
+        int(arch.qkv_dim),
+        layers,
+        gated,
+        pre_norm,
     )
 
 
@@ -188,6 +199,8 @@ def _macs(sizes: _Sizes, source_length: int, target_length: int) -> _Amount:
         if any(layer.is_decoder for layer in sizes.layers)
         else source_length * sizes.d_encoder
     )
+    lengths = (source_length, target_length)
+    shared += sum(map(operator.mul, lengths, _final_norms(sizes)))
     experts = []
     for layer in sizes.layers:
         tokens = target_length if layer.is_decoder else source_length
@@ -226,6 +239,14 @@ def _shared_params(sizes: _Sizes, layer: _Layer) -> int:
     if sizes.gated:
         params += len(layer.widths) * (d + 1)
     return params
+
+
+def _final_norms(sizes: _Sizes) -> list[int]:
+    """Widths of the LayerNorms after the last layers, the encoder's first."""
+    if not sizes.final_norms:
+        return []
+    has_decoder = any(layer.is_decoder for layer in sizes.layers)
+    return [sizes.d_encoder, *([sizes.d_decoder] if has_decoder else [])]
 
 
 def _layer_norms(layer: _Layer) -> int:

@@ -42,6 +42,9 @@ def extract(network: Network, arch: Arch) -> Network:
                 layer["experts"], cut.expert_widths(side, i), spec.super_ffn_dim, cut.gated
             )
             params[side][f"layer_{i}"] = {name: part for name, part in layer.items() if part}
+        if "final_norm" in network.params[side] and cut.layers(side):
+            norm = narrow(network.params[side]["final_norm"], axes[side]["final_norm"], sizes)
+            params[side]["final_norm"] = norm
     return Network(params, cut)
 
 

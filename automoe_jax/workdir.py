@@ -21,7 +21,7 @@ from automoe_jax.data.labels import Labels
 from automoe_jax.data.tokenizer import Tokenizer
 from automoe_jax.dependencies import FREE, TABLE, outdated
 from automoe_jax.errors import UserError
-from automoe_jax.model.network import Spec
+from automoe_jax.model.network import Spec, spec_of
 from automoe_jax.runtime.files import absolute, atomic_writer
 from automoe_jax.runtime.processes import gathered
 
@@ -112,13 +112,7 @@ class Workdir:
         sub-Transformer `arch`.
         """
         classes = self.labels().size if config.task == "classify" else 0
-        return Spec(
-            config.space,
-            self.tokenizer().vocab_size,
-            arch=arch,
-            router=config.router,
-            classes=classes,
-        )
+        return spec_of(config, self.tokenizer().vocab_size, arch=arch, classes=classes)
 
     def arch(self) -> Arch:
         """The architecture that the search found."""

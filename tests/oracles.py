@@ -46,6 +46,7 @@ def random_network(
     arch: Arch | None = None,
     router: RouterConfig = TOP_K,
     classes: int = 0,
+    norm: str = "post",
 ) -> Network:
     """A network with all parameters random, biases and scales included, so that a missing one is
     noticed.
@@ -56,9 +57,8 @@ def random_network(
         mean = 1.0 if path[-1].key == "scale" else 0.0
         return jnp.asarray(rng.normal(mean, 0.3, leaf.shape), leaf.dtype)
 
-    return jax.tree_util.tree_map_with_path(
-        draw, abstract(Spec(space, vocab_size, arch=arch, router=router, classes=classes))
-    )
+    spec = Spec(space, vocab_size, arch=arch, router=router, classes=classes, norm=norm)
+    return jax.tree_util.tree_map_with_path(draw, abstract(spec))
 
 
 def step_by_step(network: Network, source: jax.Array, tokens: jax.Array) -> jax.Array:

@@ -17,7 +17,7 @@ from automoe_jax.config import from_flat
 from automoe_jax.errors import UserError
 from automoe_jax.evaluation.networks import inferences
 from automoe_jax.inference import latency
-from automoe_jax.model.network import Network, Spec, initialised
+from automoe_jax.model.network import Network, Spec, initialised, spec_of
 from automoe_jax.report.rows import RowKey
 from automoe_jax.runtime.machine import device, versions
 from automoe_jax.workdir import Workdir, keep_compilations, read_json, write_json
@@ -87,9 +87,7 @@ def specs(record: Record) -> dict[RowKey, Spec]:
     """
     arch = Arch.from_dict(record.arch)
     return {
-        key: Spec(
-            way.space, record.vocab_size, arch=arch, router=way.router, classes=record.classes
-        )
+        key: spec_of(way, record.vocab_size, arch=arch, classes=record.classes)
         for key, way in inferences(from_flat(record.config)).items()
     }
 

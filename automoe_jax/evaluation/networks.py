@@ -147,6 +147,7 @@ def _costs(config: Config, workdir: Workdir, network: Network, arch: Arch) -> di
     router, declaration = config.router.costs(arch), config.router.declaration
     count: dict[str, Any] = _lengths(config)
     count |= {"vocab_size": network.spec.output_size, "router": router}
+    count |= {"pre_norm": network.spec.norm == "pre"}
     cost = costs(arch, **count)
     fields: dict[str, Any] = {
         "flops": cost.flops,

@@ -7,7 +7,6 @@ Axes: B sentences · T queries · S keys · D embedding width · M width of the 
 query width · U hidden units of all experts · E experts · N tokens, flattened.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from automoe_jax.model.initial import FFN_INITS, Initializer, xavier
 from automoe_jax.ops.attention import attention, split_heads
 from automoe_jax.ops.dropout import dropout
 from automoe_jax.ops.dropout import split as split_key
@@ -34,8 +34,6 @@ from automoe_jax.ops.routers import (
 )
 from automoe_jax.routers import RouterConfig
 
-Initializer = Callable[..., jax.Array]
-
 
 class Rates(NamedTuple):
     """Dropout rates of one side at one embedding width; floats, 0 in inference."""
@@ -54,16 +52,6 @@ class ExpertGenes(NamedTuple):
     widths: np.ndarray | jax.Array  # [E], absent −1, identity 0
     starts: np.ndarray | jax.Array  # [E] first row of each expert in the hidden table
     top_k: int | jax.Array
-
-
-def xavier(fan_in: int, fan_out: int, gain: float = 1.0) -> Initializer:
-    """Uniform with the variance of Glorot and Bengio (2010) for these fans, for an array of any
-    shape.
-    """
-    limit = gain * (6.0 / (fan_in + fan_out)) ** 0.5
-    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
-        key, shape, dtype, -limit, limit
-    )
 
 
 def split(rng: jax.Array | None, count: int) -> list[jax.Array | None]:
@@ -302,37 +290,21 @@ class ExpertLayer(_Layer):
         return Gate(kernel, bias)
 
     def _experts(self, x: jax.Array) -> Experts:
-        """The hidden table of all experts; an identity expert, which can only be first, owns no
-        rows.
+        """The hidden table of all experts, in which an identity expert has no rows; such an expert
+        can only be a layer's first.
         """
-        width, units, computing = (
-            x.shape[-1],
-            self.shape.units,
-            sum(units > 0 for units in self.shape.max_widths),
-        )
+        width, units = x.shape[-1], self.shape.units
+        computing = [rows for rows in self.shape.max_widths if rows > 0]
+        initial = FFN_INITS.find(self.shape.ffn_init)(width, computing)
+        hidden, dtype = ("hidden", "embed"), x.dtype
         b_out = self.weight(
-            "b_out", ("expert", "embed"), (computing, width), nn.initializers.zeros, x.dtype
+            "b_out", ("expert", "embed"), (len(computing), width), initial.b_out, dtype
         )
         return Experts(
-            self.weight("w_in", ("hidden", "embed"), (units, width), self._initial(width), x.dtype),
-            self.weight("b_in", ("hidden",), (units,), nn.initializers.zeros, x.dtype),
-            self.weight(
-                "w_out", ("hidden", "embed"), (units, width), self._initial(width), x.dtype
-            ),
-            jnp.pad(b_out, ((len(self.shape.max_widths) - computing, 0), (0, 0))),
-        )
-
-    def _initial(self, width: int) -> Initializer:
-        """Each expert's rows are initialised like the matrix [F, D] of that expert alone."""
-        limits = np.concatenate(
-            [
-                np.full(units, (6.0 / (units + width)) ** 0.5, np.float32)
-                for units in self.shape.max_widths
-                if units
-            ]
-        )
-        return lambda key, shape, dtype=jnp.float32: (
-            jax.random.uniform(key, shape, dtype, -1, 1) * limits[:, None]
+            self.weight("w_in", hidden, (units, width), initial.w_in, dtype),
+            self.weight("b_in", ("hidden",), (units,), initial.b_in, dtype),
+            self.weight("w_out", hidden, (units, width), initial.w_out, dtype),
+            jnp.pad(b_out, ((len(self.shape.max_widths) - len(computing), 0), (0, 0))),
         )
 
 
@@ -352,6 +324,8 @@ class LayerShape(NamedTuple):
     super_ffn_dim: int
     number: int  # of the layer, the encoder's first
     router: RouterConfig
+    ffn_init: str  # scheme of the experts' initial weights
+    pre_norm: bool  # LayerNorm before each branch instead of after each residual sum
 
     @property
     def units(self) -> int:
@@ -409,7 +383,7 @@ class EncoderLayer(nn.Module):
     ) -> LayerOutput:
         """x [B,S,D], allowed [B,1,1,S], tokens [B,S] → [B,S,D]."""
         attention_rng, residual_rng, experts_rng = split(rng, 3)
-        query, memory = self.self_attention.project(x)
+        query, memory = self.self_attention.project(_before(self, self.self_attention_norm, x))
         mixed, importance = self.self_attention.attend(
             query,
             memory,
@@ -420,7 +394,7 @@ class EncoderLayer(nn.Module):
             self.shape.importance,
             tokens.counted,
         )
-        x = self.self_attention_norm(x + dropout(mixed, rates.residual, residual_rng))
+        x = _after(self, self.self_attention_norm, x + dropout(mixed, rates.residual, residual_rng))
         return _apply_experts(
             self, x, tokens._replace(importance=importance), genes, rates, experts_rng
         )
@@ -465,7 +439,7 @@ class DecoderLayer(nn.Module):
         [B,T] → [B,T,D].
         """
         attention_rng, residual_rng, rest_rng = split(rng, 3)
-        query, past = self.self_attention.project(y)
+        query, past = self.self_attention.project(_before(self, self.self_attention_norm, y))
         mixed, importance = self.self_attention.attend(
             query,
             past,
@@ -475,7 +449,7 @@ class DecoderLayer(nn.Module):
             attention_rng,
             self.shape.importance,
         )
-        y = self.self_attention_norm(y + dropout(mixed, rates.scaled, residual_rng))
+        y = _after(self, self.self_attention_norm, y + dropout(mixed, rates.scaled, residual_rng))
         return self._look_at_memory(
             y,
             memory,
@@ -502,7 +476,7 @@ class DecoderLayer(nn.Module):
 
         past: bool [B,1,k,T·k], entries of the sentence's cache that belong to each hypothesis.
         """
-        query, now = self.self_attention.project(y)
+        query, now = self.self_attention.project(_before(self, self.self_attention_norm, y))
         first = position * y.shape[1]
         cache = KeysValues(
             *(
@@ -513,7 +487,7 @@ class DecoderLayer(nn.Module):
         mixed, importance = self.self_attention.attend(
             query, cache, past, genes.self_heads, importance=self.shape.importance
         )
-        y = self.self_attention_norm(y + mixed)
+        y = _after(self, self.self_attention_norm, y + mixed)
         tokens = tokens._replace(importance=importance)
         output = self._look_at_memory(y, memory, memory_allowed, tokens, genes, INFERENCE, None)
         return output.x, cache
@@ -530,9 +504,14 @@ class DecoderLayer(nn.Module):
     ) -> LayerOutput:
         attention_rng, residual_rng, experts_rng = split(rng, 3)
         mixed = self.cross_attention.attend(
-            y, memory, memory_allowed, genes.cross_heads, rates.attention, attention_rng
+            _before(self, self.cross_attention_norm, y),
+            memory,
+            memory_allowed,
+            genes.cross_heads,
+            rates.attention,
+            attention_rng,
         )
-        y = self.cross_attention_norm(y + dropout(mixed, rates.scaled, residual_rng))
+        y = _after(self, self.cross_attention_norm, y + dropout(mixed, rates.scaled, residual_rng))
         return _apply_experts(self, y, tokens, genes, rates, experts_rng)
 
 
@@ -545,9 +524,19 @@ def _apply_experts(
     rng: jax.Array | None,
 ) -> LayerOutput:
     """The experts' residual block on x [B,T,D]; no dropout after the gate."""
-    flat = x.reshape(-1, x.shape[-1])
+    flat = _before(layer, layer.experts_norm, x).reshape(-1, x.shape[-1])
     output = layer.experts(flat, tokens.flat(), genes.experts, rates, rng)
-    return output._replace(x=layer.experts_norm(x + output.x.reshape(x.shape)))
+    return output._replace(x=_after(layer, layer.experts_norm, x + output.x.reshape(x.shape)))
+
+
+def _before(layer: EncoderLayer | DecoderLayer, norm: LayerNorm, x: jax.Array) -> jax.Array:
+    """Input of a branch: the residual stream [B,T,D], normalised with pre-norm."""
+    return norm(x) if layer.shape.pre_norm else x
+
+
+def _after(layer: EncoderLayer | DecoderLayer, norm: LayerNorm, x: jax.Array) -> jax.Array:
+    """The residual stream [B,T,D] after a branch was added, normalised with post-norm."""
+    return x if layer.shape.pre_norm else norm(x)
 
 
 def _one_token(real: jax.Array) -> Tokens:

@@ -14,8 +14,16 @@ import numpy as np
 from flax import linen as nn
 
 from automoe_jax.arch import MAX_LAYERS, Arch
+from automoe_jax.config import Config
 from automoe_jax.errors import UserError
-from automoe_jax.model.layers import DecoderLayer, EncoderLayer, ExpertGenes, LayerGenes, LayerShape
+from automoe_jax.model.layers import (
+    DecoderLayer,
+    EncoderLayer,
+    ExpertGenes,
+    LayerGenes,
+    LayerNorm,
+    LayerShape,
+)
 from automoe_jax.ops.grouped import width_choices
 from automoe_jax.routers import TOP_K, RouterConfig
 from automoe_jax.runtime.sharding import Placement
@@ -47,6 +55,8 @@ class Spec:
     arch: Arch | None = None
     router: RouterConfig = TOP_K
     classes: int = 0  # of a classifier, special ids included (data.labels)
+    ffn_init: str = "xavier"  # scheme of the experts' initial weights (model.initial)
+    norm: str = "post"  # LayerNorm after each residual sum, or pre: before each branch
 
     @property
     def output_size(self) -> int:
@@ -144,6 +154,8 @@ class Spec:
             super_ffn_dim=self.super_ffn_dim,
             number=layer if side == "encoder" else MAX_LAYERS + layer,
             router=self.router,
+            ffn_init=self.ffn_init,
+            pre_norm=self.norm == "pre",
         )
 
     def layer_genes(self, side: str, layer: int, arch: Arch) -> LayerGenes:
@@ -201,11 +213,25 @@ class Network:
     Network.
 
     `params["embedding"]["table"]` is [V, D]; `params["encoder"]["layer_0"]` and so on hold each
-    layer's arrays; a classifier also has `params["classifier"]["table"]`, [C, D].
+    layer's arrays; a classifier also has `params["classifier"]["table"]`, [C, D]. With pre-norm
+    each side with layers has a `final_norm`.
     """
 
     params: dict[str, Any]
     spec: Spec = dataclasses.field(metadata={"static": True})
+
+
+def spec_of(config: Config, vocab_size: int, *, arch: Arch | None = None, classes: int = 0) -> Spec:
+    """The SuperNet of a configuration, or its sub-Transformer `arch`."""
+    return Spec(
+        config.space,
+        vocab_size,
+        arch=arch,
+        router=config.router,
+        classes=classes,
+        ffn_init=config.model.ffn_init,
+        norm=config.model.norm,
+    )
 
 
 def init(
@@ -217,11 +243,13 @@ def init(
     pad_id: int = PAD_ID,
     router: RouterConfig = TOP_K,
     classes: int = 0,
+    ffn_init: str = "xavier",
+    norm: str = "post",
 ) -> Network:
     """Random float32 parameters of the SuperNet of `space`, or of the sub-Transformer `arch` at its
     own shapes.
     """
-    return initialised(Spec(space, vocab_size, pad_id, arch, router, classes), key)
+    return initialised(Spec(space, vocab_size, pad_id, arch, router, classes, ffn_init, norm), key)
 
 
 def initialised(spec: Spec, key: jax.Array) -> Network:
@@ -285,6 +313,9 @@ def _boxed(spec: Spec, key: jax.Array) -> dict[str, Any]:
             f"layer_{i}": _layer_params(spec, side, i, next(remaining))
             for i in range(spec.layers(side))
         }
+        if spec.norm == "pre" and spec.layers(side):
+            x = jnp.zeros((1, getattr(spec.widths, side)))
+            params[side]["final_norm"] = LayerNorm().init(key, x)["params"]
     return params
 
 

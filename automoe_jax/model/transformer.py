@@ -38,6 +38,7 @@ from automoe_jax.model.network import EOS_ID, Network, Spec, Widths, logical_axe
 from automoe_jax.ops.columns import ROWS, by_columns
 from automoe_jax.ops.dropout import dropout
 from automoe_jax.ops.hashing import hashed_sentences
+from automoe_jax.ops.norm import layer_norm
 from automoe_jax.ops.routers import (
     RouterMetrics,
     Routing,
@@ -267,7 +268,8 @@ def encode(
         # An absent layer repeats the one below it, so counting back from the depth is safe wherever
         # it is allowed.
         newest = [jnp.stack(outputs)[jnp.maximum(depth - 1 - back, 0)] for back in range(most)]
-    memory = Memory(jnp.concatenate(newest, axis=1), real, sentences)
+    layers = final_norm(network, "encoder", widths, jnp.concatenate(newest, axis=1))
+    memory = Memory(layers, real, sentences)
     return Encoded(memory, _stack(metrics), tuple(routings) if forward_options.routings else ())
 
 
@@ -322,6 +324,7 @@ def decode(
         )
         metrics.append(measured)
         routings.append(_by_position(routing, target_input))
+    y = final_norm(network, "decoder", widths, y)
     return Decoded(y, _stack(metrics), tuple(routings) if forward_options.routings else ())
 
 
@@ -459,7 +462,16 @@ def decode_step(
             method="step",
         )
         written.append(cache)
-    return project(y, constants.table), written
+    return project(final_norm(network, "decoder", spec.widths, y), constants.table), written
+
+
+def final_norm(network: Network, side: str, widths: Widths, x: jax.Array) -> jax.Array:
+    """States x [B,T,D] of the last layer of a side, normalised where the layers did not do it."""
+    params = network.params[side].get("final_norm")
+    if params is None:
+        return x
+    width = getattr(widths, side)
+    return layer_norm(x, params["scale"][:width], params["bias"][:width])
 
 
 def is_concrete(arch: Arch) -> bool:

@@ -37,7 +37,7 @@ from automoe_jax.costs import Costs, costs, read_arch
 from automoe_jax.data.batching import rows_per_batch
 from automoe_jax.errors import UserError
 from automoe_jax.main import parse
-from automoe_jax.model.network import Network, Spec, abstract
+from automoe_jax.model.network import Network, Spec, abstract, spec_of
 from automoe_jax.model.transformer import ForwardOptions
 from automoe_jax.ops.grouped import use_backend
 from automoe_jax.plan import hlo
@@ -252,12 +252,7 @@ def make_job(
             " them"
         )
     train: TrainConfig = config.retrain if arch else config.supernet
-    spec = Spec(
-        space,
-        config.data.vocab_size,
-        arch=_arch(config, arch) if arch else None,
-        router=config.router,
-    )
+    spec = spec_of(config, config.data.vocab_size, arch=_arch(config, arch) if arch else None)
     rows = rows_per_batch(bucket, train.tokens_per_batch, train.accumulate * parts)
     return Job(config, train, spec, bucket, rows, wanted.accumulate)
 
@@ -586,7 +581,12 @@ def _simulated(count: int) -> list[Any]:
 def _costs(job: Job, arch: Arch) -> Costs:
     """Of one sentence pair of the batch, in a forward pass."""
     return costs(
-        arch, job.bucket, job.bucket, job.spec.vocab_size, router=job.config.router.costs(arch)
+        arch,
+        job.bucket,
+        job.bucket,
+        job.spec.vocab_size,
+        router=job.config.router.costs(arch),
+        pre_norm=job.spec.norm == "pre",
     )
 
 

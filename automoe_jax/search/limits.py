@@ -33,6 +33,7 @@ class Conditions:
     settings: "SearchConfig"
     router: RouterConfig
     vocab_size: int = VOCAB_SIZE  # pieces of the output vocabulary, or classes
+    pre_norm: bool = False
 
     def closed_form(self, arch: Arch) -> Costs:
         """FLOPs and parameters of one sentence pair, or one sentence, of the settings' lengths."""
@@ -160,6 +161,7 @@ def _closed_form(conditions: Conditions, arch: Arch) -> Costs:
         conditions.settings.target_length,
         conditions.vocab_size,
         router=conditions.router.costs(arch),
+        pre_norm=conditions.pre_norm,
     )
 
 

@@ -41,6 +41,7 @@ def run(config: Config, workdir: Workdir) -> None:
                 search.target_length,
                 evaluated.output_size,
                 router=config.router.costs(arch),
+                pre_norm=config.model.norm == "pre",
             )
         ),
         curves=curves,

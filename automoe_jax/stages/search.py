@@ -31,7 +31,7 @@ def run(config: Config, workdir: Workdir) -> None:
         print("search: the space has one architecture, which is taken", flush=True)
         return
 
-    cost = cost_function(Conditions(settings, config.router, spec.output_size))
+    cost = cost_function(Conditions(settings, config.router, spec.output_size, spec.norm == "pre"))
     check_limits(config.space, settings, cost)
     algorithm = ALGORITHMS.find(settings.algorithm)
     supernet = runs.load(workdir.supernet, spec)

@@ -25,7 +25,8 @@ def run(config: Config, workdir: Workdir) -> None:
         print("supernet: the space has one architecture, which needs none", flush=True)
         return
     # Costs from outside the package may depend on the vocabulary, which is known only now.
-    conditions = Conditions(config.search, config.router, workdir.spec(config).output_size)
+    spec = workdir.spec(config)
+    conditions = Conditions(config.search, config.router, spec.output_size, spec.norm == "pre")
     check_limits(space, config.search, cost_function(conditions))
     print(f"supernet: a space of {space.size():.3g} architectures", flush=True)
     run = Run(
