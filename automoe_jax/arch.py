@@ -10,6 +10,8 @@ Axes: L layers (MAX_LAYERS) · E experts (MAX_EXPERTS).
 """
 
 import json
+import os
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +21,7 @@ from automoe_jax.errors import UserError
 
 MAX_LAYERS = 12
 MAX_EXPERTS = 32
+MAX_SIZE = 2**31 - 1  # of any number in an architecture: its fields are int32
 ABSENT = -1
 
 
@@ -113,10 +116,27 @@ class Arch(NamedTuple):
     @classmethod
     def from_json(cls, text: str) -> "Arch":
         """Parses `to_json`'s format; raises `UserError` naming the first wrong field."""
+        if isinstance(text, os.PathLike):
+            raise UserError(
+                f"an architecture is parsed from JSON text, not from a path; pass the text of the"
+                f" file, {os.fspath(text)!r}"
+            )
+        if not isinstance(text, str | bytes | bytearray):
+            raise UserError(
+                f"an architecture is parsed from JSON text, not from {_shown(text)}; a nested"
+                " dictionary goes into Arch.from_dict"
+            )
         try:
             value = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise UserError(f"the architecture is not valid JSON: {error}") from None
+        except RecursionError:
+            raise UserError(
+                "the architecture is not valid JSON: its brackets are nested too deeply"
+            ) from None
+        except ValueError as error:  # as well for bytes that are not text and endless numbers
+            hint = (
+                "" if text.lstrip()[:1] in ("{", b"{") else "; pass the file's text, not its name"
+            )
+            raise UserError(f"the architecture is not valid JSON: {error}{hint}") from None
         return cls.from_dict(value)
 
     @classmethod
@@ -138,6 +158,28 @@ class Arch(NamedTuple):
         )
         _check(arch, decoder["layers"])
         return arch
+
+
+def check_shapes(arch: Any) -> None:
+    """Raises `UserError` unless `arch` is an `Arch` of integers in the shapes of this package, which
+    is all that can be checked under `jax.jit`, where the numbers are unknown.
+    """
+    if not isinstance(arch, Arch):
+        raise UserError(
+            f"an architecture must be an automoe_jax.arch.Arch, got {_shown(arch)}; Arch.from_dict"
+            " and Arch.from_json make one"
+        )
+    for name, field in zip(Arch._fields, arch, strict=True):
+        depth = () if name == "qkv_dim" or name.endswith("embed_dim") else (MAX_LAYERS,)
+        wanted = (*depth, MAX_EXPERTS) if name.endswith("ffn_dims") else depth
+        shape = getattr(field, "shape", None)
+        if shape != wanted or not np.issubdtype(field.dtype, np.integer):
+            found = "no array" if shape is None else f"{field.dtype} of the shape {shape}"
+            raise UserError(
+                f"the field {name} of an architecture must hold integers of the shape {wanted}, got"
+                f" {found}; fields of several architectures are stacked only for jax.vmap and"
+                " training steps"
+            )
 
 
 def make(
@@ -193,25 +235,35 @@ def _fields(value: Any, where: str, names: set[str]) -> Mapping[str, Any]:
     at = where or "the architecture"
     if not isinstance(value, Mapping):
         raise UserError(
-            f"{at} must be a JSON object with the fields {sorted(names)}, got {value!r}"
+            f"{at} must be a JSON object with the fields {sorted(names)}, got {_shown(value)}"
         )
     for name in sorted(names - set(value)):
         raise UserError(f"{at} lacks the field {name!r}; it needs {sorted(names)}")
-    for name in sorted(set(value) - names):
+    for name in sorted(set(value) - names, key=str):
         raise UserError(f"{at} has an unknown field {name!r}; it takes {sorted(names)}")
     return value
 
 
 def _integer(value: Any, where: str, least: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UserError(f"{where}={value!r} must be a whole number of at least {least}")
+        raise UserError(f"{where}={_shown(value)} must be a whole number of at least {least}")
+    if value > MAX_SIZE:
+        raise UserError(f"{where}={_shown(value)} must not exceed {MAX_SIZE}")
     return value
+
+
+def _shown(value: Any) -> str:
+    """`repr` of any value, shortened: it may be deep, long or huge."""
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # Python does not print integers of thousands of digits
+        return "a huge number"
 
 
 def _layers(value: Any, side: str, integers: tuple[str, ...]) -> list[Mapping[str, Any]]:
     least = 1 if side == "encoder" else 0
     if not isinstance(value, list) or not least <= len(value) <= MAX_LAYERS:
-        found = f"{len(value)} layers" if isinstance(value, list) else repr(value)
+        found = f"{len(value)} layers" if isinstance(value, list) else _shown(value)
         raise UserError(
             f"{side}.layers must be a list of {least} to {MAX_LAYERS} layers, got {found}"
         )
@@ -223,8 +275,8 @@ def _layers(value: Any, side: str, integers: tuple[str, ...]) -> list[Mapping[st
         widths = layer["expert_ffn_dims"]
         if not isinstance(widths, list) or not 1 <= len(widths) <= MAX_EXPERTS:
             raise UserError(
-                f"{where}.expert_ffn_dims={widths!r} must be a list of 1 to {MAX_EXPERTS} expert"
-                " widths"
+                f"{where}.expert_ffn_dims={_shown(widths)} must be a list of 1 to {MAX_EXPERTS}"
+                " expert widths"
             )
         for e, width in enumerate(widths):
             # A width of 0 is the identity expert, which may only be first.

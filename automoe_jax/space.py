@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from automoe_jax import arch as arch_lib
-from automoe_jax.arch import ABSENT, MAX_EXPERTS, MAX_LAYERS, Arch
+from automoe_jax.arch import ABSENT, MAX_EXPERTS, MAX_LAYERS, MAX_SIZE, Arch
 from automoe_jax.errors import UserError
 
 
@@ -60,6 +60,8 @@ class SearchSpace:
     def __post_init__(self) -> None:
         if not _is_integer(self.qkv_dim) or self.qkv_dim < 1:
             raise UserError(f"space.qkv_dim={self.qkv_dim!r} must be a positive whole number")
+        if self.qkv_dim > MAX_SIZE:
+            raise UserError(f"space.qkv_dim={self.qkv_dim!r} must not exceed {MAX_SIZE}")
         object.__setattr__(self, "qkv_dim", int(self.qkv_dim))
         if not _is_integer(self.expert_layers_every) or self.expert_layers_every < 1:
             raise UserError(
@@ -398,6 +400,8 @@ def _choices(name: str, value: Any, least: int) -> tuple[int, ...]:
                 f"space.{name}={value!r} must hold whole numbers of at least {least}; {choice!r}"
                 " is not"
             )
+        if choice > MAX_SIZE:
+            raise UserError(f"space.{name}={value!r} must not exceed {MAX_SIZE}")
     return tuple(sorted({int(choice) for choice in value}))
 
 

@@ -2,14 +2,16 @@
 
 import copy
 import json
+import pathlib
 import pickle
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from automoe_jax.arch import ABSENT, MAX_EXPERTS, MAX_LAYERS, Arch, make
+from automoe_jax.arch import ABSENT, MAX_EXPERTS, MAX_LAYERS, Arch, check_shapes, make
 from automoe_jax.errors import UserError
 from automoe_jax.space import SearchSpace
 
@@ -161,3 +163,68 @@ def test_message_names_the_field(path, value, message):
 def test_invalid_json_says_so(text):
     with pytest.raises(UserError, match="not valid JSON"):
         Arch.from_json(text)
+
+
+@pytest.mark.parametrize("place", [["qkv_dim"], ["encoder", "layers", 0, "expert_ffn_dims", 0]])
+def test_numbers_fit_their_fields(place):
+    with pytest.raises(UserError, match=r"=99999999999 must not exceed 2147483647"):
+        Arch.from_json(changed(place, 99999999999))
+    text = changed(place, 99999999999)
+    with pytest.raises(UserError, match="not valid JSON: Exceeds the limit"):
+        Arch.from_json(text.replace("99999999999", "9" * 5000))
+    endless = {"99999999999": 10**5000}
+    value = json.loads(text, parse_int=lambda digits: endless.get(digits) or int(digits))
+    with pytest.raises(UserError, match=r"=a huge number must not exceed 2147483647"):
+        Arch.from_dict(value)
+
+
+@pytest.mark.parametrize("deep", ["[" * 100_000, "[" * 2000 + "]" * 2000, '{"a":' * 50_000])
+def test_deep_nesting_is_a_sentence(deep):
+    with pytest.raises(UserError) as raised:
+        Arch.from_json(deep)
+    assert len(str(raised.value)) < 300
+
+
+def test_deep_values_are_shown_in_short():
+    deep: list = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(UserError, match=r"must be a JSON object .* got \[\[\[") as raised:
+        Arch.from_dict(deep)
+    assert len(str(raised.value)) < 300
+    while deep:  # Python frees nested lists by recursion
+        deep = deep.pop()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "not from None; a nested dictionary goes into Arch.from_dict"),
+        (
+            {"qkv_dim": 8},
+            r"not from \{'qkv_dim': 8\}; a nested dictionary goes",
+        ),
+        (pathlib.Path("runs/demo/arch.json"), "not from a path; pass the text of the file"),
+        ("runs/demo/arch.json", "not valid JSON: .*; pass the file's text, not its name"),
+        (b"\xff\xfe{", "not valid JSON"),
+        ("NaN", "must be a JSON object with the fields"),
+    ],
+)
+def test_what_is_no_json_text(text, message):
+    with pytest.raises(UserError, match=message):
+        Arch.from_json(text)
+
+
+def test_shapes_of_the_fields():
+    arch = Arch.from_json(changed(["qkv_dim"], 8))
+    check_shapes(arch)
+    check_shapes(jax.tree.map(lambda field: jax.ShapeDtypeStruct(field.shape, field.dtype), arch))
+    for wrong, message in [
+        (None, "must be an automoe_jax.arch.Arch, got None"),
+        (arch._replace(qkv_dim=None), r"the field qkv_dim .* of the shape \(\), got no array"),
+        (arch._replace(decoder_top_k=arch.decoder_top_k[:1]), "the field decoder_top_k"),
+        (arch._replace(cross_layers=arch.cross_layers * 1.0), "got float64 of the shape"),
+        (jax.tree.map(lambda *fields: np.stack(fields), arch, arch), "got int32 of the shape"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            check_shapes(wrong)

@@ -331,3 +331,10 @@ def test_message_names_field_value_and_rule(changes, message):
     qkv_dim = 24 if "decoder_cross_heads" in changes else 8
     with pytest.raises(UserError, match=message.replace("24", str(qkv_dim))):
         dataclasses.replace(TINY, **{"qkv_dim": qkv_dim, **changes})
+
+
+@pytest.mark.parametrize("name", ["qkv_dim", "encoder_embed_dims", "expert_ffn_dims", "top_k"])
+def test_numbers_fit_an_architecture(name: str) -> None:
+    huge = 2**40 if name == "qkv_dim" else (2**40,)
+    with pytest.raises(UserError, match=rf"space\.{name}=.* must not exceed 2147483647"):
+        SearchSpace(**{name: huge})
