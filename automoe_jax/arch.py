@@ -161,8 +161,9 @@ class Arch(NamedTuple):
 
 
 def check_shapes(arch: Any) -> None:
-    """Raises `UserError` unless `arch` is an `Arch` of integers in the shapes of this package, which
-    is all that can be checked under `jax.jit`, where the numbers are unknown.
+    """Raises `UserError` unless `arch` is an `Arch` of integers in the shapes of this package.
+
+    No more can be checked under `jax.jit`, where the numbers are unknown.
     """
     if not isinstance(arch, Arch):
         raise UserError(

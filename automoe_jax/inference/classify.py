@@ -11,6 +11,7 @@ import numpy as np
 
 from automoe_jax.data.batching import TokenPairs, assemble, rows_per_batch
 from automoe_jax.data.tokenizer import SPECIAL_IDS
+from automoe_jax.errors import UserError, check_rising
 from automoe_jax.model.network import Network
 from automoe_jax.model.transformer import forward
 
@@ -26,7 +27,14 @@ def classify(
     """int [pairs]: the most probable class of each text, numbered like the targets of `pairs`;
     `progress` is called with the number of finished texts.
     """
-    places = np.searchsorted(np.asarray(buckets), pairs.lengths())
+    check_rising("buckets", buckets)
+    lengths = pairs.lengths()
+    if len(lengths) and lengths.max() > buckets[-1]:
+        raise UserError(
+            f"a text of {lengths.max()} tokens exceeds the last bucket, {buckets[-1]}; cut it, or"
+            " add a longer bucket"
+        )
+    places = np.searchsorted(np.asarray(buckets), lengths)
     found = np.zeros(len(pairs), np.int64)
     for place, bucket in enumerate(buckets):
         members, rows = np.flatnonzero(places == place), rows_per_batch(bucket, tokens_per_batch)

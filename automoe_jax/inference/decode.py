@@ -18,7 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from automoe_jax.data.tokenizer import BOS, EOS, PAD, Tokenizer
+from automoe_jax.errors import UserError, check_rising, check_whole
 from automoe_jax.inference.quantise import widened
+from automoe_jax.model.inputs import check_ids
 from automoe_jax.model.layers import KeysValues
 from automoe_jax.model.network import Network
 from automoe_jax.model.transformer import Memory, decode_step, encode, start_decoding
@@ -56,8 +58,12 @@ def beam_search(
 
     Tokens end in EOS, then pads; T = max_length, at which a hypothesis is ended. A slot that no
     hypothesis reached (the vocabulary is tiny) has the score IMPOSSIBLE. The network may be
-    `quantise.quantised`.
+    `quantise.quantised`. Token ids are not checked here, as this function is compiled:
+    `translate_ids` does.
     """
+    check_whole(beam_size=beam_size, max_length=max_length)
+    if not 0 <= length_penalty < math.inf:
+        raise UserError(f"length_penalty={length_penalty!r} must be a finite number of at least 0")
     network = widened(network)
     memory = encode(network, network.spec.widths, network.spec.exact_arch, source).memory
     return search_from(
@@ -251,6 +257,18 @@ def translate_lines(
     return [" ".join(filter(None, parts)) for parts in translated]
 
 
+def _check_sources(sources: Sequence[np.ndarray], longest: int, vocab_size: int) -> None:
+    for number, source in enumerate(sources):
+        if np.ndim(source) != 1 or not np.issubdtype(np.asarray(source).dtype, np.integer):
+            raise UserError(f"source {number} must be a vector of token ids, got {source!r:.80}")
+        if len(source) >= longest:
+            raise UserError(
+                f"source {number} has {len(source)} tokens and with EOS does not fit into the last"
+                f" bucket, {longest}; cut it, or add a longer bucket"
+            )
+        check_ids(f"source {number}", source, vocab_size)
+
+
 def translate_ids(
     network: Network,
     sources: list[np.ndarray],
@@ -267,7 +285,13 @@ def translate_ids(
     smallest of the rising `batch_sizes` that holds what is there. Each source must fit into the
     last bucket with its EOS, and a translation may be one and a half times as long as its bucket,
     plus 10. `progress` hears of every batch which sources it held.
+
+    Raises `UserError` for a source that does not fit or holds ids beyond the vocabulary, and for
+    buckets and batch sizes that are not rising whole numbers.
     """
+    check_rising("buckets", buckets)
+    check_rising("batch_sizes", batch_sizes)
+    _check_sources(sources, buckets[-1], network.spec.vocab_size)
     translations: list[np.ndarray] = [np.zeros(0, np.int32)] * len(sources)
     by_bucket: dict[int, list[int]] = {bucket: [] for bucket in buckets}
     for index in np.argsort([len(source) for source in sources], kind="stable"):

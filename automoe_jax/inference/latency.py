@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from automoe_jax.errors import check_whole
 from automoe_jax.inference.classify import most_probable
 from automoe_jax.inference.decode import search_from
 from automoe_jax.model.network import Network
@@ -49,6 +50,9 @@ def measure(
     decoder makes all of `target_length` incremental steps, whatever it says; a classifier has none,
     and all its time is the encoder's. Without dropout, compiled, after 5 warm-ups.
     """
+    check_whole(
+        source_length=source_length, target_length=target_length, beam_size=beam_size, runs=runs
+    )
     # weights just read are NumPy arrays, which each call would copy
     networks = jax.device_put(list(networks))
     tasks = [

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from automoe_jax.arch import MAX_LAYERS, Arch
+from automoe_jax.arch import MAX_LAYERS, Arch, check_shapes
 from automoe_jax.config import Config
-from automoe_jax.errors import UserError
+from automoe_jax.errors import UserError, check_whole
 from automoe_jax.model.layers import (
     DecoderLayer,
     EncoderLayer,
@@ -57,6 +57,26 @@ class Spec:
     classes: int = 0  # of a classifier, special ids included (data.labels)
     ffn_init: str = "xavier"  # scheme of the experts' initial weights (model.initial)
     norm: str = "post"  # LayerNorm after each residual sum, or pre: before each branch
+
+    def __post_init__(self) -> None:
+        """Raises `UserError` for sizes that no network has, or an `arch` that does not fit."""
+        check_whole(vocab_size=self.vocab_size)
+        check_whole(0, pad_id=self.pad_id, classes=self.classes)
+        if self.pad_id >= self.vocab_size:
+            raise UserError(
+                f"pad_id={self.pad_id} must be a piece of the vocabulary, below"
+                f" vocab_size={self.vocab_size}"
+            )
+        if self.arch is not None:
+            check_shapes(self.arch)
+            if int(self.arch.qkv_dim) != self.space.qkv_dim or any(
+                width > most for width, most in zip(self.widths, self.super_widths, strict=True)
+            ):
+                raise UserError(
+                    f"the architecture has qkv_dim={self.arch.qkv_dim} and the embedding widths"
+                    f" {tuple(self.widths)}, its space qkv_dim={self.space.qkv_dim} and widths of"
+                    f" at most {tuple(self.super_widths)}; give both of one experiment"
+                )
 
     @property
     def output_size(self) -> int:
@@ -193,7 +213,13 @@ class Spec:
         )
 
     def check(self, arch: Arch) -> None:
-        """Raises `UserError` unless `arch` is an architecture of this network."""
+        """Raises `UserError` unless `arch` is a concrete architecture of this network."""
+        check_shapes(arch)
+        if any(isinstance(field, jax.core.Tracer) for field in arch):
+            raise UserError(
+                "the architecture is traced, so it cannot be checked or cut out; use it outside"
+                " jax.jit, or as a constant of the compiled function"
+            )
         if self.arch is not None and arch != self.arch:
             raise UserError(
                 "this network is cut out for another architecture than the one given; pass its own,"

@@ -22,8 +22,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from automoe_jax.arch import Arch
+from automoe_jax.arch import Arch, check_shapes
 from automoe_jax.model import masks
+from automoe_jax.model.inputs import check_same_batch, check_tokens
 from automoe_jax.model.layers import (
     INFERENCE,
     DecoderLayer,
@@ -82,8 +83,14 @@ def forward(network: Network, arch: Arch, source: jax.Array, target_input: jax.A
 
     source [B,S] and target_input [B,T] hold token ids, the source padded on either side, the target
     on the right (its attention is masked causally only). Deterministic; callable under `jax.jit`
-    with `arch` traced. Raises `UserError` for a concrete `arch` that the network does not contain.
+    with `arch` traced.
+
+    Raises `UserError` for arrays of other shapes or without a sentence or a token, and, where they
+    are known, for an `arch` that the network does not contain and token ids beyond the vocabulary.
+    A traced `arch` must be checked by the caller, with `network.spec.check(arch)` outside the
+    compiled function: one that is not in the search space gives numbers without a meaning.
     """
+    check_shapes(arch)
     if is_concrete(arch):
         network.spec.check(arch)
     return apply(network, arch, source, target_input).logits
@@ -229,6 +236,7 @@ def encode(
     rng: jax.Array | None = None,
 ) -> Encoded:
     """source [B,S] → the memory of the decoder, and the routers' metrics [L]."""
+    check_tokens("source", source, network.spec.vocab_size)
     spec, rates = network.spec, _rates(network.spec, "encoder", widths, forward_options, rng)
     real, sentences = source != spec.pad_id, hashed_sentences(source, spec.pad_id)
     tokens = Tokens(real, _identity(spec, source, sentences, forward_options, rng))
@@ -288,6 +296,8 @@ def decode(
     """
     if network.spec.classes:
         return Decoded(_pooled(memory), _stack([no_metrics()], 0), ())
+    check_tokens("target_input", target_input, network.spec.vocab_size)
+    check_same_batch(len(memory.source_real), target_input)
     spec, rates = network.spec, _rates(network.spec, "decoder", widths, forward_options, rng)
     tokens = Tokens(
         target_input != spec.pad_id,
@@ -484,7 +494,7 @@ def sinusoids(rows: int, width: int, pad_id: int) -> np.ndarray:
     zero.
     """
     half = width // 2
-    rate = np.exp(np.arange(half) * -(np.log(10000.0) / (half - 1)))
+    rate = np.exp(np.arange(half) * -(np.log(10000.0) / max(half - 1, 1)))
     angle = np.arange(rows)[:, None] * rate
     table = np.concatenate([np.sin(angle), np.cos(angle), np.zeros((rows, width % 2))], axis=1)
     table[pad_id] = 0

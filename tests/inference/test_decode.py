@@ -2,8 +2,10 @@
 sentences.
 """
 
+import dataclasses
 import functools
 import itertools
+import math
 from typing import Any
 
 import jax
@@ -13,6 +15,7 @@ import pytest
 
 from automoe_jax import arch as arch_lib
 from automoe_jax.data.tokenizer import BOS, EOS, PAD, UNK
+from automoe_jax.errors import UserError
 from automoe_jax.extract import extract
 from automoe_jax.inference import decode
 from automoe_jax.inference.decode import IMPOSSIBLE, beam_search, translate_ids, translate_lines
@@ -123,6 +126,13 @@ def narrow_network() -> Network:
     network = network_of("one dense layer", NARROW, seed=3)
     network.params["embedding"]["table"] *= 1.5  # less even, so that lengths differ
     return network
+
+
+@functools.cache
+def wide_network() -> Network:
+    """A stub for tests whose search is faked: its vocabulary has the ids of all letters."""
+    network = narrow_network()
+    return Network(network.params, dataclasses.replace(network.spec, vocab_size=128))
 
 
 @functools.cache
@@ -366,7 +376,7 @@ def test_order_and_count_of_shuffled_lengths(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(decode, "beam_search", echo(calls))
     rng = np.random.default_rng(0)
     sources = [rng.integers(4, 30, length) for length in rng.permutation([*range(8)] * 3)]
-    translations = translate_ids(narrow_network(), sources, **OPTIONS, progress=progress.append)
+    translations = translate_ids(wide_network(), sources, **OPTIONS, progress=progress.append)
     assert len(translations) == len(sources)
     for source, translation in zip(sources, translations, strict=True):
         np.testing.assert_array_equal(translation, source)
@@ -380,13 +390,13 @@ def test_few_sentences_take_the_smallest_batch_that_holds_them(
 ) -> None:
     calls: list[tuple] = []
     monkeypatch.setattr(decode, "beam_search", echo(calls))
-    translate_ids(narrow_network(), [np.array([5, 6]), np.array([7] * 7)], **OPTIONS)
+    translate_ids(wide_network(), [np.array([5, 6]), np.array([7] * 7)], **OPTIONS)
     assert calls == [((2, 4), 16), ((2, 8), 22)]
 
 
 def test_nothing_to_translate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "beam_search", None)
-    assert translate_ids(narrow_network(), [], **OPTIONS) == []
+    assert translate_ids(wide_network(), [], **OPTIONS) == []
 
 
 class Letters:
@@ -406,11 +416,11 @@ def test_lines_keep_their_order_and_long_ones_are_translated_in_pieces(
     lines = ["abcdefghijklmnop", "ab", "", "abcdefg", "xyz"]
     done: list[int] = []
     translations = translate_lines(
-        narrow_network(), Letters(), lines, **OPTIONS, progress=done.append
+        wide_network(), Letters(), lines, **OPTIONS, progress=done.append
     )
     assert translations == ["abcdefg hijklmn op", "ab", "", "abcdefg", "xyz"]
     assert sum(done) == len(lines)
-    assert translate_lines(narrow_network(), Letters(), [], **OPTIONS) == []
+    assert translate_lines(wide_network(), Letters(), [], **OPTIONS) == []
 
 
 def test_translation_does_not_depend_on_its_company(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -421,3 +431,33 @@ def test_translation_does_not_depend_on_its_company(monkeypatch: pytest.MonkeyPa
     for source, translation in zip(sources, together, strict=True):
         (alone,) = translate_ids(narrow_network(), [source], **options)
         np.testing.assert_array_equal(alone, translation)
+
+
+@pytest.mark.parametrize(
+    ("sources", "options", "message"),
+    [
+        ([[4, 5], [NARROW]], {}, f"source 1 holds the token id {NARROW}, which is not in"),
+        ([[-1]], {}, r"source 0 holds the token id -1, which is not in \[0, "),
+        ([[4] * 8], {}, "source 0 has 8 tokens and with EOS does not fit into the last bucket, 8"),
+        ([[[4]]], {}, "source 0 must be a vector of token ids"),
+        ([[4.0]], {}, "source 0 must be a vector of token ids"),
+        ([[4]], {"buckets": (8, 4)}, r"buckets=\(8, 4\) must be rising numbers"),
+        ([[4]], {"buckets": ()}, r"buckets=\(\) must be rising numbers, at least one"),
+        ([[4]], {"batch_sizes": (0, 2)}, r"batch_sizes\[0\]=0 must be a whole number"),
+        ([[4]], {"beam_size": 0}, "beam_size=0 must be a whole number of at least 1"),
+        ([[4]], {"beam_size": 2.5}, "beam_size=2.5 must be a whole number of at least 1"),
+        ([[4]], {"length_penalty": math.nan}, "length_penalty=nan must be a finite number"),
+    ],
+)
+def test_what_cannot_be_translated(sources: Any, options: Any, message: str) -> None:
+    arrays = [np.array(source) for source in sources]
+    with pytest.raises(UserError, match=message):
+        translate_ids(narrow_network(), arrays, **OPTIONS | options)
+
+
+def test_beam_search_needs_a_batch_and_a_length() -> None:
+    network, source = narrow_network(), jnp.asarray(SOURCES)
+    with pytest.raises(UserError, match="max_length=0 must be a whole number of at least 1"):
+        beam_search(network, source, beam_size=1, max_length=0)
+    with pytest.raises(UserError, match=r"source has the shape \(0, 3\)"):
+        beam_search(network, jnp.zeros((0, 3), int), beam_size=1, max_length=3)
