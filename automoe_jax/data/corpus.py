@@ -19,7 +19,7 @@ from automoe_jax.data.sources import SOURCES
 from automoe_jax.errors import UserError
 
 SPLITS = ("train", "validation", "test")
-# At most this share of the pairs may be held out; the rest is there to train on.
+# At most this share of the pairs may be held out; the rest is for training.
 _LARGEST_HELD_OUT_SHARE = 0.5
 # Names of counts in the statistics.
 DUPLICATES = "duplicates removed"
@@ -61,13 +61,13 @@ class Pairs:
         )
 
     def lines(self) -> Iterator[str]:
-        """Every line of text, the two sides alternating: what a joint tokenizer learns from."""
+        """Every line of text, the two sides alternating: the input of a joint tokenizer."""
         for lines in zip(*self.texts, strict=True):
             yield from lines
 
 
 class Labelled(Pairs):
-    """Sentences, and in the place of a translation the name of the class of each."""
+    """Sentences, with the name of a class in place of a translation."""
 
     @property
     def texts(self) -> tuple[tuple[str, ...], ...]:
@@ -79,9 +79,7 @@ P = TypeVar("P", bound=Pairs)
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """The text of an experiment, and the numbers that tell how it came about (plain JSON
-    values).
-    """
+    """The text of an experiment, and statistics of its preparation (plain JSON values)."""
 
     train: Pairs
     validation: Pairs
@@ -90,11 +88,11 @@ class Corpus:
 
 
 def load_corpus(config: DataConfig, cache_dir: pathlib.Path, task: str = "translate") -> Corpus:
-    """The corpus that `config.source` names, `Labelled` for the task "classify"; downloads, if any,
-    are kept in `cache_dir`.
+    """The corpus that `config.source` names, `Labelled` for the task "classify"; downloads are
+    stored in `cache_dir`.
 
-    The same configuration and the same text give the same corpus. Raises `UserError` when the text
-    cannot be had.
+    The same configuration and the same text give the same corpus. Raises `UserError` if the text is
+    not available.
     """
     load = SOURCES.find(config.source).loader(task)
     if load is None:
@@ -105,7 +103,9 @@ def load_corpus(config: DataConfig, cache_dir: pathlib.Path, task: str = "transl
 
 
 def unique_indices(pairs: Pairs) -> list[int]:
-    """Where each distinct pair of keys first occurs; of labelled text, each sentence."""
+    """Index of the first occurrence of each distinct pair of keys; for labelled text, of each
+    sentence.
+    """
     seen: set[bytes] = set()
     kept = []
     for i, lines in enumerate(zip(*pairs.texts, strict=True)):
@@ -128,7 +128,7 @@ def without_overlap(pairs: P, held_out: Sequence[Pairs]) -> P:
 
 
 def filtered(pairs: P, counts: dict[str, int], name: str, keep: Callable[[str, str], bool]) -> P:
-    """The pairs for which `keep(source, target)`; notes in `counts[name]` how many went."""
+    """Pairs for which `keep(source, target)`; writes the number of the others to `counts[name]`."""
     kept = pairs.take(i for i, pair in enumerate(pairs) if keep(*pair))
     counts[name] = len(pairs) - len(kept)
     return kept

@@ -1,10 +1,8 @@
-"""Real parallel text any Debian or Ubuntu machine can get: the translated descriptions of its
-packages.
+"""Parallel text available on any Debian or Ubuntu machine: the translated descriptions of packages.
 
-apt itself fetches them, from the mirrors this machine is set up with, into a private folder, which
-needs no root. The English and the translated description of a package carry the same
-Description-md5; the titles are pairs, and where the numbers of paragraphs agree, so are the
-paragraphs, their list items and their sentences.
+apt fetches them from the machine's configured mirrors into a private folder, without root. The
+English and the translated description of a package have the same Description-md5. Titles are pairs;
+if the numbers of paragraphs agree, so are paragraphs, list items and sentences.
 
 For classification: the English description of every package, and the section of the archive that it
 belongs to.
@@ -40,7 +38,7 @@ _WAY_OUT = "use data.source='text' with your own files instead"
 _MOST_WORDS, _MOST_RATIO = 100, 2.5
 # Lines this short may differ more: "Library" and "Bibliothek für Entwickler".
 _RATIO_SLACK = 20
-# A section of fewer packages is no class: too few to learn, and to score.
+# A section with fewer packages is not a class: too few to learn and to score.
 _LEAST_IN_SECTION = 100
 _BULLET = re.compile(r"^\s*(?:[*+•·-]+|o|\d{1,2}[.)])\s+")
 _SENTENCE_END = re.compile(r"(?<=[^\W\d_]{3}[.!?]) +(?=[A-ZÄÖÜÀÂÉÈÊÎÔÇ])")
@@ -53,21 +51,21 @@ class Description(NamedTuple):
     package: str
     md5: str
     title: str
-    # each the list items (or the one running text) it consists of
+    # each with its list items, or its text as the only item
     paragraphs: tuple[tuple[str, ...], ...]
 
 
 class Joined(NamedTuple):
-    """Aligned text, before any filter: `packages[i]` is where `pairs` i comes from."""
+    """Aligned text before filtering: `packages[i]` is the package of pair i."""
 
-    # the source packages of labelled text, whose packages have much in common
+    # source packages of labelled text; packages of one source package are similar
     packages: tuple[str, ...]
     pairs: corpus.Pairs
     counts: dict[str, int]
 
 
 def load(config: DataConfig, cache_dir: pathlib.Path) -> corpus.Corpus:
-    """The corpus of package descriptions, split by package; what apt fetched is kept, joined, in
+    """The corpus of package descriptions, split by package; the joined download is cached in
     `cache_dir`.
     """
     foreign = _foreign_language(config)
@@ -86,7 +84,7 @@ def load(config: DataConfig, cache_dir: pathlib.Path) -> corpus.Corpus:
 
 
 def load_labelled(config: DataConfig, cache_dir: pathlib.Path) -> corpus.Corpus:
-    """English descriptions and the sections of their packages, split by source package; kept like
+    """English descriptions and the sections of their packages, split by source package; cached like
     those of `load`.
     """
     joined = _cached(cache_dir / "debian-sections.json.gz", fetch_sections)
@@ -116,8 +114,8 @@ def load_labelled(config: DataConfig, cache_dir: pathlib.Path) -> corpus.Corpus:
 
 
 def cleaned(joined: Joined, counts: dict[str, int]) -> tuple[corpus.Pairs, list[str]]:
-    """(the clean pairs without duplicates, the package of each); notes in `counts` what each filter
-    removed.
+    """The clean pairs without duplicates, and the package of each; writes the numbers of removed
+    pairs to `counts`.
     """
     counts["aligned pairs"] = len(joined.pairs)
     tagged = list(zip(joined.packages, joined.pairs, strict=True))
@@ -187,8 +185,8 @@ def join(english: Mapping[str, Description], foreign: Iterable[Description]) -> 
 def label(
     descriptions: Mapping[str, Description], sections: Iterable[tuple[str, str, str]]
 ) -> Joined:
-    """Title and text of each described package, and its section; packages of one description come
-    once.
+    """Title and text of each described package, and its section; packages with the same description
+    count once.
     """
     rows = {
         md5: (_running_text(descriptions[md5]), section, source)
@@ -200,7 +198,7 @@ def label(
 
 
 def fetch_sections(folder: pathlib.Path) -> Joined:
-    """Lets apt download its index of packages and their English descriptions into `folder` and
+    """Downloads the index of packages and their English descriptions with apt into `folder` and
     joins them.
     """
     found = _download(("Packages", f"Translation-{ENGLISH}"), ENGLISH, folder)
@@ -217,7 +215,7 @@ def fetch_sections(folder: pathlib.Path) -> Joined:
 
 
 def fetch(foreign: str, folder: pathlib.Path) -> Joined:
-    """Lets apt download the descriptions into `folder` and joins them."""
+    """Downloads the descriptions with apt into `folder` and joins them."""
     started = time.monotonic()
     found = _download((f"Translation-{ENGLISH}", f"Translation-{foreign}"), foreign, folder)
     ours, translated = found.values()
@@ -240,9 +238,7 @@ def fetch(foreign: str, folder: pathlib.Path) -> Joined:
 
 
 def _download(kinds: Sequence[str], foreign: str, folder: pathlib.Path) -> dict[str, list[str]]:
-    """The files of each kind of list that apt keeps, in `folder`; raises `UserError` where it has
-    none of a kind.
-    """
+    """Files of each kind of apt's lists, in `folder`; raises `UserError` if a kind has none."""
     apt = _apt_command(foreign, folder)
     _say("fetching package descriptions with apt ...")
     started = time.monotonic()
@@ -272,14 +268,14 @@ def _foreign_language(config: DataConfig) -> str:
 
 
 def _cached(path: pathlib.Path, fetch: Callable[[pathlib.Path], Joined]) -> Joined:
-    """What `fetch` gives, downloaded only when `path` does not hold it yet."""
+    """The result of `fetch`, downloaded only if `path` does not hold it."""
     if path.exists():
         try:
             return _read(path)
         except (OSError, EOFError, ValueError, KeyError, zlib.error) as error:
             _say(f"{path} is damaged ({error}), so it is fetched again")
     folder = path.parent / f".apt-{path.name.partition('.')[0]}"
-    shutil.rmtree(folder, ignore_errors=True)  # what a killed run left
+    shutil.rmtree(folder, ignore_errors=True)  # left by a killed run
     try:
         joined = fetch(folder)
     finally:
@@ -307,7 +303,7 @@ def _read(path: pathlib.Path) -> Joined:
 
 
 def _apt_command(foreign: str, folder: pathlib.Path) -> list[str]:
-    """apt-get, told to keep its lists and caches in `folder` and to fetch both languages."""
+    """An apt-get command with lists and caches in `folder` and both languages."""
     if not shutil.which("apt-get") or not os.access(_APT_HELPER, os.X_OK):
         raise UserError(
             "config.data.source='debian' needs apt, which this machine lacks (it is not Debian or"
@@ -341,7 +337,7 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 def _complaint(*runs: subprocess.CompletedProcess[str]) -> str:
-    """The first thing apt complained about; a mirror's failure is no error to apt as long as others
+    """The first error in apt's output; for apt, a mirror's failure is not an error if others
     answer.
     """
     lines = [
@@ -356,7 +352,7 @@ def _files_of(files: Iterable[str], kind: str) -> list[str]:
 
 
 def _lines(path: str) -> Iterator[str]:
-    """The lines of one of apt's lists, however it is compressed."""
+    """Lines of one of apt's lists, with any compression."""
     content = subprocess.run([_APT_HELPER, "cat-file", path], capture_output=True, check=False)
     if content.returncode:
         raise UserError(
@@ -367,8 +363,8 @@ def _lines(path: str) -> Iterator[str]:
 
 
 def _stanzas(lines: Iterable[str]) -> Iterator[tuple[dict[str, str], list[str]]]:
-    """(fields, indented lines) of each part of a file of Debian's kind; an empty line ends a
-    part.
+    """(fields, indented lines) of each stanza of a Debian control file; an empty line ends a
+    stanza.
     """
     fields: dict[str, str] = {}
     body: list[str] = []
@@ -404,9 +400,7 @@ def _paragraphs(body: Sequence[str]) -> tuple[tuple[str, ...], ...]:
 
 
 def _aligned_paragraph(ours: Sequence[str], theirs: Sequence[str]) -> list[tuple[str, str]]:
-    """Items one to one where their numbers agree, and their sentences where those numbers agree
-    too.
-    """
+    """Items one to one if their numbers agree, and their sentences if those numbers agree too."""
     if len(ours) != len(theirs):
         return [(" ".join(ours), " ".join(theirs))]
     rows: list[tuple[str, str]] = []
@@ -421,7 +415,7 @@ def _too_unequal(source: str, target: str) -> bool:
     return longer + _RATIO_SLACK > _MOST_RATIO * (shorter + _RATIO_SLACK)
 
 
-# What disqualifies a pair, in the order it is checked; the names stand in the statistics.
+# Filters of pairs, in the order of checks; the names appear in the statistics.
 _FILTERS = {
     "a side without words": lambda source, target: (
         not (_HAS_LETTERS.search(source) and _HAS_LETTERS.search(target))

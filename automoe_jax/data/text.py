@@ -1,5 +1,5 @@
-"""Your own parallel text: two files with line i of one translated by line i of the other, or one
-TSV of both.
+"""Parallel text from the user's files: two files in which line i of one translates line i of the
+other, or one TSV.
 
 For classification the target is the name of the sentence's class. UTF-8, plain or compressed by
 gzip. A mistake in a file is one sentence that names the file and the line.
@@ -35,7 +35,7 @@ def load(config: DataConfig, cache_dir: pathlib.Path) -> corpus.Corpus:
 
 
 def load_labelled(config: DataConfig, cache_dir: pathlib.Path) -> corpus.Corpus:
-    """The same of sentences and their classes."""
+    """The same for sentences and their classes."""
     del cache_dir
     counts: dict[str, int] = {}
     pairs = _read(config, counts)

@@ -2,8 +2,8 @@
 "glue/sst2"; read without TensorFlow.
 
 A data set is prepared once, which needs TensorFlow (`pip install "automoe_jax[data]"`), in the
-array_record format; from then on, on any machine, random access to its records needs no TensorFlow.
-Its splits are used as they are.
+array_record format; after that, reading its records needs no TensorFlow, on any machine. Its splits
+are used unchanged.
 """
 
 import importlib.util
@@ -20,7 +20,7 @@ from automoe_jax.errors import UserError
 
 FILE_FORMAT = "array_record"
 LABEL = "label"
-BETWEEN = " | "  # stands between the texts of a pair, such as GLUE's premise and hypothesis
+BETWEEN = " | "  # separates the texts of a pair, such as GLUE's premise and hypothesis
 
 
 def load(config: DataConfig, cache_dir: pathlib.Path) -> corpus.Corpus:
@@ -46,8 +46,7 @@ def load(config: DataConfig, cache_dir: pathlib.Path) -> corpus.Corpus:
 
 
 def load_labelled(config: DataConfig, cache_dir: pathlib.Path) -> corpus.Corpus:
-    """Texts and classes of the data set `config.name`: its features that are text, side by side,
-    and its "label".
+    """Texts and classes of the data set `config.name`: its text features, joined, and its "label".
 
     As the public test splits of GLUE have no labels, its (first) validation split is the test text
     there, and `config.validation_pairs` of the training text, drawn by `config.seed`, are held out
@@ -108,7 +107,7 @@ def _version(folder: epath.Path) -> tuple[int, ...]:
 
 
 def _prepared_folder(config: DataConfig) -> epath.Path:
-    """Where the data set lies, prepared now if it has to be and can be."""
+    """Folder of the data set, which is prepared now if necessary and possible."""
     if not find_prepared(config) and importlib.util.find_spec("tensorflow"):
         _prepare(config)
     folder = find_prepared(config)
@@ -178,7 +177,7 @@ def _features(builder: tfds.core.DatasetBuilder) -> dict[str, tfds.features.Feat
 
 
 def _text_features(builder: tfds.core.DatasetBuilder) -> list[str]:
-    """By name: the description of a prepared data set keeps no order."""
+    """Text features by name; the description of a prepared data set has no order."""
     return sorted(
         name
         for name, feature in _features(builder).items()
@@ -189,7 +188,7 @@ def _text_features(builder: tfds.core.DatasetBuilder) -> list[str]:
 def _read_labelled(
     builder: tfds.core.DatasetBuilder, name: str, counts: dict[str, int]
 ) -> corpus.Labelled:
-    """The cleaned texts of one split and the names of their classes, without those that lack
+    """The cleaned texts of one split and the names of their classes, without entries that lack
     either.
     """
     names, texts = _features(builder)[LABEL].names, _text_features(builder)
@@ -211,7 +210,7 @@ def _read_labelled(
 def _read(
     builder: tfds.core.DatasetBuilder, name: str, config: DataConfig, counts: dict[str, int]
 ) -> corpus.Pairs:
-    """The cleaned pairs of one split, without those that have an empty side."""
+    """The cleaned pairs of one split, without pairs with an empty side."""
     rows = [
         (_text(row[config.source_language]), _text(row[config.target_language]))
         for row in builder.as_data_source(name)

@@ -1,4 +1,4 @@
-"""A generated English-German grammar: no download, yet what makes German German.
+"""A generated English–German corpus without a download, with the typical grammar of German.
 
 Agreement of subject and verb, three genders, nominative, accusative and dative with their
 determiners and adjective endings, verb-second order behind fronted adverbials and clauses,
@@ -6,9 +6,9 @@ verb-final order in subordinate clauses, modals and perfects with the other verb
 separable verbs, plurals and noun compounds. One English sentence has exactly one German translation
 here, so a model can learn the grammar without guessing.
 
-What is tested is the grammar, not the memory: every clause of a validation or test sentence
-combines its (subject, verb, object) lemmas in a way that no clause of the training text does.
-`combination_split` decides which by hash.
+The test measures grammar, not memory: the (subject, verb, object) lemmas of every clause in
+validation and test occur in no clause of the training text. `combination_split` assigns
+combinations by hash.
 """
 
 import dataclasses
@@ -25,9 +25,9 @@ from automoe_jax.errors import UserError
 
 DEFAULT_PAIRS = 20_000
 SHORTEST, LONGEST = 4, 14  # words of an English sentence
-# Shares of the (subject, verb, object) combinations kept for validation and for test, in percent.
+# Percentages of the (subject, verb, object) combinations for validation and for test.
 _VALIDATION_PERCENT, _TEST_PERCENT = 8, 8
-# Sentences drawn in vain before the grammar counts as exhausted.
+# Unsuccessful draws before the grammar counts as exhausted.
 _PATIENCE = 2_000
 
 
@@ -43,7 +43,7 @@ class Noun:
 
 @dataclasses.dataclass(frozen=True)
 class Verb:
-    """A verb in both languages. `kind` says what it takes; `prefix` is the separable one; `first`
+    """A verb in both languages. `kind` is its complement; `prefix` is the separable prefix; `first`
     and `third` lack it.
     """
 
@@ -117,7 +117,7 @@ PLACES: dict[str, Noun] = _table(
     """,
 )
 NOUNS = PERSONS | THINGS | PLACES
-# The first part of a compound, and the things it is put before: "kitchen table", "Küchentisch".
+# The first part of a compound, and the things it combines with: "kitchen table", "Küchentisch".
 COMPOUND_PARTS = {
     "kitchen": "Küchen",
     "garden": "Garten",
@@ -263,7 +263,7 @@ class NounPhrase:
 
 @dataclasses.dataclass(frozen=True)
 class Clause:
-    """One subject and verb with what belongs to them; `tense` is present, perfect or a modal."""
+    """One subject and verb with their complements; `tense` is present, perfect or a modal."""
 
     subject: NounPhrase
     verb: str
@@ -272,14 +272,14 @@ class Clause:
     person: NounPhrase | None = None
     thing: NounPhrase | None = None
     preposition: str = ""
-    place: NounPhrase | None = None  # what the preposition is put before
+    place: NounPhrase | None = None  # the noun after the preposition
     time: str = ""
     negated: bool = False
 
     @property
     def combination(self) -> tuple[str, str, str]:
-        """(subject, verb, object) lemmas; the object is the thing where there are two, and "" where
-        there is none.
+        """(subject, verb, object) lemmas; the object is the thing if there are two, and "" if there
+        is none.
         """
         noun = self.thing or self.person
         return self.subject.noun, self.verb, noun.noun if noun else ""
@@ -349,7 +349,7 @@ def load(config: DataConfig, cache_dir: pathlib.Path) -> corpus.Corpus:
 
 
 def generate(name: str, size: int, seed: int, rng: random.Random, seen: set[str]) -> list[Sentence]:
-    """`size` sentences of the split `name`, all their combinations its own; adds their
+    """`size` sentences of the split `name`, with combinations of this split only; adds their
     near-duplicate keys to `seen`.
     """
     sentences: list[Sentence] = []
@@ -486,7 +486,7 @@ def _german_subordinate(conjunction: str, clause: Clause) -> str:
 
 
 def _german_parts(clause: Clause, with_time: bool = True) -> tuple[str, str, str, str]:
-    """(subject, finite verb, everything between, what stands at the end of a main clause)."""
+    """(subject, finite verb, middle field, end of a main clause)."""
     verb = VERBS[clause.verb]
     person = (
         _german_phrase(clause.person, "accusative" if verb.kind == "person" else "dative")
@@ -659,7 +659,7 @@ def _draw_time(rng: random.Random, tense: str) -> str:
 
 
 def _weighted(rng: random.Random, shares: dict[str, int]) -> str:
-    """One of the names, as often as its whole-number share says."""
+    """One of the names, with probability proportional to its share."""
     rank = rng.random() * sum(shares.values())
     for name, share in shares.items():
         rank -= share
@@ -680,11 +680,11 @@ def _pick(rng: random.Random, choices: Sequence[str]) -> str:
 
 
 def word_by_word(sentence: str) -> str:
-    """Each English word or fixed expression replaced by its German dictionary form, the order left
-    as it is.
+    """Each English word or fixed expression replaced by its German dictionary form, in the same
+    order.
 
-    The baseline that knows the vocabulary and no grammar: nouns keep their number, verbs become
-    infinitives, articles nominative and masculine. Words outside the lexicon stay.
+    A baseline with vocabulary but without grammar: nouns keep their number, verbs become
+    infinitives, articles nominative and masculine. Words outside the lexicon are unchanged.
     """
     text = sentence.strip()
     end = text[-1:] if text[-1:] in (".", "?") else ""

@@ -27,8 +27,8 @@ from automoe_jax.workdir import Workdir
 
 
 def inferences(config: Config) -> dict[RowKey, Config]:
-    """Configurations that the retrained sub-Transformer is evaluated under: the configured one
-    first, then those of the router's other modes of inference.
+    """Configurations for evaluating the retrained sub-Transformer: the configured one first, then
+    those of the router's other modes of inference.
     """
     others = config.router.declaration.variants(config.router)
     return {RETRAINED: config} | {

@@ -1,4 +1,5 @@
-"""How long a translation takes on this device (SPEC 1.5): one sentence, encoder and decoder apart.
+"""Latency of translating one sentence on this device, encoder and decoder separately
+(docs/costs.md, latency).
 
 Axes: B sentences · S source tokens · k beams · T positions.
 """
@@ -21,7 +22,7 @@ from automoe_jax.model.network import Network
 from automoe_jax.model.transformer import Memory, encode
 
 WARM_UPS = 5
-KEPT = 0.8  # of the runs, the middle ones
+KEPT = 0.8  # share of the runs, the middle ones
 
 
 class Latency(NamedTuple):
@@ -46,14 +47,14 @@ def measure(
     """For each sub-Transformer the mean of the middle 80 % of `runs` translations of one sentence,
     in milliseconds.
 
-    The networks take turns, so that a host that is slower for a while is so for all of them. The
-    decoder makes all of `target_length` incremental steps, whatever it says; a classifier has none,
-    and all its time is the encoder's. Without dropout, compiled, after 5 warm-ups.
+    The networks are interleaved, so that a temporarily slow host affects all of them. The decoder
+    makes all `target_length` incremental steps, whatever it predicts; a classifier has no decoder.
+    Without dropout, compiled, after 5 warm-ups.
     """
     check_whole(
         source_length=source_length, target_length=target_length, beam_size=beam_size, runs=runs
     )
-    # weights just read are NumPy arrays, which each call would copy
+    # weights just loaded are NumPy arrays, which each call would copy
     networks = jax.device_put(list(networks))
     tasks = [
         task
@@ -107,7 +108,7 @@ def _search(
 def _tasks(
     network: Network, source_length: int, target_length: int, beam_size: int
 ) -> list[Callable[[], Any]]:
-    """What is timed of a network: its encoder, and its decoder where it has one."""
+    """Timed calls of a network: its encoder and, if any, its decoder."""
     rng = np.random.default_rng(0)
     source = jnp.asarray(rng.integers(4, network.spec.vocab_size, (1, source_length)), jnp.int32)
     if network.spec.classes:

@@ -60,7 +60,7 @@ class Scores(NamedTuple):
 
 
 class Accuracy(NamedTuple):
-    """How well texts are classified, 0 to 100."""
+    """Scores of classification, 0 to 100."""
 
     accuracy: float
     macro_f1: float  # the mean F1 of the classes that occur in the references
@@ -211,7 +211,7 @@ def paired_accuracy(
     )
     low, high = np.percentile(drawn @ gain / len(gain), [2.5, 97.5])
     better, worse = int(np.sum(ours & ~theirs)), int(np.sum(theirs & ~ours))
-    # McNemar's exact test: of the texts that only one of them has right, each has half.
+    # McNemar's exact test: of the texts that only one classifies correctly, each expects half.
     p_value = min(1.0, 2 * bdtr(min(better, worse), better + worse, 0.5))
     return Difference(float(gain.mean()), float(low), float(high), float(p_value))
 
@@ -260,7 +260,7 @@ def paired_bootstrap(
 def _resampled(
     translations: Sequence[str], references: Sequence[str], drawn: np.ndarray, tokenizer: str
 ) -> np.ndarray:
-    """BLEU [samples] of texts in which sentence i comes drawn[:, i] times."""
+    """BLEU [samples] of texts in which sentence i occurs drawn[:, i] times."""
     # for the counts of single sentences; the corpus score is that of `score`
     bleu = BLEU(tokenize=tokenizer, effective_order=True)
     found: list[Any] = [

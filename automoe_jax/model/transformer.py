@@ -1,13 +1,13 @@
-"""The forward pass: the same code for a SuperNet under a traced `Arch` and for a sub-Transformer at
-its own shapes.
+"""Forward pass: the same code for a SuperNet under a traced `Arch` and for a sub-Transformer at its
+own shapes.
 
 Embedding widths are few, so each pair of them has a branch of exact shapes (`at_widths`); depth,
 heads, experts and their widths are traced inside it. Layers that an architecture may lack are
 skipped, not masked.
 
-A classifier has no decoder: what a translator's decoder would give is, for each sentence, the mean
-of the encoder's states as one target position, and its vocabulary the classes. So losses, search
-and training know nothing of it.
+A classifier has no decoder. In place of the decoder's output it has one target position per
+sentence, the mean of the encoder's states, and its vocabulary is the classes. Losses, search and
+training need no special case.
 
 Axes: B sentences · S source tokens · T target tokens · D embedding width · L layers · V vocabulary.
 """
@@ -55,13 +55,13 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class ForwardOptions:
-    """How a forward pass runs; static under `jit`."""
+    """Options of a forward pass; static under `jit`."""
 
     dropout: float = 0.0
     attention_dropout: float = 0.0
     dtype: str = "float32"  # of activations and matrix products
-    passes: int = 1  # equal parts of the batch, each with a random route of its own in training
-    # what a backward pass computes again of layers that every architecture has: none, dots or full
+    passes: int = 1  # equal parts of the batch, with independent random routes in training
+    # recomputation in the backward pass, for layers that every architecture has: none, dots or full
     remat: str = "none"
     routings: bool = False  # return the routers' choices of every layer
 
@@ -105,7 +105,7 @@ def apply(
     forward_options: ForwardOptions = ForwardOptions(),
     rng: jax.Array | None = None,
 ) -> Output:
-    """`forward` with the routers' metrics; with `rng`, under the forward_options's dropout."""
+    """`forward` with the routers' metrics; with `rng`, applies the dropout of `forward_options`."""
 
     def branch(widths: Widths) -> Output:
         states = states_at(
@@ -121,8 +121,8 @@ def at_widths(spec: Spec, arch: Arch, branch: Callable[[Widths], T]) -> T:
     """branch(widths) for the embedding widths of `arch`: chosen by `lax.switch` where `arch` is
     traced.
 
-    All branches must give the same shapes. Wrap a gradient inside `branch`, not around this: no
-    residuals then have to cross the switch.
+    All branches must return the same shapes. Take gradients inside `branch`, not around this
+    function, so that no residuals cross the switch.
     """
     if spec.arch is not None:
         return branch(spec.widths)
@@ -204,10 +204,10 @@ def output_table(network: Network, widths: Widths) -> jax.Array:
 class Memory(NamedTuple):
     """Encoder outputs that the decoder attends to."""
 
-    # [B, n·S, D] the newest n encoder layers side by side along time, newest first
+    # [B, n·S, D] the last n encoder layers, concatenated along time, last one first
     layers: jax.Array
     source_real: jax.Array  # [B, S] bool
-    sentences: jax.Array  # [B] uint32, a number for each source sentence
+    sentences: jax.Array  # [B] uint32, a hash of each source sentence
 
 
 class Encoded(NamedTuple):
@@ -273,8 +273,7 @@ def encode(
     if spec.least_layers("encoder") == len(outputs):
         newest = outputs[::-1][:most]
     else:
-        # An absent layer repeats the one below it, so counting back from the depth is safe wherever
-        # it is allowed.
+        # An absent layer repeats the one below it, so counting back from the depth is always safe.
         newest = [jnp.stack(outputs)[jnp.maximum(depth - 1 - back, 0)] for back in range(most)]
     layers = final_norm(network, "encoder", widths, jnp.concatenate(newest, axis=1))
     memory = Memory(layers, real, sentences)
@@ -345,8 +344,8 @@ def embed(
     tokens: jax.Array,
     forward_options: ForwardOptions = ForwardOptions(),
 ) -> jax.Array:
-    """tokens [B,S] → √D · embedding + sinusoid [B,S,D]; a position counts non-pad tokens only (SPEC
-    1.2.1).
+    """tokens [B,S] → √D · embedding + sinusoid [B,S,D]; a position counts non-pad tokens only
+    (docs/systems/automoe.md).
     """
     spec = network.spec
     real = (tokens != spec.pad_id).astype(jnp.int32)
@@ -357,8 +356,8 @@ def embed(
 
 
 def cross_allowed(spec: Spec, arch: Arch, layer: int, memory: Memory) -> jax.Array:
-    """bool [B,1,1,n·S]: what a decoder layer may look at; only as long as the layer needs where
-    that is known.
+    """bool [B,1,1,n·S]: positions that a decoder layer may attend to; only as many as the layer
+    needs if that is known.
     """
     if spec.arch is not None:
         layers = int(spec.arch.cross_layers[layer])
@@ -369,15 +368,15 @@ def cross_allowed(spec: Spec, arch: Arch, layer: int, memory: Memory) -> jax.Arr
 
 
 class DecodingLayer(NamedTuple):
-    """What stays the same in all steps of a decoder layer."""
+    """Constants of a decoder layer in all decoding steps."""
 
     params: dict[str, Any]
-    memory: KeysValues  # what the layer looks at, [B, P, n·S, W] each
+    memory: KeysValues  # keys and values of cross attention, [B, P, n·S, W] each
     allowed: jax.Array  # bool [B, 1, 1, n·S]
 
 
 class DecodingConstants(NamedTuple):
-    """What stays the same in all steps of decoding."""
+    """Constants of all decoding steps."""
 
     layers: list[DecodingLayer]
     table: jax.Array  # [V, D] the projection to the vocabulary
@@ -386,9 +385,7 @@ class DecodingConstants(NamedTuple):
 def start_decoding(
     network: Network, memory: Memory, beams: int, length: int
 ) -> tuple[DecodingConstants, list[KeysValues]]:
-    """What all steps of a sub-Transformer's decoding share, and for each layer an empty cache
-    [B,P,T·k,W].
-    """
+    """Constants of a sub-Transformer's decoding, and an empty cache [B,P,T·k,W] for each layer."""
     spec, arch = network.spec, network.spec.exact_arch
     rows = len(memory.source_real) * beams
     layers, caches = [], []
@@ -412,7 +409,7 @@ def start_decoding(
 
 
 def _laid_out(params: dict[str, Any], shape: LayerShape, rows: int) -> dict[str, Any]:
-    """A layer's parameters for products of few rows, where none of its experts' weights are cut out
+    """A layer's parameters for products of few rows, in which no expert's weights are sliced
     (`few_rows`).
     """
     if not shape.units or len(shape.max_widths) > rows:
@@ -431,12 +428,10 @@ def decode_step(
     position: jax.Array,
     sentences: jax.Array,
 ) -> tuple[jax.Array, list[KeysValues]]:
-    """The next-token logits [B,k,V] after tokens [B,k] at `position` (from 0), and the caches with
-    it written.
+    """Next-token logits [B,k,V] after tokens [B,k] at `position` (from 0), and the updated caches.
 
-    sentences [B]: the memory's. slots [B,k,T]: which of the k entries of each position a hypothesis
-    descends from, its own at `position`. So the caches stay where they are when hypotheses change
-    places.
+    sentences [B]: the memory's. slots [B,k,T]: the entry, of k, of each position that belongs to a
+    hypothesis; its own at `position`. Caches are therefore not moved when hypotheses are reordered.
     """
     spec, arch = network.spec, network.spec.exact_arch
     batch, beams, length = slots.shape
@@ -519,8 +514,8 @@ def _embed_at(
 
 
 def _embeddings(table: jax.Array, tokens: jax.Array) -> jax.Array:
-    """table [V,D] at tokens of any shape. Few rows are cut out one by one: XLA's gather on CPU
-    wakes all threads for a large table.
+    """table [V,D] at tokens of any shape. Few rows are sliced one by one: XLA's gather on CPU wakes
+    all threads for a large table.
     """
     if tokens.size > ROWS:
         return table[tokens]
@@ -571,8 +566,8 @@ def _look_up(
     allowed: jax.Array,
     layers: int | jax.Array,
 ) -> KeysValues:
-    """The cross attention's keys and values [B,P,n·S,W]; zeros instead of those of encoder layers
-    that it does not look at.
+    """The cross attention's keys and values [B,P,n·S,W]; zeros for encoder layers that it does not
+    attend to.
     """
 
     def look_up(memory: jax.Array) -> KeysValues:
@@ -643,10 +638,10 @@ def _by_position(routing: Routing | None, tokens: jax.Array) -> Routing | None:
 
 
 def _rematerialised(run: Callable[..., T], remat: str) -> Callable[..., T]:
-    """`run` that keeps for its gradient everything (none), its products with weights (dots), or its
-    arguments alone (full).
+    """`run`, storing for its gradient everything (none), its products with weights (dots), or only
+    its arguments (full).
 
-    The hidden units of routed experts are kept by the first only.
+    Only `none` stores the hidden units of routed experts.
     """
     if remat == "none":
         return run
@@ -669,8 +664,8 @@ def _rates(
 
 
 def _pooled(memory: Memory) -> jax.Array:
-    """The mean [B,1,D] of the last encoder layer's states over the real tokens, in float32; 0 for a
-    sentence without any.
+    """Mean [B,1,D] of the last encoder layer's states over the real tokens, in float32; 0 for a
+    sentence without tokens.
     """
     real = memory.source_real[..., None].astype(jnp.float32)
     summed = jnp.sum(memory.layers[:, : real.shape[1]] * real, axis=1, keepdims=True)
@@ -678,5 +673,5 @@ def _pooled(memory: Memory) -> jax.Array:
 
 
 def _stack(metrics: list[RouterMetrics], count: int | None = None) -> RouterMetrics:
-    """The metrics of layers as one, [L] each; the first `count` of them only."""
+    """Metrics of the layers, stacked to [L]; only the first `count` of them."""
     return jax.tree.map(lambda *values: jnp.stack(values)[:count], *metrics)

@@ -1,4 +1,4 @@
-"""The cleaning and splitting that every source shares."""
+"""Cleaning and splitting, common to all sources."""
 
 import json
 

@@ -1,4 +1,6 @@
-"""Debian's package descriptions, parsed from small files; one test lets apt fetch the real ones."""
+"""Debian's package descriptions, parsed from small files; one test fetches the real ones with
+apt.
+"""
 
 import gzip
 import itertools
@@ -131,7 +133,7 @@ def test_filters_and_duplicates_are_counted():
 
 @pytest.fixture
 def cache(tmp_path):
-    """A cache as `fetch` leaves it, of 60 packages with three pairs each."""
+    """A cache as `fetch` writes it, of 60 packages with three pairs each."""
     rows = [
         (f"p{i}", f"{kind} of {name}", f"{deutsch} von {name}")
         for i, name in enumerate(

@@ -1,4 +1,4 @@
-"""Your own files: what is read, and the sentence each mistake gets."""
+"""Text from the user's files: contents read, and a message for each mistake."""
 
 import bz2
 import dataclasses
