@@ -102,6 +102,9 @@ class TrainConfig:
     consistency: float = 0.0  # α of the divergence between the two passes' predictions
     # SuperNet only: uniform, or sandwich (largest, smallest and random ones in every update)
     sampling: str = "uniform"
+    # SuperNet only: draw sub-networks within the limits of the search; off: from the whole space,
+    # which serves searches under other limits too
+    within_limits: bool = True
     sandwich_random: int = 2  # random sub-networks beside the largest and smallest
     distillation: bool = True  # sandwich only: the others learn from the largest one's predictions
     log_every: int = 20  # updates

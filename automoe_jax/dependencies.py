@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from automoe_jax.config import STAGES
+from automoe_jax.search.limits import COSTS
 
 
 class Stage(NamedTuple):
@@ -19,7 +20,16 @@ class Stage(NamedTuple):
     results: tuple[str, ...]  # files and folders that the stage writes
     # files and folders whose contents an interrupted run of the stage continues from
     progress: tuple[str, ...] = ()
+    # more settings, where `supernet.within_limits` is on
+    limits: tuple[str, ...] = ()
 
+
+_LIMITS = (
+    *(f"search.{cost.limit}" for cost in COSTS.values()),
+    "search.limits",
+    "search.source_length",
+    "search.target_length",
+)
 
 TABLE: Mapping[str, Stage] = {
     "prepare": Stage(("task", "data."), ("data",)),
@@ -27,6 +37,7 @@ TABLE: Mapping[str, Stage] = {
         ("seed", "space.", "model.", "router.", "supernet."),
         ("supernet",),
         ("supernet/checkpoints", "supernet/final"),
+        _LIMITS,
     ),
     "search": Stage(("search.",), ("search", "arch.json"), ("search", "arch.json")),
     "retrain": Stage(
@@ -55,24 +66,31 @@ FREE = frozenset(
 )
 
 
-def depends(stage: str, setting: str) -> bool:
-    """Whether the results of a stage depend on a setting, directly or by the stages before it."""
-    names = tuple(name for one in STAGES[: STAGES.index(stage) + 1] for name in TABLE[one].settings)
+def depends(stage: str, setting: str, settings: Mapping[str, Any]) -> bool:
+    """Whether the results of a stage depend on a setting, directly or by the stages before it,
+    where the flat settings are `settings`.
+    """
+    before = [TABLE[one] for one in STAGES[: STAGES.index(stage) + 1]]
+    names = tuple(name for one in before for name in one.settings)
+    if settings["supernet.within_limits"]:
+        names += tuple(name for one in before for name in one.limits)
     groups = tuple(name for name in names if name.endswith("."))
     return setting not in FREE and (setting in names or setting.startswith(groups))
 
 
 def relevant(stage: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The flat settings that the results of a stage depend on."""
-    return {name: value for name, value in settings.items() if depends(stage, name)}
+    return {name: value for name, value in settings.items() if depends(stage, name, settings)}
 
 
-def outdated(changed: Collection[str], begun: Collection[str]) -> tuple[str, ...]:
-    """The stages among those that have results, finished or not, which have to run again when these
-    settings change; in the order of the pipeline.
+def outdated(
+    changed: Collection[str], begun: Collection[str], settings: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """The stages among those that have results, finished or not, which have to run again when some
+    settings change to `settings`; in the order of the pipeline.
     """
     return tuple(
         stage
         for stage in STAGES
-        if stage in begun and any(depends(stage, setting) for setting in changed)
+        if stage in begun and any(depends(stage, setting, settings) for setting in changed)
     )

@@ -192,7 +192,8 @@ def _adopt(workdir: Workdir, settings: dict[str, Any], name: str, redo: bool) ->
     """Makes these the settings of a workdir that has some already, as `open_workdir` describes."""
     recorded = recorded_settings(workdir.config_path)
     changed = _changed(recorded, settings)
-    stages = outdated(changed, [stage for stage in STAGES if workdir.has_begun(stage)])
+    begun = [stage for stage in STAGES if workdir.has_begun(stage)]
+    stages = outdated(changed, begun, settings)
     if stages:
         differing = _differing(recorded, settings, ("there", "here"), FREE)
         again = " and ".join(filter(None, (", ".join(stages[:-1]), stages[-1])))

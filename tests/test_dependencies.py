@@ -52,7 +52,10 @@ def test_every_setting_is_free_or_belongs_to_one_stage() -> None:
         ("seed", STAGES[1:]),
         ("supernet.steps", STAGES[1:]),
         ("router.kind", STAGES[1:]),
-        ("search.max_flops", STAGES[2:]),
+        ("supernet.within_limits", STAGES[1:]),
+        ("search.max_flops", STAGES[1:]),
+        ("search.target_length", STAGES[1:]),
+        ("search.population", STAGES[2:]),
         ("retrain.checkpoint_every", STAGES[3:]),
         ("evaluate.beam_size", STAGES[4:]),
         ("supernet.log_every", ()),
@@ -62,9 +65,18 @@ def test_every_setting_is_free_or_belongs_to_one_stage() -> None:
     ],
 )
 def test_stages_that_depend_on_a_setting(setting: str, stages: tuple[str, ...]) -> None:
-    assert tuple(stage for stage in STAGES if depends(stage, setting)) == stages
-    assert outdated([setting], STAGES) == stages
-    assert outdated([setting], STAGES[:3]) == tuple(one for one in stages if one in STAGES[:3])
+    assert tuple(stage for stage in STAGES if depends(stage, setting, SETTINGS)) == stages
+    assert outdated([setting], STAGES, SETTINGS) == stages
+    some = tuple(one for one in stages if one in STAGES[:3])
+    assert outdated([setting], STAGES[:3], SETTINGS) == some
+
+
+@pytest.mark.parametrize("setting", ["search.max_flops", "search.limits", "search.source_length"])
+def test_a_supernet_of_the_whole_space_serves_searches_under_other_limits(setting: str) -> None:
+    whole = SETTINGS | {"supernet.within_limits": False}
+    assert outdated([setting], STAGES, whole) == STAGES[2:]
+    assert setting not in relevant("supernet", whole)
+    assert setting in relevant("supernet", SETTINGS)
 
 
 def test_settings_that_two_runs_share_for_a_stage() -> None:
@@ -84,11 +96,9 @@ def test_other_settings_change_while_no_result_depends_on_them(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with_results(tmp_path, "prepare", "supernet")
-    workdir = open_workdir(tmp_path, changed(search__max_flops=1e12, retrain__steps=7))
-    assert workdir.config().search.max_flops == 1e12
-    assert (
-        "search.max_flops is 0.0 so far and 1000000000000.0 from now on" in capsys.readouterr().out
-    )
+    workdir = open_workdir(tmp_path, changed(search__stop_early=3.0, retrain__steps=7))
+    assert workdir.config().search.stop_early == 3.0
+    assert "search.stop_early is 5.0 so far and 3.0 from now on" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"supernet\.steps is 1000 there and 7 here"):
         open_workdir(tmp_path, changed(supernet__steps=7))
 
@@ -126,11 +136,11 @@ def test_redo_moves_aside_what_depends_and_nothing_else(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     workdir = with_results(tmp_path, *STAGES)
-    other = changed(search__max_flops=1e12)
+    other = changed(search__stop_early=3.0)
     with pytest.raises(UserError) as raised:
         open_workdir(tmp_path, other)
     assert "run search, retrain, evaluate and report again" in str(raised.value)
-    assert "search.max_flops is 0.0 there and 1000000000000.0 here" in str(raised.value)
+    assert "search.stop_early is 5.0 there and 3.0 here" in str(raised.value)
     for number in ("1", "2"):
         open_workdir(tmp_path, other, redo=True)
         said = capsys.readouterr().out
@@ -147,7 +157,7 @@ def test_redo_moves_aside_what_depends_and_nothing_else(
             workdir.mark_done(stage, 1.0)
         for path in ("arch.json", "search/part.json"):
             write_json(workdir.root / path, "search")
-        other = changed(search__max_flops=2e12)
+        other = changed(search__stop_early=4.0)
 
 
 def test_redo_without_a_change_keeps_everything(tmp_path: pathlib.Path) -> None:

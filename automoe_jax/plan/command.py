@@ -12,6 +12,7 @@ no run will beat, not a measurement.
 """
 
 import dataclasses
+import functools
 import importlib.util
 import json
 import math
@@ -44,7 +45,7 @@ from automoe_jax.plan import hlo
 from automoe_jax.plan.chips import CHIPS, Chip, chip, slice_shape
 from automoe_jax.runtime.files import atomic_writer
 from automoe_jax.runtime.sharding import DATA, EXPERT, MODEL, placement
-from automoe_jax.stages.supernet import sampled
+from automoe_jax.stages.supernet import TrainedPart, sampled, trained_part
 from automoe_jax.train.loop import DROPOUT_RNG
 from automoe_jax.train.step import init_state, make_train_step
 
@@ -97,7 +98,13 @@ class Job:
 
     def archs(self, update: int) -> list[Arch]:
         """The architectures of an update."""
-        return [self.spec.arch] if self.spec.arch is not None else sampled(self.config, update)
+        if self.spec.arch is not None:
+            return [self.spec.arch]
+        return sampled(self.config, self._trained, update)
+
+    @functools.cached_property
+    def _trained(self) -> TrainedPart:
+        return trained_part(self.config, self.spec)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,11 +22,14 @@ from automoe_jax.search.candidate import Candidate, Score
 from automoe_jax.search.ledger import Ledger, Proposal
 from automoe_jax.search.limits import CostFunction, check_limits, within_limits
 from automoe_jax.search.pareto import pareto_front
+from automoe_jax.search.sampling import even_draws
 from automoe_jax.search.stopping import Trial
 from automoe_jax.space import SearchSpace
 
-# Draws in a row without a new architecture within the limits, before the limits are met by force or
-# breeding ends.
+# Even draws in a row without a new architecture, before a population is complete.
+REPEATS = 1000
+# Children in a row without a new architecture within the limits, before the limits are met by force
+# or breeding ends.
 ATTEMPTS = 50
 # Each crossing with the smallest architecture halves what still differs from it.
 SHRINKS = 64
@@ -100,12 +103,16 @@ class _Breeder:
     ):
         self._space, self._settings, self._cost, self._rng = space, settings, cost, rng
         self._smallest = space.smallest()
+        self._draw = even_draws(space, settings, cost)
         self._proposed: set[Arch] = set()
 
     def random_population(self) -> Iterator[Proposal]:
-        return self._several(
-            self._settings.population, "random", lambda: self._space.sample(self._rng)
-        )
+        """Even draws within the limits; fewer than configured where nothing new turns up."""
+        count = self._settings.population
+        draw = lambda: self._draw(self._rng)  # noqa: E731
+        while count > 0 and (proposal := self._new("random", draw, REPEATS)):
+            count -= 1
+            yield proposal
 
     def children(self, parents: list[Candidate]) -> Iterator[Proposal]:
         def mutation() -> Arch:
@@ -125,18 +132,18 @@ class _Breeder:
         any more.
         """
         for draw_one in (draw, lambda: self._shrunk(draw())):
-            while count > 0 and (proposal := self._new(origin, draw_one)):
-                self._proposed.add(proposal.arch)
+            while count > 0 and (proposal := self._new(origin, draw_one, ATTEMPTS)):
                 count -= 1
                 yield proposal
 
-    def _new(self, origin: str, draw: Callable[[], Arch]) -> Proposal | None:
-        for _ in range(ATTEMPTS):
+    def _new(self, origin: str, draw: Callable[[], Arch], attempts: int) -> Proposal | None:
+        for _ in range(attempts):
             arch = draw()
             if arch in self._proposed:
                 continue
             costs = self._cost(arch)
             if within_limits(costs, self._settings):
+                self._proposed.add(arch)
                 return Proposal(arch, costs, origin)
         return None
 

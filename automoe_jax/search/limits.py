@@ -50,6 +50,9 @@ class Cost:
     # the setting of `config.search` with the largest value allowed, 0: no limit; a cost from
     # outside the package has none of its own
     limit: str = "limits"
+    # a sum over the layers, but for routers, which layers with one expert have too where another
+    # has several: even draws within such a limit are fast however few architectures it admits
+    additive: bool = False
 
 
 def _flops(conditions: Conditions) -> Callable[[Arch], float]:
@@ -68,11 +71,13 @@ COSTS: Registry[Cost] = Registry(
     "config.search.limits",
     {
         # expected under uniform routing, without the vocabulary projection
-        "flops": Cost("FLOPs", _flops, "max_flops"),
+        "flops": Cost("FLOPs", _flops, "max_flops", additive=True),
         # with all experts, without embeddings
-        "params": Cost("parameters", _params, "max_params"),
+        "params": Cost("parameters", _params, "max_params", additive=True),
         # with the experts of one token, mean over uniform routing, without embeddings
-        "active_params": Cost("active parameters", _active_params, "max_active_params"),
+        "active_params": Cost(
+            "active parameters", _active_params, "max_active_params", additive=True
+        ),
     },
 )
 

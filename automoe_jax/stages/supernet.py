@@ -3,16 +3,18 @@ SuperNet training).
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from automoe_jax.arch import Arch
 from automoe_jax.config import Config
-from automoe_jax.model.network import initialised
+from automoe_jax.model.network import Spec, initialised
 from automoe_jax.model.transformer import ForwardOptions
 from automoe_jax.runtime.sharding import placement
 from automoe_jax.search.limits import Conditions, check_limits, cost_function
+from automoe_jax.search.sampling import Draw, even_draws, largest_within
 from automoe_jax.train import runs
 from automoe_jax.train.loop import Run
 from automoe_jax.workdir import Workdir
@@ -24,11 +26,8 @@ def run(config: Config, workdir: Workdir) -> None:
     if space.size() == 1:
         print("supernet: the space has one architecture, which needs none", flush=True)
         return
-    # Costs from outside the package may depend on the vocabulary, which is known only now.
-    spec = workdir.spec(config)
-    conditions = Conditions(config.search, config.router, spec.output_size, spec.norm == "pre")
-    check_limits(space, config.search, cost_function(conditions))
     print(f"supernet: a space of {space.size():.3g} architectures", flush=True)
+    trained = trained_part(config, workdir.spec(config))
     run = Run(
         title="SuperNet",
         folder=workdir.supernet,
@@ -40,8 +39,8 @@ def run(config: Config, workdir: Workdir) -> None:
             remat=config.remat,
         ),
         seed=config.seed,
-        archs=functools.partial(sampled, config),
-        probes={"largest": space.largest(), "smallest": space.smallest()},
+        archs=functools.partial(sampled, config, trained),
+        probes={"largest": trained.largest, "smallest": space.smallest()},
         placement=placement(config),
     )
     start = lambda: initialised(workdir.spec(config), jax.random.key(config.seed))  # noqa: E731
@@ -55,15 +54,38 @@ def run(config: Config, workdir: Workdir) -> None:
     )
 
 
-def sampled(config: Config, step: int) -> list[Arch]:
+class TrainedPart(NamedTuple):
+    """The part of the space that the SuperNet's updates train."""
+
+    draw: Draw  # even draws from it
+    largest: Arch
+
+
+def trained_part(config: Config, spec: Spec) -> TrainedPart:
+    """The architectures within the limits of the search, or with `supernet.within_limits` off the
+    whole space; `spec` is that of the SuperNet.
+
+    Raises `UserError` when the smallest architecture exceeds a limit.
+    """
+    space, settings = config.space, config.search
+    conditions = Conditions(settings, config.router, spec.output_size, spec.norm == "pre")
+    cost = cost_function(conditions)
+    check_limits(space, settings, cost)
+    if not config.supernet.within_limits:
+        return TrainedPart(space.sample, space.largest())
+    draw = even_draws(space, settings, cost)
+    return TrainedPart(draw, largest_within(space, settings, cost, draw))
+
+
+def sampled(config: Config, trained: TrainedPart, step: int) -> list[Arch]:
     """Sub-networks of an update, drawn from the seed and the update's number only: the same in
     every process.
     """
-    rng, space = np.random.default_rng([config.seed, step]), config.space
+    rng = np.random.default_rng([config.seed, step])
     if config.supernet.sampling == "uniform":
-        return [space.sample(rng)]
+        return [trained.draw(rng)]
     return [
-        space.largest(),
-        space.smallest(),
-        *(space.sample(rng) for _ in range(config.supernet.sandwich_random)),
+        trained.largest,
+        config.space.smallest(),
+        *(trained.draw(rng) for _ in range(config.supernet.sandwich_random)),
     ]

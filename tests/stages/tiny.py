@@ -30,6 +30,7 @@ def get_config() -> ConfigDict:
         train.warmup_steps = 4
         train.log_every = 2
         train.evaluate_every = train.checkpoint_every = 3
+    config.supernet.within_limits = False  # a SuperNet for searches under any limit
     config.search.iterations = 2
     config.search.population = 8
     config.search.parents = 3

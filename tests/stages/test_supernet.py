@@ -1,0 +1,80 @@
+"""The sub-networks that the updates of a SuperNet train."""
+
+import collections
+
+import numpy as np
+
+from automoe_jax.arch import Arch
+from automoe_jax.config import Config, default_config, from_config_dict
+from automoe_jax.model import Spec
+from automoe_jax.search.limits import Conditions, cost_function
+from automoe_jax.stages.supernet import sampled, trained_part
+from tests.stages.tiny import get_config
+
+VOCAB_SIZE = 320
+
+
+def config(**settings: object) -> Config:
+    """The tiny configuration with the limit that a third of its architectures meet."""
+    values = get_config()
+    with values.unlocked():
+        values.search.max_flops = 465e3
+        values.supernet.within_limits = True
+        for name, value in settings.items():
+            values.supernet[name] = value
+    return from_config_dict(values)
+
+
+def spec(config: Config) -> Spec:
+    return Spec(config.space, VOCAB_SIZE, router=config.router)
+
+
+def flops(tiny: Config, arch: Arch) -> float:
+    return cost_function(Conditions(tiny.search, tiny.router, VOCAB_SIZE))(arch)["flops"]
+
+
+def test_updates_train_what_the_limit_admits() -> None:
+    tiny = config()
+    trained = trained_part(tiny, spec(tiny))
+    drawn = [sampled(tiny, trained, step)[0] for step in range(200)]
+    admitted = [arch for arch in drawn if flops(tiny, arch) <= tiny.search.max_flops]
+    assert admitted == drawn
+    assert len(set(drawn)) > 20
+    whole = config(within_limits=False)
+    everything = [sampled(whole, trained_part(whole, spec(whole)), step)[0] for step in range(200)]
+    beyond = [arch for arch in everything if flops(tiny, arch) > tiny.search.max_flops]
+    assert 60 < len(beyond) < 180
+    assert {int(arch.decoder_layers) for arch in everything} == {1, 2}
+
+
+def test_an_update_depends_on_the_seed_and_its_number_alone() -> None:
+    """So that every process draws the same, and a resumed run what an uninterrupted one does."""
+    tiny = config()
+    once, again = trained_part(tiny, spec(tiny)), trained_part(tiny, spec(tiny))
+    forwards = [sampled(tiny, once, step) for step in range(20)]
+    backwards = [sampled(tiny, again, step) for step in reversed(range(20))]
+    assert forwards == backwards[::-1]
+    assert len(collections.Counter(archs[0] for archs in forwards)) > 5
+
+
+def test_the_largest_of_a_sandwich_is_the_largest_admitted() -> None:
+    tiny = config(sampling="sandwich", sandwich_random=3)
+    trained = trained_part(tiny, spec(tiny))
+    largest, smallest, *others = sampled(tiny, trained, 0)
+    assert largest == trained.largest != tiny.space.largest()
+    assert smallest == tiny.space.smallest()
+    assert len(others) == 3
+    drawn = [sampled(tiny, trained, step)[2] for step in range(100)]
+    most = max(flops(tiny, arch) for arch in drawn)
+    assert most <= flops(tiny, largest) <= tiny.search.max_flops
+    whole = config(sampling="sandwich", within_limits=False)
+    assert sampled(whole, trained_part(whole, spec(whole)), 0)[0] == tiny.space.largest()
+
+
+def test_without_a_limit_updates_train_the_whole_space() -> None:
+    values = default_config()
+    plain = from_config_dict(values)
+    trained = trained_part(plain, spec(plain))
+    assert trained.largest == plain.space.largest()
+    expected = plain.space.sample(np.random.default_rng([plain.seed, 7]))
+    assert sampled(plain, trained, 7) == [expected]
