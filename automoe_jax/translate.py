@@ -1,60 +1,92 @@
-"""Translation with a trained sub-Transformer: `python -m automoe_jax.translate --workdir=DIR <
-source > target`.
+"""Translation: `python -m automoe_jax.translate --workdir=DIR < source > target`, or with
+`--model=DIR` and an exported model.
 
 Lines in, lines out, in order and as they come: whatever has arrived is translated and written
-before more is read.
+before more is read. Without an accelerator the engine is ONNX Runtime, and JAX is not imported
+where a model has been exported already.
 """
 
 import argparse
+import importlib.metadata
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import jax
-from etils import epath
-
 from automoe_jax.data.cleaning import decoded
 from automoe_jax.errors import UserError, run_for_people
-from automoe_jax.inference.decode import translate_lines
-from automoe_jax.inference.quantise import quantised
-from automoe_jax.runtime.files import absolute
-from automoe_jax.train import runs
-from automoe_jax.workdir import Workdir, keep_compilations
 
 _CHUNK_BYTES = 1 << 16
-# Few shapes to compile, and a lone line need not wait for a full batch's arithmetic.
+ENGINES = ONNX, JAX = ("onnx", "jax")
+PRECISIONS = ("float32", "int8")
+# of the engine jax: few shapes to compile, and a lone line need not wait for a full batch's
+# arithmetic
 BATCH_SIZES = (1, 8, 64)
+
+Translate = Callable[[list[str]], list[str]]
 
 
 def load_translator(
-    root: epath.PathLike, beam_size: int | None = None, int8: bool = False
-) -> Callable[[list[str]], list[str]]:
+    root: str | os.PathLike[str],
+    beam_size: int | None = None,
+    *,
+    engine: str | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
+) -> Translate:
     """translate(lines) → lines, with the retrained sub-Transformer of a workdir; raises `UserError`
     if there is none.
 
-    With `int8`, its matrices are held in 8-bit integers.
+    The engine is JAX where it has an accelerator, otherwise ONNX Runtime. The precision is float32,
+    or int8 where that passed the test of the stage evaluate.
     """
-    workdir = Workdir(absolute(root))
-    if not (workdir.root / "config.json").exists():
-        raise UserError(
-            f"--workdir={root} holds no run; train one with python -m automoe_jax.main"
-            f" --workdir={root} first"
-        )
-    if not runs.is_complete(workdir.retrained):
-        raise UserError(
-            f"--workdir={root} holds no retrained sub-Transformer yet; let python -m"
-            " automoe_jax.main finish its retrain stage"
-        )
-    config, tokenizer = workdir.config(), workdir.tokenizer()
+    engine = engine or (JAX if has_accelerator() else ONNX)
+    if engine == JAX:
+        if precision not in (None, "float32"):
+            raise UserError(
+                f"--precision={precision} is for --engine={ONNX}; leave it out with --engine={JAX}"
+            )
+        return _jax_translator(root, beam_size)
+    from automoe_jax.export.cache import exported
+
+    return load_model(exported(os.fspath(root), precision), beam_size, threads=threads)
+
+
+def load_model(
+    folder: str | os.PathLike[str],
+    beam_size: int | None = None,
+    *,
+    threads: int | None = None,
+) -> Translate:
+    """translate(lines) → lines, with an exported folder; imports no JAX."""
+    from automoe_jax.inference.engine.translator import load
+
+    return load(folder, beam_size=beam_size, threads=threads)
+
+
+def has_accelerator() -> bool:
+    """Whether JAX computes on something else than CPUs; imports it only where a plugin for that is
+    installed.
+    """
+    plugins = importlib.metadata.entry_points(group="jax_plugins")
+    if not plugins and not any(map(importlib.util.find_spec, ("jax_plugins", "libtpu"))):
+        return False
+    import jax
+
+    return jax.default_backend() != "cpu"
+
+
+def _jax_translator(root: str | os.PathLike[str], beam_size: int | None) -> Translate:
+    import jax
+
+    from automoe_jax.export.workdirs import trained
+    from automoe_jax.inference.decode import translate_lines
+    from automoe_jax.workdir import keep_compilations
+
+    workdir, config, network = trained(root)
     keep_compilations(workdir)
-    if config.task != "translate":
-        raise UserError(
-            f"--workdir={root} was trained with config.task={config.task!r}; it classifies and"
-            " cannot translate"
-        )
-    network = jax.device_put(runs.load(workdir.retrained, workdir.spec(config, workdir.arch())))
-    network = quantised(network) if int8 else network
+    network, tokenizer = jax.device_put(network), workdir.tokenizer()
     options: dict[str, Any] = {
         "beam_size": beam_size or config.evaluate.beam_size,
         "length_penalty": config.evaluate.length_penalty,
@@ -103,29 +135,51 @@ def _decoded(lines: list[bytes], done: int) -> Iterator[list[str]]:
 
 def main() -> None:
     """Translates standard input to standard output."""
-    parser = argparse.ArgumentParser(
-        description="Translate lines of text with the sub-Transformer of a workdir."
-    )
-    parser.add_argument(
-        "--workdir", required=True, help="where python -m automoe_jax.main has trained it"
-    )
-    parser.add_argument(
-        "--beam_size", type=int, help="hypotheses kept; as in the evaluation by default"
-    )
-    parser.add_argument(
-        "--int8",
-        action="store_true",
-        help="hold the weights in 8-bit integers, a quarter of the memory (needs qwix)",
-    )
-    arguments = parser.parse_args()
-    if arguments.beam_size is not None and arguments.beam_size < 1:
-        raise UserError(f"--beam_size={arguments.beam_size} must be at least 1")
-    translate = load_translator(arguments.workdir, arguments.beam_size, arguments.int8)
+    arguments = _arguments()
+    beam_size, threads = arguments.beam_size, arguments.threads
+    if beam_size is not None and beam_size < 1:
+        raise UserError(f"--beam_size={beam_size} must be at least 1")
+    if arguments.model:
+        translate = load_model(arguments.model, beam_size, threads=threads)
+    else:
+        translate = load_translator(
+            arguments.workdir,
+            beam_size,
+            engine=arguments.engine,
+            precision=arguments.precision,
+            threads=threads,
+        )
     for lines in arriving_lines(sys.stdin.fileno()):
         for start in range(0, len(lines), BATCH_SIZES[-1]):
             for line in translate(lines[start : start + BATCH_SIZES[-1]]):
                 print(line)
             sys.stdout.flush()
+
+
+def _arguments() -> argparse.Namespace:
+    """The flags; raises `UserError` for those that contradict each other."""
+    parser = argparse.ArgumentParser(description="Translate lines of text.")
+    parser.add_argument("--workdir", help="folder in which python -m automoe_jax.main trained")
+    parser.add_argument("--model", help="folder that python -m automoe_jax.export wrote")
+    parser.add_argument("--beam_size", type=int, help="hypotheses; by default as in the evaluation")
+    parser.add_argument(
+        "--engine", help="with --workdir: onnx, or jax, the default where it has an accelerator"
+    )
+    parser.add_argument(
+        "--precision",
+        help="with --workdir: float32 or int8; by default int8 where the evaluation accepted it",
+    )
+    parser.add_argument("--threads", type=int, help="processor cores used; by default all")
+    arguments = parser.parse_args()
+    if bool(arguments.workdir) == bool(arguments.model):
+        raise UserError("give either --workdir or --model")
+    for name, choices in (("engine", ENGINES), ("precision", PRECISIONS)):
+        value = getattr(arguments, name)
+        if value is not None and value not in choices:
+            raise UserError(f"--{name}={value!r} must be one of {', '.join(choices)}")
+        if value is not None and arguments.model:
+            raise UserError(f"--{name} is for --workdir; a --model has been exported for one")
+    return arguments
 
 
 if __name__ == "__main__":

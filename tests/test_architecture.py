@@ -37,7 +37,17 @@ LEVELS = (
     {"ops"},
     {"model"},
     {"data"},
-    {"train", "search", "inference", "evaluation", "extract", "convert", "report", "workdir"},
+    {
+        "train",
+        "search",
+        "inference",
+        "export",
+        "evaluation",
+        "extract",
+        "convert",
+        "report",
+        "workdir",
+    },
     {"stages"},
     {"main", "translate", "compare", "plan"},
 )

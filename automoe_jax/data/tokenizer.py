@@ -2,24 +2,23 @@
 dictionaries.
 
 Characters the training text lacks become bytes (byte fallback), so every line can be encoded and
-UNK is unused.
+UNK is unused. Reading a tokenizer needs NumPy and SentencePiece alone.
 """
 
 import dataclasses
 import io
 import itertools
 import os
+import pathlib
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import sentencepiece
-from etils import epath
 
 from automoe_jax.data.cleaning import clean_line
 from automoe_jax.errors import UserError
-from automoe_jax.runtime.files import atomic_writer
 
 BOS, PAD, EOS, UNK = 0, 1, 2, 3
 SPECIAL_IDS = (BOS, PAD, EOS, UNK)
@@ -49,6 +48,8 @@ def train_tokenizer(
     same lines give the same file. Raises `UserError` when `vocab_size` cannot hold even the
     characters.
     """
+    from automoe_jax.runtime.files import atomic_writer
+
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
@@ -86,7 +87,7 @@ class Tokenizer:
     )
 
     def __post_init__(self) -> None:
-        model = sentencepiece.SentencePieceProcessor(model_proto=epath.Path(self.path).read_bytes())
+        model = sentencepiece.SentencePieceProcessor(model_proto=_bytes_of(self.path))
         object.__setattr__(self, "_model", model)
 
     @property
@@ -124,6 +125,14 @@ def _parts(lines: Iterable[str]) -> Iterator[str]:
         else:
             width = _LONGEST_LINE // _BYTES_PER_CHARACTER
             yield from textwrap.wrap(line, width, break_on_hyphens=False)
+
+
+def _bytes_of(path: os.PathLike[str] | str) -> bytes:
+    if "://" not in os.fspath(path):
+        return pathlib.Path(path).read_bytes()
+    from etils import epath
+
+    return epath.Path(path).read_bytes()
 
 
 def _explained(error: RuntimeError, vocab_size: int) -> str:

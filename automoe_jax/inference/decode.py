@@ -9,7 +9,6 @@ Axes: B sentences · k beams · T positions · V vocabulary.
 
 import functools
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +18,8 @@ import numpy as np
 
 from automoe_jax.data.tokenizer import BOS, EOS, PAD, Tokenizer
 from automoe_jax.errors import UserError, check_rising, check_whole
+from automoe_jax.inference import lines as lines_of_text
+from automoe_jax.inference.lines import batches, padded
 from automoe_jax.inference.quantise import widened
 from automoe_jax.model.inputs import check_ids
 from automoe_jax.model.layers import KeysValues
@@ -223,38 +224,16 @@ def translate_lines(
     progress: Callable[[int], Any] = lambda done: None,
     **options: Any,
 ) -> list[str]:
-    """The translation of each line of text, in order, each a single line; a line without text gives
-    an empty one.
-
-    Lines are cleaned as the training text was. A line beyond the last bucket is translated in
-    parts, which lose each other's context. `progress` is called after every batch with the number
-    of lines that it finished; `options` are those of `translate_ids`.
-    """
-    pieces: list[np.ndarray] = []
-    owner: list[int] = []
-    for i, ids in enumerate(tokenizer.encode(lines)):
-        for start in range(0, len(ids), buckets[-1] - 1):
-            pieces.append(ids[start : start + buckets[-1] - 1])
-            owner.append(i)
-    waiting = Counter(owner)
-    progress(len(lines) - len(waiting))
-
-    def finished(done: list[int]) -> None:
-        before = len(waiting)
-        for piece in done:
-            waiting[owner[piece]] -= 1
-            if not waiting[owner[piece]]:
-                del waiting[owner[piece]]
-        progress(before - len(waiting))
-
-    translated: list[list[str]] = [[] for _ in lines]
-    for i, ids in zip(
-        owner,
-        translate_ids(network, pieces, buckets=buckets, progress=finished, **options),
-        strict=True,
-    ):
-        translated[i].append(tokenizer.decode(ids))
-    return [" ".join(filter(None, parts)) for parts in translated]
+    """`lines.translate_lines` with a sub-Transformer; `options` are those of `translate_ids`."""
+    return lines_of_text.translate_lines(
+        lambda sources, finished: translate_ids(
+            network, sources, buckets=buckets, progress=finished, **options
+        ),
+        tokenizer,
+        lines,
+        longest=buckets[-1] - 1,
+        progress=progress,
+    )
 
 
 def _check_sources(sources: Sequence[np.ndarray], longest: int, vocab_size: int) -> None:
@@ -293,30 +272,18 @@ def translate_ids(
     check_rising("batch_sizes", batch_sizes)
     _check_sources(sources, buckets[-1], network.spec.vocab_size)
     translations: list[np.ndarray] = [np.zeros(0, np.int32)] * len(sources)
-    by_bucket: dict[int, list[int]] = {bucket: [] for bucket in buckets}
-    for index in np.argsort([len(source) for source in sources], kind="stable"):
-        by_bucket[next(bucket for bucket in buckets if len(sources[index]) < bucket)].append(
-            int(index)
+    for batch in batches([len(source) for source in sources], buckets, batch_sizes[-1]):
+        members = batch.members
+        rows = next(size for size in batch_sizes if size >= len(members))
+        source = padded([sources[i] for i in members], rows, batch.bucket, EOS, network.spec.pad_id)
+        tokens, _ = beam_search(
+            network,
+            jnp.asarray(source),
+            beam_size=beam_size,
+            max_length=batch.max_length,
+            length_penalty=length_penalty,
         )
-    for bucket, members in by_bucket.items():
-        for first in range(0, len(members), batch_sizes[-1]):
-            chunk = members[first : first + batch_sizes[-1]]
-            batch = np.full(
-                (next(size for size in batch_sizes if size >= len(chunk)), bucket),
-                network.spec.pad_id,
-                np.int32,
-            )
-            for row, index in zip(batch, chunk, strict=False):
-                row[: len(sources[index]) + 1] = [*sources[index], EOS]
-            limit = bucket * 3 // 2 + 10
-            tokens, _ = beam_search(
-                network,
-                jnp.asarray(batch),
-                beam_size=beam_size,
-                max_length=limit,
-                length_penalty=length_penalty,
-            )
-            for found, index in zip(np.asarray(tokens[:, 0]), chunk, strict=False):
-                translations[index] = found[: int(np.argmax(found == EOS))]
-            progress(chunk)
+        for found, index in zip(np.asarray(tokens[:, 0]), members, strict=False):
+            translations[index] = found[: int(np.argmax(found == EOS))]
+        progress(members)
     return translations

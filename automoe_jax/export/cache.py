@@ -1,0 +1,78 @@
+"""Exported models of a workdir, made on first use; imports no JAX where one exists already.
+
+`export/float32` and `export/int8` of a workdir hold them. A workdir that cannot be written to, or
+is in an object store, gets a temporary folder, which the process removes when it ends.
+"""
+
+import atexit
+import errno
+import hashlib
+import json
+import pathlib
+import shutil
+import tempfile
+
+from automoe_jax.errors import UserError
+from automoe_jax.export.settings import FLOAT32
+from automoe_jax.inference.engine.folder import DESCRIPTION
+
+FOLDER = "export"
+# what identifies the weights and settings of an export
+_SOURCES = ("config.json", "arch.json", "retrain/subtransformer/summary.json")
+# written by the stage evaluate: the default precision and the scores behind it
+PRECISION = "evaluate/precision.json"
+
+
+def exported(root: str, precision: str | None = None) -> pathlib.Path:
+    """The folder of the exported sub-Transformer of a local workdir, exported now if there is none
+    of its weights; raises `UserError` if the workdir holds no trained one.
+    """
+    precision = precision or default_precision(root)
+    folder = pathlib.Path(root) / FOLDER / precision
+    if _is_current(root, folder):
+        return folder
+    from automoe_jax.export.workdirs import export_onnx  # imports JAX
+
+    try:
+        export_onnx(root, folder, precision)
+        return folder
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+    own = pathlib.Path(tempfile.mkdtemp(prefix="automoe_jax_"))
+    atexit.register(shutil.rmtree, own, ignore_errors=True)
+    export_onnx(root, own / precision, precision)
+    return own / precision
+
+
+def default_precision(root: str) -> str:
+    """int8 if it passed the test of the stage evaluate in this workdir, otherwise float32."""
+    try:
+        return str(json.loads((pathlib.Path(root) / PRECISION).read_text())["default"])
+    except FileNotFoundError:
+        return FLOAT32
+    except (ValueError, KeyError):
+        raise UserError(
+            f"{root}/{PRECISION} is damaged; delete it, or choose with --precision"
+        ) from None
+
+
+def fingerprint(root: str) -> str:
+    """Identifies the weights and settings of a local workdir's sub-Transformer; empty if some of
+    its files are absent.
+    """
+    digest = hashlib.sha256()
+    for name in _SOURCES:
+        path = pathlib.Path(root) / name
+        if not path.is_file():
+            return ""
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _is_current(root: str, folder: pathlib.Path) -> bool:
+    try:
+        found = json.loads((folder / DESCRIPTION).read_text())
+        return bool(found["trained"]) and found["trained"] == fingerprint(root)
+    except (FileNotFoundError, ValueError, KeyError):
+        return False

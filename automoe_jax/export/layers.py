@@ -1,0 +1,213 @@
+"""Layers of the encoder and the decoder as ONNX operators.
+
+Axes: B sentences · T positions or hypotheses · S keys · D embedding width · N = B · T tokens.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from automoe_jax.arch import Arch
+from automoe_jax.export.experts import experts_of, ffn, mixture
+from automoe_jax.export.graph import Graph
+from automoe_jax.export.parts import (
+    Attended,
+    KeysValues,
+    Rows,
+    added_and_normalised,
+    attention,
+    heads_of,
+    linear,
+    operand,
+    transposed_keys,
+)
+from automoe_jax.export.routing import ROUTERS, Layer
+from automoe_jax.export.settings import DECODER, Settings, Weights, embed_dim
+
+RECEIVED = "received"  # an importance, of routers.IMPORTANCES
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokens:
+    """What the layers know of the tokens beside their hidden states."""
+
+    rows: Rows
+    counted: str | None = None  # float32 [N], 0 for padding; None: there is none
+    first: str | None = None  # int64 [N, L]: the expert that a random route starts at
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerPlan:
+    """One layer of an architecture with its weights."""
+
+    side: str
+    index: int
+    embed_dim: int
+    qkv_dim: int
+    self_heads: int
+    cross_heads: int
+    widths: tuple[int, ...]
+    top_k: int
+    weights: Weights
+    settings: Settings
+
+    @property
+    def importance(self) -> str | None:
+        """The attention that the router of this layer needs."""
+        if len(self.widths) == 1:
+            return None
+        router = self.settings.router
+        return router.declaration.importance(router, self.side == DECODER)
+
+
+def plan(arch: Arch, side: str, index: int, weights: Weights, settings: Settings) -> LayerPlan:
+    """Layer `index` of a side."""
+    return LayerPlan(
+        side=side,
+        index=index,
+        embed_dim=embed_dim(arch, side),
+        qkv_dim=int(arch.qkv_dim),
+        self_heads=int(getattr(arch, f"{side}_self_heads")[index]),
+        cross_heads=int(arch.decoder_cross_heads[index]) if side == DECODER else 0,
+        widths=getattr(arch, f"{side}_experts")[index],
+        top_k=int(getattr(arch, f"{side}_top_k")[index]),
+        weights=weights[side][f"layer_{index}"],
+        settings=settings,
+    )
+
+
+def encoder_layer(g: Graph, layer: LayerPlan, x: str, mask: str, tokens: Tokens) -> str:
+    """x [N,D], mask [B,1,1,S] added to the scores → [N,D]."""
+    query, now = _projected(g, layer, x, tokens.rows)
+    attended = attention(g, query, transposed_keys(g, now.key), now.value, mask, layer.qkv_dim)
+    x = _after_self_attention(g, layer, x, attended)
+    return _experts(g, layer, x, tokens, _importance(g, layer, attended, tokens), few=False)
+
+
+def decoder_layer(
+    g: Graph,
+    layer: LayerPlan,
+    y: str,
+    cache: KeysValues,
+    ancestors: str,
+    memory: KeysValues,
+    memory_mask: str,
+    tokens: Tokens,
+    few: bool,
+) -> tuple[str, KeysValues]:
+    """One position of k hypotheses. y [N,D], cache [1,B,P,t·k,W], ancestors [B,1,k,(t+1)·k] and
+    memory_mask [B,1,1,S], added to the scores → y and the cache with this position.
+
+    `memory.key` is transposed, [1,B,P,W,S].
+    """
+    query, now = _projected(g, layer, y, tokens.rows)
+    cache = KeysValues(
+        *(g.op("Concat", past, own, axis=3) for past, own in zip(cache, now, strict=True))
+    )
+    attended = attention(
+        g, query, transposed_keys(g, cache.key), cache.value, ancestors, layer.qkv_dim
+    )
+    y = _after_self_attention(g, layer, y, attended)
+    importance = _importance(g, layer, attended, tokens)
+    own = layer.weights["cross_attention"]
+    scale = (layer.cross_heads / layer.qkv_dim) ** 0.5
+    x = operand(g, y, layer.settings.precision)
+    (query,) = heads_of(
+        g, linear(g, x, own["q"], scale), tokens.rows, 1, layer.cross_heads, layer.qkv_dim
+    )
+    seen = attention(g, query, memory.key, memory.value, memory_mask, layer.qkv_dim)
+    out = linear(g, operand(g, seen.mixed, layer.settings.precision), own["out"])
+    y = added_and_normalised(g, y, out, layer.weights["cross_attention_norm"])
+    return _experts(g, layer, y, tokens, importance, few), cache
+
+
+def looked_up(g: Graph, layer: LayerPlan, memory: str, rows: Rows) -> KeysValues:
+    """What a decoder layer's cross attention looks into, for memory [N,M]; the keys are
+    transposed.
+    """
+    both = linear(
+        g, operand(g, memory, layer.settings.precision), layer.weights["cross_attention"]["kv"]
+    )
+    key, value = heads_of(g, both, rows, 2, layer.cross_heads, layer.qkv_dim)
+    return KeysValues(transposed_keys(g, key), value)
+
+
+def _projected(g: Graph, layer: LayerPlan, x: str, rows: Rows) -> tuple[str, KeysValues]:
+    """x [N,D] → scaled queries, keys and values [1,B,P,T,W]."""
+    own = layer.weights["self_attention"]["qkv"]
+    kernel, bias = (np.array(own[name], np.float32) for name in ("kernel", "bias"))
+    scale = np.float32((layer.self_heads / layer.qkv_dim) ** 0.5)
+    kernel[:, 0] *= scale
+    bias[0] *= scale
+    joint = linear(g, operand(g, x, layer.settings.precision), {"kernel": kernel, "bias": bias})
+    query, key, value = heads_of(g, joint, rows, 3, layer.self_heads, layer.qkv_dim)
+    return query, KeysValues(key, value)
+
+
+def _after_self_attention(g: Graph, layer: LayerPlan, x: str, attended: Attended) -> str:
+    out = linear(
+        g,
+        operand(g, attended.mixed, layer.settings.precision),
+        layer.weights["self_attention"]["out"],
+    )
+    return added_and_normalised(g, x, out, layer.weights["self_attention_norm"])
+
+
+def _importance(g: Graph, layer: LayerPlan, attended: Attended, tokens: Tokens) -> str | None:
+    """float32 [N]: the largest weight [1,B,P,T,S] that a token gives to a key or gets from a
+    counted query, the mean over the heads.
+    """
+    kind = layer.importance
+    if kind is None:
+        return None
+    weights = attended.weights
+    if kind == RECEIVED and tokens.counted is not None:
+        queries = tokens.rows.split(g, tokens.counted, 1)  # [B, T, 1]
+        weights = g.op("Mul", weights, g.op("Unsqueeze", queries, g.ints(0, 2)))
+    axis = 3 if kind == RECEIVED else 4
+    largest = g.op("ReduceMax", weights, g.ints(axis), keepdims=0)  # [1, B, P, T or S]
+    return g.op("Reshape", g.op("ReduceMean", largest, g.ints(2), keepdims=0), g.ints(-1))
+
+
+def _experts(
+    g: Graph, layer: LayerPlan, x: str, tokens: Tokens, importance: str | None, few: bool
+) -> str:
+    """The experts' residual block on x [N,D]."""
+    weights = layer.weights.get("experts", {})
+    experts = experts_of(weights, layer.widths)
+    norm = layer.weights["experts_norm"]
+    if len(experts) == 1:
+        (only,) = experts
+        precision = layer.settings.precision
+        y = x if only is None else ffn(g, operand(g, x, precision), only, precision)
+        return added_and_normalised(g, x, y, norm)
+    gates = _gates(g, layer, x, tokens, importance, weights)
+    y = mixture(g, x, gates, experts, layer.settings, few)
+    return added_and_normalised(g, x, y, norm)
+
+
+def _gates(
+    g: Graph,
+    layer: LayerPlan,
+    x: str,
+    tokens: Tokens,
+    importance: str | None,
+    weights: Any,
+) -> str:
+    """float32 [N, E] for the tokens x [N, D]."""
+    router, count = layer.settings.router, len(layer.widths)
+    logits, first = None, None
+    if router.declaration.gated:
+        kernel, bias = (
+            g.constant(weights[name], np.float32) for name in ("router_kernel", "router_bias")
+        )
+        logits = g.op("Gemm", x, kernel, bias)
+    if tokens.first is not None:
+        first = g.op("Gather", tokens.first, g.integer(layer.index), axis=1)
+    size = g.op("Shape", x, start=0, end=1)
+    chosen = Layer(count, layer.top_k, size, logits, importance, first)
+    gates = ROUTERS.find(router.kind).gates(g, chosen, router)
+    if tokens.counted is None:
+        return gates
+    return g.op("Mul", gates, g.op("Reshape", tokens.counted, g.ints(-1, 1)))

@@ -1,0 +1,173 @@
+"""Parts of the Transformer as ONNX operators: products with weights, normalisation, attention.
+
+Axes: B sentences · T queries · S keys · D embedding width · Q query width · P heads · W width of a
+head · I and O input and output width of a product · V vocabulary.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from automoe_jax.export.graph import CONTRIB, Graph
+from automoe_jax.export.settings import INT8, Settings, Weights
+
+EPSILON = 1e-5  # of the normalisation, as in ops.norm
+MASKED = -1e9  # added to the scores of keys that a query must not see
+
+
+class Operand(NamedTuple):
+    """Left side of products with weights, quantised once for all of them."""
+
+    value: str  # float32 [N, I]
+    quantised: tuple[str, str, str] | None  # uint8 values, scale, zero point
+
+
+def operand(g: Graph, x: str, precision: str) -> Operand:
+    """x for `product`."""
+    if precision != INT8:
+        return Operand(x, None)
+    values, scale, zero = g.ops("DynamicQuantizeLinear", x, outputs=3)
+    return Operand(x, (values, scale, zero))
+
+
+def product(g: Graph, x: Operand, kernel: np.ndarray, bias: np.ndarray) -> str:
+    """x [N, I] · kernel [I, O] + bias [O], in 8-bit integers where x is quantised."""
+    if x.quantised is None:
+        return g.op("Gemm", x.value, g.constant(kernel), g.constant(bias))
+    integers, scales = quantised(kernel)
+    return _integer_product(g, x, g.constant(integers), scales, bias)
+
+
+def _integer_product(
+    g: Graph, x: Operand, kernel: str, scales: np.ndarray, bias: np.ndarray
+) -> str:
+    """ONNX Runtime fuses this pattern into one operator."""
+    assert x.quantised is not None
+    values, scale, zero = x.quantised
+    summed = g.op("MatMulInteger", values, kernel, zero, g.constant(np.int8(0)))
+    scaled = g.op("Mul", g.op("Cast", summed, to=1), g.op("Mul", scale, g.constant(scales)))
+    return g.op("Add", scaled, g.constant(bias))
+
+
+def quantised(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """int8 [I, O] and float32 scales [O] whose product is nearly kernel [I, O]: symmetric, a scale
+    for each output.
+    """
+    scales = np.maximum(np.abs(kernel).max(axis=0), 1e-12) / 127
+    return np.rint(kernel / scales).astype(np.int8), scales.astype(np.float32)
+
+
+def linear(g: Graph, x: Operand, weights: Weights, scale: float = 1.0) -> str:
+    """x [N, I] through a `Projection`'s parameters, kernel [I, parts, O] → [N, parts · O]."""
+    kernel = np.asarray(weights["kernel"], np.float32)
+    bias = np.asarray(weights["bias"], np.float32)
+    return product(g, x, scale * kernel.reshape(len(kernel), -1), scale * bias.reshape(-1))
+
+
+def added_and_normalised(g: Graph, x: str, y: str, weights: Weights) -> str:
+    """The layer normalisation of x + y, [N, D]."""
+    return g.op(
+        "SkipLayerNormalization",
+        x,
+        y,
+        g.constant(weights["scale"], np.float32),
+        g.constant(weights["bias"], np.float32),
+        domain=CONTRIB,
+        epsilon=EPSILON,
+    )
+
+
+class KeysValues(NamedTuple):
+    """What attention looks into, [1, B, P, S, W] each."""
+
+    key: str
+    value: str
+
+
+class Rows(NamedTuple):
+    """How rows [N, …] are those of B sentences with T positions each."""
+
+    length: str  # int64 [1]: T
+
+    def split(self, g: Graph, x: str, *axes: int) -> str:
+        """x [N, …] → [B, T, axes]."""
+        root = g.root
+        shape = root.shared("Concat", root.ints(-1), self.length, root.ints(*axes), axis=0)
+        return g.op("Reshape", x, shape)
+
+
+def heads_of(g: Graph, x: str, rows: Rows, parts: int, heads: int, width: int) -> tuple[str, ...]:
+    """x [N, parts · Q] → `parts` arrays [1, B, P, T, W]."""
+    split = rows.split(g, x, parts, heads, width // heads)
+    turned = g.op("Transpose", split, perm=[2, 0, 3, 1, 4])
+    if parts == 1:
+        return (turned,)
+    return g.ops("Split", turned, outputs=parts, axis=0, num_outputs=parts)
+
+
+def transposed_keys(g: Graph, key: str) -> str:
+    """[1, B, P, S, W] → [1, B, P, W, S]."""
+    return g.op("Transpose", key, perm=[0, 1, 2, 4, 3])
+
+
+class Attended(NamedTuple):
+    """The result of attention."""
+
+    mixed: str  # [N, Q]
+    weights: str  # [1, B, P, T, S]
+
+
+def attention(
+    g: Graph, query: str, keys_transposed: str, value: str, mask: str | None, width: int
+) -> Attended:
+    """Softmax attention of scaled queries [1,B,P,T,W] over keys [1,B,P,W,S] and values [1,B,P,S,W];
+    mask: added to the scores.
+    """
+    scores = g.op("MatMul", query, keys_transposed)
+    if mask is not None:
+        scores = g.op("Add", scores, mask)
+    weights = g.op("Softmax", scores, axis=-1)
+    mixed = g.op("Transpose", g.op("MatMul", weights, value), perm=[0, 1, 3, 2, 4])
+    return Attended(g.op("Reshape", mixed, g.ints(-1, width)), weights)
+
+
+class Table(NamedTuple):
+    """The embeddings of the vocabulary in a graph, [V, D]: stored once, used twice."""
+
+    rows: str  # float32 or int8 [V, D]
+    scales: str | None  # float32 [V], of int8 rows
+    transposed: str | None  # int8 [D, V], folded when the model is loaded
+    array_scales: np.ndarray | None
+    width: int
+
+
+def table(g: Graph, embeddings: np.ndarray, settings: Settings) -> Table:
+    """embeddings [V, D] as constants of the graph."""
+    array = np.ascontiguousarray(embeddings, np.float32)
+    if settings.precision != INT8:
+        return Table(g.constant(array), None, None, None, array.shape[1])
+    integers, scales = quantised(array.T)
+    rows = g.constant(np.ascontiguousarray(integers.T))
+    transposed = g.op("Transpose", rows, perm=[1, 0])
+    return Table(rows, g.constant(scales), transposed, scales, array.shape[1])
+
+
+def embedded(g: Graph, table: Table, tokens: str, positions: str) -> str:
+    """√D · embeddings of tokens [N] + positions [N or 1, D]."""
+    rows = g.op("Gather", table.rows, tokens)
+    scale = g.number(table.width**0.5)
+    if table.scales is not None:
+        rows = g.op("Cast", rows, to=1)
+        own = g.op("Unsqueeze", g.op("Gather", table.scales, tokens), g.ints(-1))
+        scale = g.op("Mul", own, scale)
+    return g.op("Add", g.op("Mul", rows, scale), positions)
+
+
+def projected(g: Graph, x: str, table: Table, precision: str) -> str:
+    """x [N, D] · tableᵀ → [N, V]."""
+    if table.transposed is None or table.array_scales is None:
+        return g.op("Gemm", x, table.rows, transB=1)
+    nothing = np.zeros(len(table.array_scales), np.float32)
+    return _integer_product(
+        g, operand(g, x, precision), table.transposed, table.array_scales, nothing
+    )

@@ -1,0 +1,59 @@
+"""What a graph is built from, apart from the architecture and the weights."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from automoe_jax.arch import MAX_LAYERS, Arch
+from automoe_jax.routers import TOP_K, RouterConfig
+
+PRECISIONS = FLOAT32, INT8 = ("float32", "int8")
+SIDES = ENCODER, DECODER = ("encoder", "decoder")
+
+Weights = Mapping[str, Any]  # nested, as in `model.Network.params`, with NumPy arrays
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The static facts of a trained network and of the graph that is made of it."""
+
+    vocab_size: int
+    encoder_super_dim: int  # the widest embeddings of the search space, which set the sinusoids
+    decoder_super_dim: int
+    max_source: int  # tokens of the longest source, EOS included
+    max_target: int  # tokens of the longest translation, EOS included
+    pad_id: int = 1
+    eos_id: int = 2
+    never: tuple[int, ...] = (0, 1)  # are not generated
+    router: RouterConfig = TOP_K
+    classes: int = 0  # of a classifier, with the special ones before them
+    special_classes: int = 4
+    precision: str = FLOAT32
+
+    def super_dim(self, side: str) -> int:
+        """The widest embeddings of a side."""
+        return self.encoder_super_dim if side == ENCODER else self.decoder_super_dim
+
+
+def embed_dim(arch: Arch, side: str) -> int:
+    """The embedding width of a side."""
+    return int(getattr(arch, f"{side}_embed_dim"))
+
+
+def layer_number(side: str, layer: int) -> int:
+    """The number of a layer in the hashes of random routes: the encoder's first."""
+    return layer if side == ENCODER else MAX_LAYERS + layer
+
+
+def sinusoids(rows: int, width: int, pad_id: int) -> np.ndarray:
+    """Positions float32 [rows, width]: the first half sines, the second half cosines, the pad's row
+    zero.
+    """
+    half = width // 2
+    rate = np.exp(np.arange(half) * -(np.log(10000.0) / (half - 1)))
+    angle = np.arange(rows)[:, None] * rate
+    table = np.concatenate([np.sin(angle), np.cos(angle), np.zeros((rows, width % 2))], axis=1)
+    table[pad_id] = 0
+    return table.astype(np.float32)

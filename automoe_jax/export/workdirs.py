@@ -1,0 +1,105 @@
+"""Export of the retrained sub-Transformer of a workdir."""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+from etils import epath
+
+from automoe_jax.config import Config
+from automoe_jax.costs import costs
+from automoe_jax.data.tokenizer import EOS
+from automoe_jax.errors import UserError
+from automoe_jax.export import models
+from automoe_jax.export.cache import fingerprint
+from automoe_jax.export.folder import write_folder
+from automoe_jax.export.network import inputs_of
+from automoe_jax.export.settings import FLOAT32
+from automoe_jax.inference.engine.folder import MODEL, TOKENIZER, Description
+from automoe_jax.model.network import Network
+from automoe_jax.report.rows import RETRAINED
+from automoe_jax.runtime.files import absolute
+from automoe_jax.train import runs
+from automoe_jax.workdir import Workdir, read_json
+
+_SCORES = ("bleu", "bleu_signature", "chrf", "chrf_signature", "accuracy", "macro_f1")
+NO_LICENSE = "not stated; that of the training text applies"
+
+
+def trained(root: epath.PathLike) -> tuple[Workdir, Config, Network]:
+    """The retrained sub-Transformer of a workdir; raises `UserError` if there is none."""
+    workdir = Workdir(absolute(root))
+    if not workdir.config_path.exists():
+        raise UserError(
+            f"--workdir={root} holds no run; train one with python -m automoe_jax.main"
+            f" --workdir={root} first"
+        )
+    if not runs.is_complete(workdir.retrained):
+        raise UserError(
+            f"--workdir={root} holds no retrained sub-Transformer yet; let python -m"
+            " automoe_jax.main finish its retrain stage"
+        )
+    config = workdir.config()
+    network = runs.load(workdir.retrained, workdir.spec(config, workdir.arch()))
+    return workdir, config, network
+
+
+def export_onnx(
+    root: epath.PathLike, out: pathlib.Path, precision: str = FLOAT32, license: str = NO_LICENSE
+) -> None:
+    """Writes the ONNX folder of a workdir's sub-Transformer, a translator's or a classifier's."""
+    workdir, config, network = trained(root)
+    arch, settings, weights = inputs_of(network, config.data.buckets, precision)
+    build = models.classifier if settings.classes else models.translator
+    files = {
+        MODEL: build(arch, settings, weights).SerializeToString(),
+        TOKENIZER: workdir.tokenizer_path.read_bytes(),
+    }
+    write_folder(out, description(root, workdir, config, precision, license), files)
+
+
+def description(
+    root: epath.PathLike, workdir: Workdir, config: Config, precision: str, license: str
+) -> Description:
+    """What an export says about the sub-Transformer of a workdir."""
+    arch, spec = workdir.arch(), workdir.spec(config)
+    cost = costs(
+        arch,
+        config.search.source_length,
+        config.search.target_length,
+        spec.output_size,
+        router=config.router.costs(arch),
+    )
+    names = workdir.labels().names if config.task == "classify" else ()
+    return Description(
+        task=config.task,
+        precision=precision,
+        architecture=arch.to_dict(),
+        router=_plain(config.router),
+        costs=_plain(cost),
+        languages={"source": config.data.source_language, "target": config.data.target_language},
+        license=license,
+        scores=_scores(workdir),
+        buckets=tuple(config.data.buckets),
+        beam_size=config.evaluate.beam_size,
+        length_penalty=config.evaluate.length_penalty,
+        pad_id=spec.pad_id,
+        eos_id=EOS,
+        labels=tuple(names),
+        trained=fingerprint(str(root)),
+    )
+
+
+def _scores(workdir: Workdir) -> dict[str, Any]:
+    """The scores of the sub-Transformer on the test text, where the stage evaluate has run."""
+    path = workdir.evaluate / f"{RETRAINED}.json"
+    if not path.exists():
+        return {}
+    row = read_json(path)
+    return {name: row[name] for name in _SCORES if row.get(name) is not None}
+
+
+def _plain(record: Any) -> dict[str, Any]:
+    """A dataclass as the plain values of JSON."""
+    return json.loads(json.dumps(dataclasses.asdict(record), default=float))

@@ -1,0 +1,4 @@
+"""The inference engine: runs an exported folder with ONNX Runtime, without JAX and Flax.
+
+Nothing is imported here.
+"""

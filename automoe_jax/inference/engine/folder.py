@@ -1,0 +1,105 @@
+"""The folder of an exported model: its description, and the check that it is complete.
+
+`model.json` describes the model and holds the SHA-256 checksum of every other file.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from automoe_jax.errors import UserError
+
+FORMAT = "automoe_jax"
+VERSION = 1  # of the folder; a reader of another version refuses it
+DESCRIPTION = "model.json"
+MODEL = "model.onnx"
+TOKENIZER = "tokenizer.model"
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """Contents of `model.json`."""
+
+    task: str  # translate or classify
+    precision: str  # float32 or int8
+    architecture: Mapping[str, Any]  # as Arch.to_dict gives it
+    router: Mapping[str, Any]
+    costs: Mapping[str, Any]  # FLOPs and parameters
+    languages: Mapping[str, str]  # source and target
+    license: str
+    scores: Mapping[str, Any]  # BLEU and chrF on the test text, where they were measured
+    buckets: tuple[int, ...]  # token lengths, EOS included; the last is that of the longest source
+    beam_size: int
+    length_penalty: float
+    pad_id: int
+    eos_id: int
+    labels: tuple[str, ...] = ()  # of a classifier, in the order of its outputs
+    trained: str = ""  # identifies the weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder:
+    """An exported model on a disk."""
+
+    path: pathlib.Path
+    description: Description
+
+    def file(self, name: str) -> str:
+        """The path of one of its files."""
+        return str(self.path / name)
+
+
+def described(description: Description, files: Mapping[str, str]) -> str:
+    """The text of `model.json`; files: the checksum of each."""
+    top = {"format": FORMAT, "version": VERSION}
+    return json.dumps(top | dataclasses.asdict(description) | {"files": dict(files)}, indent=1)
+
+
+def open_folder(path: str | os.PathLike[str], flag: str = "--model") -> Folder:
+    """The exported model at `path`; raises `UserError` unless it is complete, unchanged and of this
+    version.
+    """
+    folder = pathlib.Path(path)
+    where = f"{flag}={path}"
+    try:
+        found = json.loads((folder / DESCRIPTION).read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(
+            f"{where} holds no exported model ({DESCRIPTION} is absent); write one with python -m"
+            " automoe_jax.export --workdir=DIR --out=DIR"
+        ) from None
+    except ValueError:
+        raise UserError(f"{where}/{DESCRIPTION} is damaged; {_AGAIN}") from None
+    if not isinstance(found, dict) or found.pop("format", None) != FORMAT:
+        raise UserError(f"{where}/{DESCRIPTION} describes no model of this package; {_AGAIN}")
+    if (version := found.pop("version", None)) != VERSION:
+        raise UserError(
+            f"{where} has the format version {version}, and this package reads version {VERSION};"
+            " export the model again with this package"
+        )
+    for name, checksum in found.pop("files", {}).items():
+        if not (folder / name).is_file():
+            raise UserError(f"{where} lacks the file {name}; {_AGAIN}")
+        if sha256(folder / name) != checksum:
+            raise UserError(
+                f"{where}/{name} is not the file that was exported (its checksum differs); {_AGAIN}"
+            )
+    try:
+        description = Description(**found)
+    except TypeError:
+        raise UserError(f"{where}/{DESCRIPTION} is damaged; {_AGAIN}") from None
+    buckets, labels = tuple(description.buckets), tuple(description.labels)
+    return Folder(folder, dataclasses.replace(description, buckets=buckets, labels=labels))
+
+
+_AGAIN = "copy the whole folder again, or export the model again"
+
+
+def sha256(path: pathlib.Path) -> str:
+    """The checksum of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

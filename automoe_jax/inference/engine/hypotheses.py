@@ -1,0 +1,80 @@
+"""Hypotheses from the records of a beam search.
+
+The graph records, for each step, the best one-token extensions of every sentence's hypotheses; the
+finishing rules and the length penalty are those of `inference.decode`.
+
+Axes: t steps · B sentences · k beams · n = 2k extensions.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+IMPOSSIBLE = -1e9
+
+
+class Records(NamedTuple):
+    """The extensions of each step, best first."""
+
+    scores: np.ndarray  # float32 [t, B, n]: Σ log p
+    tokens: np.ndarray  # int64 [t, B, n]
+    origins: np.ndarray  # int64 [t, B, n]: the extended hypothesis, 0 to k − 1
+
+
+class Hypothesis(NamedTuple):
+    """A finished translation."""
+
+    tokens: np.ndarray  # int32, without EOS
+    score: float  # Σ log p / length^α
+
+
+def finished(
+    records: Records, beams: int, length_penalty: float, eos_id: int, best: int = 1
+) -> list[list[Hypothesis]]:
+    """The `best` finished hypotheses of each sentence, best first."""
+    _, batch, n = records.scores.shape
+    ends = records.tokens == eos_id
+    normalised = _normalised(records.scores, ends, beams, length_penalty)
+    by_sentence = normalised.transpose(1, 0, 2).reshape(batch, -1)
+    chosen = np.argsort(-by_sentence, axis=1, kind="stable")[:, :best]
+    living = np.where(ends, np.float32(2 * IMPOSSIBLE), records.scores)
+    live = np.argsort(-living, axis=2, kind="stable")[:, :, :beams]
+    tokens = np.take_along_axis(records.tokens, live, axis=2)
+    origins = np.take_along_axis(records.origins, live, axis=2)
+    return [
+        [
+            Hypothesis(
+                _path(
+                    tokens[:, b],
+                    origins[:, b],
+                    place // n,
+                    records.origins[place // n, b, place % n],
+                ),
+                float(by_sentence[b, place]),
+            )
+            for place in chosen[b]
+            if by_sentence[b, place] > IMPOSSIBLE / 2
+        ]
+        for b in range(batch)
+    ]
+
+
+def _normalised(
+    scores: np.ndarray, ends: np.ndarray, beams: int, length_penalty: float
+) -> np.ndarray:
+    """The normalised scores [t, B, n] of the extensions that finish a hypothesis."""
+    complete = ends & (np.arange(scores.shape[2]) < beams) & (scores > IMPOSSIBLE / 2)
+    count = np.cumsum(complete.sum(axis=2), axis=0)
+    before = np.concatenate([np.zeros_like(count[:1]), count[:-1]])
+    complete &= (before < beams)[:, :, None]
+    lengths = np.arange(1, len(scores) + 1, dtype=np.float32) ** np.float32(length_penalty)
+    return np.where(complete, scores / lengths[:, None, None], np.float32(IMPOSSIBLE))
+
+
+def _path(tokens: np.ndarray, origins: np.ndarray, steps: int, place: int) -> np.ndarray:
+    """The tokens of the hypothesis at `place` after `steps` steps; tokens and origins [t, k]."""
+    path = np.empty(steps, np.int32)
+    for step in range(steps - 1, -1, -1):
+        path[step] = tokens[step, place]
+        place = origins[step, place]
+    return path

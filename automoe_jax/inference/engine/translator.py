@@ -1,0 +1,106 @@
+"""Translation of lines of text with an exported model.
+
+Axes: B sentences · S source tokens.
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from automoe_jax.data.tokenizer import Tokenizer
+from automoe_jax.errors import UserError
+from automoe_jax.inference.engine.folder import MODEL, TOKENIZER, Folder, open_folder
+from automoe_jax.inference.engine.hypotheses import Hypothesis, Records, finished
+from automoe_jax.inference.engine.session import checked_threads, run, session
+from automoe_jax.inference.lines import batches, padded, translate_lines
+
+MOST_SENTENCES = 64  # of a batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Translator:
+    """A loaded model; calling it translates lines."""
+
+    folder: Folder
+    tokenizer: Tokenizer
+    session: onnxruntime.InferenceSession
+    beam_size: int
+
+    def __call__(
+        self, lines: Sequence[str], progress: Callable[[int], Any] = lambda done: None
+    ) -> list[str]:
+        """The translation of each line, in order; `progress` hears how many each batch finished."""
+        return translate_lines(
+            self.translate_ids,
+            self.tokenizer,
+            lines,
+            longest=self.folder.description.buckets[-1] - 1,
+            progress=progress,
+        )
+
+    def translate_ids(
+        self,
+        sources: list[np.ndarray],
+        progress: Callable[[list[int]], Any] = lambda done: None,
+    ) -> list[np.ndarray]:
+        """The best translation of each source, token ids without EOS in and out, in order."""
+        return [found[0].tokens for found in self.hypotheses(sources, progress)]
+
+    def hypotheses(
+        self,
+        sources: list[np.ndarray],
+        progress: Callable[[list[int]], Any] = lambda done: None,
+        best: int = 1,
+    ) -> list[list[Hypothesis]]:
+        """The `best` hypotheses of each source, at most as many as beams, best first."""
+        description = self.folder.description
+        found: list[list[Hypothesis]] = [[] for _ in sources]
+        lengths = [len(source) for source in sources]
+        for batch in batches(lengths, description.buckets, MOST_SENTENCES):
+            members = batch.members
+            longest = max(lengths[i] for i in members) + 1
+            source = padded(
+                [sources[i] for i in members],
+                len(members),
+                longest,
+                description.eos_id,
+                description.pad_id,
+            )
+            records = self.search(source, batch.max_length)
+            results = finished(
+                records, self.beam_size, description.length_penalty, description.eos_id, best
+            )
+            for i, hypotheses in zip(members, results, strict=True):
+                found[i] = hypotheses
+            progress(members)
+        return found
+
+    def search(self, source: np.ndarray, max_length: int) -> Records:
+        """The records of a beam search over source [B,S]."""
+        feeds = {
+            "source": source.astype(np.int64),
+            "beams": np.array(self.beam_size),
+            "max_length": np.array(max_length),
+            "stop": np.array(self.beam_size),
+        }
+        return Records(*run(self.session, feeds))
+
+
+def load(
+    path: str | os.PathLike[str], *, beam_size: int | None = None, threads: int | None = None
+) -> Translator:
+    """The translator of an exported folder; raises `UserError` if there is none that runs here."""
+    threads = checked_threads(threads)
+    folder = open_folder(path)
+    if folder.description.task != "translate":
+        raise UserError(f"--model={path} holds a classifier, which cannot translate")
+    return Translator(
+        folder=folder,
+        tokenizer=Tokenizer(folder.file(TOKENIZER)),
+        session=session(folder.file(MODEL), threads),
+        beam_size=beam_size or folder.description.beam_size,
+    )

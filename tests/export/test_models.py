@@ -1,0 +1,114 @@
+"""The ONNX models compute what the JAX networks compute."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from automoe_jax.data.tokenizer import EOS
+from automoe_jax.errors import UserError
+from automoe_jax.export import models
+from automoe_jax.export.network import inputs_of
+from automoe_jax.export.settings import INT8
+from automoe_jax.extract import extract
+from automoe_jax.inference.decode import beam_search
+from automoe_jax.inference.engine.hypotheses import Records, finished
+from automoe_jax.inference.engine.session import run, session
+from automoe_jax.model import Network, forward
+from automoe_jax.routers import RouterConfig
+from tests.oracles import SPACE, quick_jit, random_network
+
+VOCAB, PAD = 30, 1
+BUCKETS = (16,)
+ROUTERS = {
+    "top-k": RouterConfig(),
+    "received": RouterConfig(kind="importance"),
+    "given, raw gates": RouterConfig(kind="importance", importance="given", renormalise=False),
+    "random by token": RouterConfig(kind="random", seed=3),
+    "random by sentence": RouterConfig(kind="random", inference="sentence"),
+    "mean": RouterConfig(kind="random", inference="mean"),
+    "by word": RouterConfig(kind="random", draw="fixed"),
+}
+RNG = np.random.default_rng(0)
+SOURCE = RNG.integers(4, VOCAB, (3, 9))
+SOURCE[:, -1] = EOS
+SOURCE[1, 4:], SOURCE[2, 2:] = PAD, PAD
+TARGET_INPUT = RNG.integers(4, VOCAB, (3, 6))
+TARGET_INPUT[:, 0] = EOS
+masked_forward = quick_jit(forward)
+
+
+@functools.cache
+def supernet(name: str) -> Network:
+    return random_network(SPACE, VOCAB, router=ROUTERS[name])
+
+
+def outputs(model: onnx.ModelProto, **feeds: np.ndarray) -> list[np.ndarray]:
+    onnx.checker.check_model(model)
+    return run(session(model.SerializeToString(), threads=1), feeds)
+
+
+@pytest.mark.parametrize("name", ROUTERS)
+@settings(max_examples=8)
+@given(seed=st.integers(0, 2**16))
+def test_logits_are_those_of_jax(name: str, seed: int) -> None:
+    """Decisions of a router within rounding of a tie are too rare to be met."""
+    network = supernet(name)
+    arch = SPACE.sample(np.random.default_rng(seed))
+    expected = np.asarray(masked_forward(network, arch, SOURCE, TARGET_INPUT))
+    inputs = inputs_of(extract(network, arch), BUCKETS)
+    (found,) = outputs(models.scorer(*inputs), source=SOURCE, target_input=TARGET_INPUT)
+    assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("name", ["top-k", "received", "random by token", "mean"])
+def test_classes_are_those_of_jax(name: str) -> None:
+    space = dataclasses.replace(SPACE, decoder_embed_dims=(16,), decoder_layers=(0,))
+    arch = space.sample(np.random.default_rng(1))
+    network = random_network(space, VOCAB, arch=arch, router=ROUTERS[name], classes=7)
+    unread = np.full((3, 1), PAD)
+    expected = np.asarray(forward(network, arch, SOURCE, unread))[:, 0]
+    (found,) = outputs(models.classifier(*inputs_of(network, BUCKETS)), source=SOURCE)
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("beams", [1, 2, 5])
+@pytest.mark.parametrize("name", ["top-k", "random by token"])
+def test_beam_search_is_that_of_jax(name: str, beams: int) -> None:
+    arch = SPACE.sample(np.random.default_rng(beams))
+    network = extract(supernet(name), arch)
+    tokens, scores = jax.tree.map(
+        np.asarray, beam_search(network, SOURCE, beam_size=beams, max_length=12)
+    )
+    feeds = {"beams": np.array(beams), "max_length": np.array(12), "stop": np.array(beams)}
+    model = models.translator(*inputs_of(network, BUCKETS))
+    records = Records(*outputs(model, source=SOURCE, **feeds))
+    for b, hypotheses in enumerate(finished(records, beams, 0.6, EOS, best=beams)):
+        for i, hypothesis in enumerate(hypotheses):
+            expected = tokens[b, i][: int(np.argmax(tokens[b, i] == EOS))]
+            np.testing.assert_array_equal(hypothesis.tokens, expected)
+            np.testing.assert_allclose(hypothesis.score, scores[b, i], rtol=1e-5)
+
+
+def test_int8_is_nearly_float32() -> None:
+    network = extract(supernet("top-k"), SPACE.largest_dense())
+    feeds = {"source": SOURCE, "target_input": TARGET_INPUT}
+    ((exact,), (rounded,)) = (
+        outputs(models.scorer(*inputs_of(network, BUCKETS, precision)), **feeds)
+        for precision in ("float32", INT8)
+    )
+    difference = np.abs(rounded - exact).max() / np.abs(exact).max()
+    assert 1e-5 < difference < 0.1
+
+
+def test_an_unknown_router_has_no_graph() -> None:
+    arch = SPACE.largest()
+    sub, facts, weights = inputs_of(extract(supernet("top-k"), arch), BUCKETS)
+    facts = dataclasses.replace(facts, router=RouterConfig(kind="mine"))
+    with pytest.raises(UserError, match=r"config\.router\.kind='mine' must be one of topk"):
+        models.translator(sub, facts, weights)
