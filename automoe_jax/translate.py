@@ -85,6 +85,8 @@ def _jax_translator(root: str | os.PathLike[str], beam_size: int | None) -> Tran
     from automoe_jax.workdir import keep_compilations
 
     workdir, config, network = trained(root)
+    if config.task != "translate":
+        raise UserError(f"--workdir={root} holds a classifier; it classifies and cannot translate")
     keep_compilations(workdir)
     network, tokenizer = jax.device_put(network), workdir.tokenizer()
     options: dict[str, Any] = {

@@ -97,7 +97,7 @@ def load(
     threads = checked_threads(threads)
     folder = open_folder(path)
     if folder.description.task != "translate":
-        raise UserError(f"--model={path} holds a classifier, which cannot translate")
+        raise UserError(f"{path} holds a classifier; it classifies and cannot translate")
     return Translator(
         folder=folder,
         tokenizer=Tokenizer(folder.file(TOKENIZER)),
