@@ -96,6 +96,8 @@ class TrainConfig:
     label_smoothing: float = 0.1
     # coefficient of the Switch load-balancing loss; 0: off, as the paper's release
     balance_loss: float = 0.0
+    # the balancing loss over the layers with several experts: mean, or sum (Switch)
+    balance_layers: str = "mean"
     z_loss: float = 0.0  # coefficient of the mean (log Σ exp)² of the routers' logits (Switch)
     # 2: each batch goes forward twice, with draws and dropout of its own (THOR, SPEC 2)
     passes: int = 1
@@ -107,6 +109,10 @@ class TrainConfig:
     within_limits: bool = True
     sandwich_random: int = 2  # random sub-networks beside the largest and smallest
     distillation: bool = True  # sandwich only: the others learn from the largest one's predictions
+    # sandwich only: final share of distillation in the others' loss, the rest is cross entropy
+    distillation_weight: float = 0.5
+    # sandwich only: share of the run in which that share rises from 0
+    distillation_warmup: float = 0.5
     log_every: int = 20  # updates
     evaluate_every: int = 500
     checkpoint_every: int = 500
@@ -533,6 +539,7 @@ def _train_rules(
         "z_loss",
         "consistency",
         "sandwich_random",
+        "distillation_warmup",
     ):
         yield (
             f"{prefix}.{name}",
@@ -540,6 +547,10 @@ def _train_rules(
             getattr(train, name) >= 0,
             "must not be negative",
         )
+    weight = train.distillation_weight
+    yield f"{prefix}.distillation_weight", weight, 0 <= weight <= 1, "must be in [0, 1]"
+    layers = train.balance_layers
+    yield f"{prefix}.balance_layers", layers, layers in ("mean", "sum"), "must be mean or sum"
     yield f"{prefix}.passes", train.passes, train.passes in (1, 2), "must be 1 or 2"
     one_pass = train.passes == 1 and train.consistency > 0
     yield (

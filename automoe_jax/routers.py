@@ -16,7 +16,8 @@ from automoe_jax.costs import RouterCosts
 from automoe_jax.registry import Registry
 from automoe_jax.space import SearchSpace
 
-IMPORTANCES = ("received", "given")
+IMPORTANCES = ("received", "given", "relative_received", "relative_given")
+GATES = ("probability", "one")
 DRAWS = ("batch", "token", "fixed")
 INFERENCES = ("token", "sentence", "mean")
 
@@ -40,7 +41,8 @@ class RouterConfig:
     # arXiv 2110.04260), or a kind that the configuration file registers
     kind: str = "topk"
     # importance: the attention that determines a token's number of experts in the encoder,
-    # received or given; in the decoder it is always the attention given
+    # received or given, or relative_received or relative_given, divided by the largest of the
+    # sentence; in the decoder always the attention given, whose largest is the first token's 1
     importance: str = "received"
     renormalise: bool = True  # importance: gates are divided by their sum
     # random, in training: batch (one expert for a whole pass), token (a new draw for each token) or
@@ -54,6 +56,9 @@ class RouterConfig:
     capacity_factor: float = 0.0
     # topk, in training: the router's input is multiplied by random factors within 1 ± jitter
     jitter: float = 0.0
+    # topk: factor of an expert's output: its probability p, or one, whose gradient is that of
+    # p / stop_gradient(p)
+    gate: str = "probability"
     options: Any = NoOptions()  # of a router from outside: an instance of its own dataclass
 
     def __post_init__(self) -> None:
@@ -217,6 +222,7 @@ _TOP_K = RouterDeclaration(
     settings={
         "capacity_factor": Range(lambda value: value >= 0, "must not be negative"),
         "jitter": Range(lambda value: 0 <= value < 1, "must be in [0, 1)"),
+        "gate": one_of(GATES),
     },
     rules=_capacity_rules,
 )

@@ -18,7 +18,10 @@ from automoe_jax.ops.dropout import keep_scale
 # finite, so that a row without any key gives numbers; its exponential is exactly 0 next to any real
 # score
 MASKED = -1e9
-RECEIVED, GIVEN = IMPORTANCES = ("received", "given")  # by a token as a key, or as a query
+# attention that a token receives as a key, or gives as a query; `relative_` to the largest of the
+# sentence
+RELATIVE = "relative_"
+RECEIVED, GIVEN = "received", "given"
 
 
 class Attended(NamedTuple):
@@ -44,8 +47,7 @@ def attention(
     [B,1,T,S] → [B,T,Q].
 
     `heads` is P, or a traced number that divides it. Scores and softmax are float32. `importance`,
-    one of `IMPORTANCES`, requests the importance of each token (DA-MoE, router); received
-    importance covers the queries where counted [B,T] is true.
+    one of `routers.IMPORTANCES`, requests the importance of each token (`token_importance`).
     """
     parts = key.shape[1]
     query = split_heads(query, parts)
@@ -56,7 +58,7 @@ def attention(
         scores = jnp.einsum("po,bots->bpts", same_head, scores)
     scale = jnp.sqrt(jnp.asarray(heads, jnp.float32) / (parts * query.shape[-1]))
     weights = jax.nn.softmax(jnp.where(allowed, scores * scale, MASKED), axis=-1)
-    important = None if importance is None else _importance(weights, importance, counted)
+    important = None if importance is None else token_importance(weights, importance, counted)
     if rng is not None and dropout_rate:
         keep = keep_scale(rng, dropout_rate, weights.shape)
         # The parts of one wide head drop the same weights.
@@ -70,16 +72,23 @@ def split_heads(x: jax.Array, parts: int) -> jax.Array:
     return jnp.moveaxis(x.reshape(*x.shape[:2], parts, -1), 2, 1)
 
 
-def _importance(weights: jax.Array, kind: str, counted: jax.Array | None) -> jax.Array:
-    """Largest of the weights [B,P,T,S] that a token gives to a key, or receives from a counted
-    query; mean over heads.
+def token_importance(weights: jax.Array, kind: str, counted: jax.Array | None = None) -> jax.Array:
+    """Largest of the weights [B,P,T,S] that a token gives to a key, or receives from a query where
+    counted [B,T] is true; mean over heads (DA-MoE, router).
 
-    The parts of one head have the same weights, so the mean over parts is that over heads. It
-    carries no gradient.
+    With `relative_` before the kind it is divided by the largest of the counted tokens of the
+    sentence. The parts of one head have the same weights, so the mean over parts is that over
+    heads. It carries no gradient.
     """
     weights = jax.lax.stop_gradient(weights)
-    if kind == GIVEN:
-        return weights.max(axis=-1).mean(axis=1)
-    if counted is not None:
-        weights = jnp.where(counted[:, None, :, None], weights, 0.0)
-    return weights.max(axis=-2).mean(axis=1)
+    if kind.removeprefix(RELATIVE) == GIVEN:
+        importance = weights.max(axis=-1).mean(axis=1)
+    else:
+        if counted is not None:
+            weights = jnp.where(counted[:, None, :, None], weights, 0.0)
+        importance = weights.max(axis=-2).mean(axis=1)
+    if not kind.startswith(RELATIVE):
+        return importance
+    own = importance if counted is None else jnp.where(counted, importance, 0.0)
+    largest = own.max(axis=-1, keepdims=True)
+    return jnp.minimum(importance / jnp.where(largest > 0, largest, 1.0), 1.0)

@@ -99,7 +99,13 @@ def make_train_step(
     ) -> tuple[TrainState, StepMetrics]:
         network = Network(state.params, spec)
         gradients, metrics = gradients_of(
-            network, batch, archs, jax.random.fold_in(key, state.step), train, forward_options
+            network,
+            batch,
+            archs,
+            jax.random.fold_in(key, state.step),
+            train,
+            forward_options,
+            distillation_weight(train, state.step),
         )
         finite = jnp.isfinite(metrics.loss) & jnp.isfinite(optax.tree.norm(gradients))
         updates, opt_state = transform.update(gradients, state.opt_state, state.params)
@@ -161,6 +167,7 @@ class _Update(NamedTuple):
     forward_options: ForwardOptions
     token_weight: jax.Array  # of each token's loss: 1 / (tokens · G)
     router_weight: float  # of each sub-network's router losses, which are means: 1 / (A · G)
+    teacher_weight: jax.Array | float  # share of distillation in a student's loss, in [0, 1]
 
 
 class _Teacher(NamedTuple):
@@ -177,13 +184,21 @@ def gradients_of(
     key: jax.Array,
     train: TrainConfig,
     forward_options: ForwardOptions,
+    teacher_weight: jax.Array | float = 1.0,
 ) -> tuple[dict[str, Any], StepMetrics]:
-    """Gradients of the mean loss over all micro-batches and sub-networks."""
+    """Gradients of the mean loss over all micro-batches and sub-networks; `teacher_weight` is the
+    share of distillation in the loss of all sub-networks but the first.
+    """
     micro_batches, networks = batch["target"].shape[0], len(archs.qkv_dim)
     tokens = jnp.sum(batch["target"] != network.spec.pad_id).astype(jnp.float32)
     forward_options = dataclasses.replace(forward_options, passes=train.passes)
     update = _Update(
-        network, train, forward_options, 1 / (tokens * networks), 1 / (micro_batches * networks)
+        network,
+        train,
+        forward_options,
+        1 / (tokens * networks),
+        1 / (micro_batches * networks),
+        teacher_weight,
     )
     keys = split(key, micro_batches * networks).reshape(micro_batches, networks)
 
@@ -248,7 +263,8 @@ def _one(
                 logits, wanted, pad_id=spec.pad_id, smoothing=train.label_smoothing
             )
             taught = distilled(logits, teacher.logits, wanted, pad_id=spec.pad_id)
-            sums = sums._replace(loss=jnp.where(teacher.ready, taught, sums.loss))
+            share = jnp.where(teacher.ready, update.teacher_weight, 0.0)
+            sums = sums._replace(loss=(1 - share) * sums.loss + share * taught)
         if train.passes == 2:
             apart = disagreement(states.hidden, table, target, pad_id=spec.pad_id)
             # THOR sums the two cross entropies; in a SuperNet each counts half
@@ -258,9 +274,9 @@ def _one(
         metrics = StepMetrics(
             *sums, apart, jnp.zeros((), jnp.int32), states.encoder, states.decoder
         )
-        routers = train.balance_loss * mean_over_routers(
-            states, "balance_loss"
-        ) + train.z_loss * mean_over_routers(states, "z_loss")
+        balance = balance_loss(states, train.balance_layers)
+        z_loss = mean_over_routers(states, "z_loss")
+        routers = train.balance_loss * balance + train.z_loss * z_loss
         return sums.loss * update.token_weight + routers * update.router_weight, (metrics, logits)
 
     def branch(widths: Widths) -> tuple[dict[str, Any], StepMetrics, jax.Array | None]:
@@ -305,6 +321,24 @@ def _zeros_like(function: Callable[..., Any], *arguments: Any) -> Any:
     return jax.tree.map(
         lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(function, *arguments)
     )
+
+
+def distillation_weight(train: TrainConfig, step: jax.Array | int) -> jax.Array:
+    """Share of distillation in the loss of an update: it rises linearly from 0, as long as the
+    teacher itself has nothing to teach, to `distillation_weight`.
+    """
+    warmup = train.distillation_warmup * train.steps
+    done = jnp.asarray(step, jnp.float32) / warmup if warmup else jnp.ones(())
+    return train.distillation_weight * jnp.minimum(done, 1.0)
+
+
+def balance_loss(output: Output | States, layers: str) -> jax.Array:
+    """The balancing loss over the layers with more than one expert: their mean, or their sum as in
+    Switch Transformer (section 2.2).
+    """
+    if layers == "mean":
+        return mean_over_routers(output, "balance_loss")
+    return output.encoder.balance_loss.sum() + output.decoder.balance_loss.sum()
 
 
 def mean_over_routers(output: Output | States, name: str) -> jax.Array:

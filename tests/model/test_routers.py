@@ -36,6 +36,8 @@ SPACE = SearchSpace(
 )
 ROUTERS = {
     "received": RouterConfig(kind="importance"),
+    "relative": RouterConfig(kind="importance", importance="relative_received"),
+    "gates of one": RouterConfig(gate="one"),
     "given, raw gates": RouterConfig(kind="importance", importance="given", renormalise=False),
     "random by token": RouterConfig(kind="random"),
     "random by sentence": RouterConfig(kind="random", inference="sentence"),

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from automoe_jax.ops.attention import attention, split_heads
+from automoe_jax.ops.attention import attention, split_heads, token_importance
 from tests.oracles import quick_jit
 
 B, T, S, Q, MOST = 2, 3, 5, 24, 12
@@ -142,3 +142,24 @@ def test_dropout_rate(heads):
     np.testing.assert_allclose(shown[shown != 0], 1 / (1 - RATE), rtol=1e-4)
     assert abs(np.mean(shown == 0) - RATE) < 0.04
     assert np.any(shown != shown_weights(heads, seed=1))
+
+
+def test_importance_relative_to_the_sentence() -> None:
+    """Two heads, three keys, the last query and key padding: worked out by hand."""
+    weights = jnp.array([[[[0.8, 0.1, 0.1], [0.5, 0.3, 0.2], [0.0, 0.0, 1.0]]]] * 1)
+    weights = jnp.concatenate([weights, weights[:, :, :, jnp.array([1, 0, 2])]], axis=1)
+    counted = jnp.array([[True, True, False]])
+    received = token_importance(weights, "received", counted)
+    np.testing.assert_allclose(received, [[(0.8 + 0.3) / 2, (0.3 + 0.8) / 2, 0.2]], rtol=1e-6)
+    relative = token_importance(weights, "relative_received", counted)
+    np.testing.assert_allclose(relative, [[1.0, 1.0, 0.2 / 0.55]], rtol=1e-6)
+    # The pad gives the most, but does not count.
+    np.testing.assert_allclose(
+        token_importance(weights, "relative_given", counted), [[1.0, 0.5 / 0.8, 1.0]], rtol=1e-6
+    )
+
+
+def test_relative_importance_of_a_sentence_without_tokens_is_a_number() -> None:
+    weights = jnp.full((1, 1, 2, 2), 0.5)
+    nothing = token_importance(weights, "relative_received", jnp.zeros((1, 2), bool))
+    np.testing.assert_array_equal(nothing, [[0.0, 0.0]])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from automoe_jax.ops.grouped import Experts
-from automoe_jax.ops.grouped.capacity import capacity_ffn, within_capacity
+from automoe_jax.ops.grouped.capacity import capacity_ffn, capacity_of, within_capacity
 from tests.oracles import experts_loop, quick_jit
 
 N, D, E, F = 20, 6, 3, 5
@@ -47,7 +47,7 @@ def run(factor: float, x: Any, gates: Any, experts: Any) -> Any:
 
 
 def expected_places(factor: float) -> np.ndarray:
-    left = dict.fromkeys(range(E), int(np.ceil(factor * N * 2 / E)))
+    left = dict.fromkeys(range(E), int(np.ceil(factor * COUNTED.sum() * 2 / E)))
     kept = np.zeros((N, 2), bool)
     for n, k in np.ndindex(N, 2):
         expert = CHOSEN[n, k]
@@ -83,6 +83,22 @@ def test_dropout_keeps_the_mean_and_needs_a_key() -> None:
     spread = np.std([drawn(jax.random.key(seed)) for seed in range(400)], axis=0)
     assert spread.max() > 0.1
     assert np.all(np.abs(mean - plain) < 5 * spread / 20 + 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("factor", "choices", "experts", "places"),
+    [(1.25, 30, 4, 10), (1.25, 37, 4, 12), (1.0, 32, 4, 8), (1.1, 40, 4, 11), (1.0, 0, 4, 0)],
+)
+def test_room_of_an_expert(factor: float, choices: int, experts: int, places: int) -> None:
+    assert capacity_of(factor, jnp.asarray(choices), experts) == places
+
+
+def test_pads_make_no_room() -> None:
+    """37 tokens of which 30 count, all for one of four experts: room for 10, not 12."""
+    x, chosen, gates = normal(37, D), jnp.zeros((37, 1), jnp.int32), jnp.ones((37, 1))
+    experts = Experts(normal(4 * F, D), normal(4 * F), normal(4 * F, D), normal(4, D))
+    _, kept = capacity_ffn(x, chosen, gates, jnp.arange(37) < 30, experts, 1.25)
+    np.testing.assert_array_equal(kept[:, 0], np.arange(37) < 10)
 
 
 def test_places_are_taken_in_the_order_of_the_tokens():

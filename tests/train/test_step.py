@@ -27,6 +27,8 @@ from automoe_jax.train.loss import distilled, label_smoothed
 from automoe_jax.train.optim import optimizer, schedule
 from automoe_jax.train.step import (
     TrainState,
+    balance_loss,
+    distillation_weight,
     init_state,
     make_eval_step,
     make_train_step,
@@ -246,7 +248,7 @@ def test_sandwich_equals_its_sub_networks_one_by_one() -> None:
     """The largest one's logits are constants for the others: no gradient flows back to the
     teacher.
     """
-    step = compiled(sampling="sandwich")
+    step = compiled(sampling="sandwich", distillation_weight=1.0, distillation_warmup=0.0)
     state, metrics = step(fresh(), batch(), stacked(*SANDWICH), KEY)
     logits, loss, total = refer(LARGEST)
     for arch in SANDWICH[1:]:
@@ -259,6 +261,32 @@ def test_sandwich_equals_its_sub_networks_one_by_one() -> None:
     for others in zip(RANDOM[:4], RANDOM[4:], strict=True):
         assert step(fresh(), batch(), stacked(LARGEST, *others), KEY)[1].finite
     assert step._cache_size() == 1
+
+
+def test_distillation_rises_from_nothing_to_its_weight() -> None:
+    """Halfway through the rise of a run of 100 updates the share is half the weight."""
+    settings = {"steps": 100, "distillation_weight": 0.6, "distillation_warmup": 0.4}
+    train = dataclasses.replace(TRAIN, sampling="sandwich", **settings)
+    shares = [float(distillation_weight(train, step)) for step in (0, 20, 40, 99)]
+    np.testing.assert_allclose(shares, [0.0, 0.3, 0.6, 0.6], rtol=1e-6)
+    state = fresh()._replace(step=jnp.asarray(20, jnp.int32))
+    after, _ = compiled(sampling="sandwich", **settings)(state, batch(), stacked(*SANDWICH), KEY)
+    logits, _, total = refer(LARGEST)
+    for arch in SANDWICH[1:]:
+        own, taught = refer(arch)[2], refer(arch, logits)[2]
+        mixed = jax.tree.map(lambda own, taught: 0.7 * own + 0.3 * taught, own, taught)
+        total = jax.tree.map(jnp.add, total, mixed)
+    assert_close(gradient(after), jax.tree.map(lambda leaf: leaf / 3, total))
+
+
+@pytest.mark.parametrize("layers", ["mean", "sum"])
+def test_balance_loss_over_layers(layers: str) -> None:
+    arch = next(arch for arch in RANDOM if arch.routed)
+    output = apply(NETWORK, arch, jnp.asarray(SOURCE), shift_right(jnp.asarray(TARGET), PAD))
+    each = np.concatenate([output.encoder.balance_loss, output.decoder.balance_loss])
+    routed = np.concatenate([output.encoder.routed, output.decoder.routed])
+    expected = each.sum() / (routed.sum() if layers == "mean" else 1)
+    np.testing.assert_allclose(balance_loss(output, layers), expected, rtol=1e-6)
 
 
 def test_balance_loss_adds_its_gradient_in_a_sandwich_without_distillation() -> None:

@@ -20,6 +20,9 @@ from automoe_jax.ops.grouped.sorting import gather_rows
 from automoe_jax.ops.grouped.table import Experts
 from automoe_jax.runtime.sharding import DATA, EXPERT, MODEL, SENTENCES
 
+# factor · choices / E in float32 is not rounded up to the next whole number by its own error
+_ROUNDING = 1e-4
+
 
 def capacity_ffn(
     x: jax.Array,
@@ -36,8 +39,9 @@ def capacity_ffn(
     """Σ_k gates[n,k] · expert_{chosen[n,k]}(x[n]) over the choices that find a place: [N, D], and
     which do: bool [N, K].
 
-    C = ⌈factor · N · K / E⌉, of the tokens that a device has. Only tokens where counted [N] is true
-    take places. Under JAX's current mesh the tokens and experts are shared by its devices.
+    C = ⌈factor · N · K / E⌉, with N the tokens of a device where counted [N] is true: pads neither
+    take places nor make room for others. Under JAX's current mesh the tokens and experts are shared
+    by its devices.
     """
     count, width = experts.b_out.shape
     w_in, w_out = (table.reshape(count, -1, width) for table in (experts.w_in, experts.w_out))
@@ -53,7 +57,9 @@ def capacity_ffn(
         rng: jax.Array | None,
     ) -> tuple:
         capacity = math.ceil(factor * chosen.size / count)
-        place = within_capacity(jnp.where(counted[:, None], chosen, count), count, capacity)
+        # Pads take no places, so they make no room either.
+        room = capacity_of(factor, counted.sum() * chosen.shape[1], count)
+        place = within_capacity(jnp.where(counted[:, None], chosen, count), count, room)
         slot = jnp.where(place >= 0, chosen * capacity + place, -1)
         # A choice without a place writes after the last one, which is discarded.
         filled = jnp.where(slot >= 0, slot, count * capacity).reshape(-1)
@@ -93,7 +99,12 @@ def capacity_ffn(
     return run(x, chosen, gates, counted, by_expert, rng)
 
 
-def within_capacity(chosen: jax.Array, experts: int, capacity: int) -> jax.Array:
+def capacity_of(factor: float, choices: jax.Array, experts: int) -> jax.Array:
+    """⌈factor · choices / E⌉ places of each expert, int32."""
+    return jnp.ceil(factor * choices / experts - _ROUNDING).astype(jnp.int32)
+
+
+def within_capacity(chosen: jax.Array, experts: int, capacity: int | jax.Array) -> jax.Array:
     """[N, K] the place 0 … capacity − 1 of each choice in its expert's queue, in the order of the
     tokens; −1 beyond it.
 

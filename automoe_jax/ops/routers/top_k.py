@@ -55,8 +55,19 @@ def jittered_logits(
     return linear_logits(router, x, gate, rng)
 
 
+def gates_of_one(routing: Routing) -> Routing:
+    """The routing with gates of exactly 1, or 0 where no choice is made; they have the gradient of
+    p / stop_gradient(p).
+    """
+    gates = routing.gates
+    chosen = gates > 0
+    scale = jax.lax.stop_gradient(jnp.where(chosen, gates, 1.0))
+    return routing._replace(gates=gates / scale)
+
+
 def _route(inputs: RouterInputs) -> Routing:
-    return route_top_k(inputs.scores(), inputs.active, inputs.top_k, inputs.max_top_k)
+    routing = route_top_k(inputs.scores(), inputs.active, inputs.top_k, inputs.max_top_k)
+    return gates_of_one(routing) if inputs.router.gate == "one" else routing
 
 
 FUNCTIONS = RouterFunctions(_route, jittered_logits)

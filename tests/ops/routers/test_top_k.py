@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from automoe_jax.ops.routers.top_k import jittered, route_top_k
+from automoe_jax.ops.routers.top_k import gates_of_one, jittered, route_top_k
 
 PROBABILITIES = np.array([[0.5, 0.3, 0.2], [0.1, 0.3, 0.6], [0.3, 0.4, 0.3]], np.float32)
 LOGITS = jnp.log(PROBABILITIES)
@@ -94,3 +94,19 @@ def test_one_compilation_for_any_active_experts():
     np.testing.assert_array_equal(run(FIRST_TWO), [0, 1, 1])
     np.testing.assert_array_equal(run(jnp.array([True, False, False])), [0, 0, 0])
     assert run._cache_size() == 1
+
+
+def test_gates_of_one_have_the_gradient_of_p_over_stopped_p() -> None:
+    logits = jnp.array([[0.3, -1.0, 2.0], [1.0, 0.0, -2.0]])
+    active = jnp.array([True, True, False])
+
+    def gates(logits: jax.Array) -> jax.Array:
+        return gates_of_one(route_top_k(logits, active, 1, 2)).gates
+
+    np.testing.assert_array_equal(gates(logits), [[1.0, 0.0], [1.0, 0.0]])
+    gradient = jax.jacobian(lambda logits: gates(logits)[:, 0].sum())(logits)
+    probabilities = jax.nn.softmax(logits[:, :2])
+    # d log p_0 / d logits
+    expected = np.array([[1.0, 0.0], [1.0, 0.0]]) - probabilities
+    np.testing.assert_allclose(gradient[:, :2], expected, atol=1e-6)
+    np.testing.assert_array_equal(gradient[:, 2], [0.0, 0.0])
