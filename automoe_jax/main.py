@@ -11,10 +11,12 @@ from ml_collections import config_flags
 from automoe_jax.config import Config, from_config_dict
 from automoe_jax.errors import UserError, run_for_people
 from automoe_jax.registry import make_folder_importable
+from automoe_jax.runtime.files import absolute
 from automoe_jax.runtime.interruption import Interrupted
+from automoe_jax.runtime.lock import locked
 from automoe_jax.runtime.processes import explaining_loss, first_alone, join, leave, membership
 from automoe_jax.stages import run_stages
-from automoe_jax.workdir import check_same_everywhere, keep_compilations, open_workdir
+from automoe_jax.workdir import check_same_everywhere, keep_compilations, make_folder, open_workdir
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The experiment: a file with get_config(), such as configs/demo.py."
@@ -73,14 +75,16 @@ def run(argv: list[str]) -> int:
         join(member)
     with explaining_loss():
         check_same_everywhere(config)
-        first_alone(lambda: open_workdir(root, config, redo=_REDO.value))
-        workdir = open_workdir(root, config, made=True)
-        keep_compilations(workdir)
-        try:
-            run_stages(config, workdir)
-        except Interrupted as stopped:
-            print(stopped, file=sys.stderr)
-            return stopped.exit_code
+        first_alone(lambda: make_folder(root))
+        with locked(absolute(root)):
+            first_alone(lambda: open_workdir(root, config, redo=_REDO.value))
+            workdir = open_workdir(root, config, made=True)
+            keep_compilations(workdir)
+            try:
+                run_stages(config, workdir)
+            except Interrupted as stopped:
+                print(stopped, file=sys.stderr)
+                return stopped.exit_code
     return 0
 
 

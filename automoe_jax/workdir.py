@@ -22,11 +22,13 @@ from automoe_jax.data.tokenizer import Tokenizer
 from automoe_jax.dependencies import FREE, TABLE, outdated
 from automoe_jax.errors import UserError
 from automoe_jax.model.network import Spec, spec_of
-from automoe_jax.runtime.files import absolute, atomic_writer
+from automoe_jax.runtime.files import absolute, is_local, read_json, readable, write_json
 from automoe_jax.runtime.processes import gathered
 
 SPLITS = ("train", "validation", "test")
 _SET_ASIDE = "set_aside"
+# Linux opens paths of at most 4095 bytes; those of checkpoints in a workdir take up to 300 more.
+_LONGEST_PATH = 3700
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,19 +95,26 @@ class Workdir:
 
     def tokens(self, split: str) -> TokenPairs:
         """The token ids of a split."""
-        return TokenPairs.load(self.tokens_path(split))
+        path = self.tokens_path(split)
+        with readable(path):
+            return TokenPairs.load(path)
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer of both languages."""
-        return Tokenizer(self.tokenizer_path)
+        with readable(self.tokenizer_path):
+            tokenizer = Tokenizer(self.tokenizer_path)
+            if not tokenizer.vocab_size:
+                raise ValueError("it holds no pieces")
+            return tokenizer
 
     def labels(self) -> Labels:
         """The classes of the task "classify"."""
-        return Labels(tuple(read_json(self.labels_path)))
+        return Labels(tuple(read_json(self.labels_path, list)))
 
     def config(self) -> Config:
         """The configuration that the run was made with."""
-        return from_flat(read_json(self.config_path))
+        with readable(self.config_path):
+            return from_flat(read_json(self.config_path))
 
     def spec(self, config: Config, arch: Arch | None = None) -> Spec:
         """Which network the configuration makes of the prepared text: the SuperNet, or its
@@ -116,19 +125,22 @@ class Workdir:
 
     def arch(self) -> Arch:
         """The architecture that the search found."""
-        return Arch.from_json(self.arch_path.read_text())
+        with readable(self.arch_path):
+            return Arch.from_json(self.arch_path.read_text())
 
     def is_done(self, stage: str) -> bool:
         """Whether a stage has finished."""
-        return self._done_path(stage).exists()
+        return self.done_path(stage).exists()
 
     def mark_done(self, stage: str, seconds: float) -> None:
         """Records that a stage has finished, and how long its last, uninterrupted part took."""
-        write_json(self._done_path(stage), {"seconds": round(seconds, 1)})
+        write_json(self.done_path(stage), {"seconds": round(seconds, 1)})
 
     def seconds(self, stage: str) -> float | None:
         """What `mark_done` recorded."""
-        return read_json(self._done_path(stage))["seconds"] if self.is_done(stage) else None
+        path = self.done_path(stage)
+        with readable(path):
+            return read_json(path)["seconds"] if self.is_done(stage) else None
 
     def has_begun(self, stage: str) -> bool:
         """Whether a stage has finished, or an interrupted run of it would be continued."""
@@ -148,15 +160,42 @@ class Workdir:
             number += 1
         folder = folder / str(number)
         for stage in sorted(stages, key=STAGES.index, reverse=True):
-            for path in (self._done_path(stage), *map(self.root.joinpath, TABLE[stage].results)):
+            for path in (self.done_path(stage), *map(self.root.joinpath, TABLE[stage].results)):
                 if path.exists():
                     target = folder / path.relative_to(self.root)
                     target.parent.mkdir(parents=True, exist_ok=True)
                     path.rename(target)
         return folder
 
-    def _done_path(self, stage: str) -> epath.Path:
+    def done_path(self, stage: str) -> epath.Path:
+        """The file that says that a stage has finished."""
         return self.root / "stages" / f"{stage}.json"
+
+
+def make_folder(root: epath.PathLike) -> epath.Path:
+    """The folder of a workdir, made if it is not there; raises `UserError` if it cannot be."""
+    path = absolute(root)
+    if is_local(path) and len(os.fsencode(path)) > _LONGEST_PATH:
+        raise UserError(
+            f"--workdir={root} is too long ({len(os.fsencode(path))} bytes) for the names of the"
+            f" files in it; name one of at most {_LONGEST_PATH} bytes"
+        )
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        file = next(one for one in (path, *path.parents) if one.exists())
+        where = (
+            f"--workdir={root} is" if file == path else f"--workdir={root} is in {file}, which is"
+        )
+        raise UserError(
+            f"{where} a file; name a folder, which is made if it does not exist"
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"--workdir={root} cannot be made ({error.strerror}); name a folder in which you may"
+            " write"
+        ) from None
+    return path
 
 
 def open_workdir(
@@ -169,12 +208,7 @@ def open_workdir(
     those that do are set aside, so that these stages run again. Raises `UserError` when `root` is a
     file or, without `redo`, when such stages have results, and says what differs.
     """
-    path = absolute(root)
-    if path.exists() and not path.is_dir():
-        raise UserError(
-            f"--workdir={root} is a file; name a folder, which is made if it does not exist"
-        )
-    workdir = Workdir(path)
+    workdir = Workdir(absolute(root) if made else make_folder(root))
     settings = _settings(config)
     if workdir.config_path.exists():
         _adopt(workdir, settings, f"--workdir={root}", redo)
@@ -240,7 +274,7 @@ def recorded_settings(path: epath.Path) -> dict[str, Any]:
     """The flat settings in a workdir's `config.json`; those that were added to the code later have
     their defaults.
     """
-    return _settings(Config()) | read_json(path)
+    return _settings(Config()) | read_json(path, dict)
 
 
 def _settings(config: Config) -> dict[str, Any]:
@@ -270,19 +304,3 @@ def _differing(
         for name in names[:3]
     )
     return first + (f" (and {len(names) - 3} more)" if len(names) > 3 else "")
-
-
-def write_json(path: epath.Path, value: Any) -> None:
-    """Writes a JSON file, complete or not at all."""
-    with atomic_writer(path) as file:
-        file.write(json.dumps(value, indent=1, ensure_ascii=False).encode())
-
-
-def read_json(path: epath.Path) -> Any:
-    """What `write_json` wrote; raises `UserError` for a file that is damaged."""
-    try:
-        return json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path} is damaged ({error}); remove it and run the stage that writes it again"
-        ) from None

@@ -8,7 +8,8 @@ import pytest
 from automoe_jax.config import STAGES, Config, flatten, from_flat
 from automoe_jax.dependencies import FREE, TABLE, depends, outdated, relevant
 from automoe_jax.errors import UserError
-from automoe_jax.workdir import Workdir, open_workdir, read_json, write_json
+from automoe_jax.runtime.files import read_json, write_json
+from automoe_jax.workdir import Workdir, open_workdir
 
 SETTINGS = flatten(dataclasses.asdict(Config()))
 

@@ -19,8 +19,9 @@ from automoe_jax.evaluation.networks import inferences
 from automoe_jax.inference import latency
 from automoe_jax.model.network import Network, Spec, initialised, spec_of
 from automoe_jax.report.rows import RowKey
+from automoe_jax.runtime.files import read_json, write_json
 from automoe_jax.runtime.machine import device, versions
-from automoe_jax.workdir import Workdir, keep_compilations, read_json, write_json
+from automoe_jax.workdir import Workdir, keep_compilations
 
 # Arguments of `latency.measure` and the settings they come from.
 TIMED = {

@@ -26,10 +26,10 @@ from automoe_jax.evaluation import results as evaluation
 from automoe_jax.report.comparison import Curve
 from automoe_jax.report.plots import series
 from automoe_jax.report.rows import Role, Row, RowKey
-from automoe_jax.runtime.files import atomic_writer
+from automoe_jax.runtime.files import atomic_writer, read_json
 from automoe_jax.train.checkpoint import VALIDATION
 from automoe_jax.train.metrics import read_metrics
-from automoe_jax.workdir import Workdir, read_json
+from automoe_jax.workdir import Workdir
 
 LATENCY = "latency.json"
 _STAGES = ("supernet", "search", "retrain", "evaluate")  # whose times are recorded

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from automoe_jax.report.rows import Row, RowKey, Sample
-from automoe_jax.workdir import Workdir, read_json, write_json
+from automoe_jax.runtime.files import read_json, readable, write_json
+from automoe_jax.workdir import Workdir
 
 
 class Scored(NamedTuple):
@@ -42,7 +43,9 @@ class Evaluation:
 
 def load(workdir: Workdir) -> Evaluation:
     """The finished evaluation of a workdir."""
-    return Evaluation.from_json(read_json(workdir.evaluate / "results.json"))
+    path = workdir.evaluate / "results.json"
+    with readable(path):
+        return Evaluation.from_json(read_json(path))
 
 
 def save(workdir: Workdir, evaluation: Evaluation) -> None:
@@ -55,8 +58,9 @@ def load_row(workdir: Workdir, key: RowKey) -> Scored | None:
     path = workdir.evaluate / f"{key}.json"
     if not path.exists():
         return None
-    record = read_json(path)
-    return Scored(Row.from_json(record), record["outputs"])
+    with readable(path):
+        record = read_json(path)
+        return Scored(Row.from_json(record), record["outputs"])
 
 
 def save_row(workdir: Workdir, scored: Scored) -> None:

@@ -1,12 +1,16 @@
 """Files and folders on a disk or in an object store such as gs://: paths that every library can
-read, writes that are complete or absent whatever ends the process, and files of lines.
+read, writes that are complete or absent whatever ends the process, files of lines and of JSON, and
+the message for a file that is damaged.
 """
 
 import contextlib
+import json
 import os
 import re
+import zipfile
+import zlib
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Any
 
 from etils import epath
 
@@ -15,6 +19,18 @@ from automoe_jax.errors import UserError
 # Orbax passes its paths to `glob`, where these characters are patterns: it would write a checkpoint
 # and never find it again.
 _PATTERNS = re.compile(r"[*?\[\\]")
+
+
+# What the readers of JSON, .npz files and tokenizers raise.
+_SIGNS_OF_DAMAGE = (
+    ValueError,
+    LookupError,
+    TypeError,
+    EOFError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @contextlib.contextmanager
@@ -68,6 +84,46 @@ def read_lines(path: epath.PathLike) -> list[bytes]:
     """The complete lines of a file, without their line breaks; none where there is no file."""
     path = epath.Path(path)
     return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+
+
+def write_json(path: epath.PathLike, value: Any) -> None:
+    """Writes a JSON file, complete or not at all."""
+    with atomic_writer(path) as file:
+        file.write(json.dumps(value, indent=1, ensure_ascii=False).encode())
+
+
+def read_json(path: epath.PathLike, kind: type = object) -> Any:
+    """The value that `write_json` wrote, of this type; raises `UserError` for a file that is
+    missing or damaged.
+    """
+    with readable(path):
+        value = json.loads(epath.Path(path).read_text())
+        if not isinstance(value, kind):
+            raise ValueError(f"it holds no {kind.__name__}")
+        return value
+
+
+@contextlib.contextmanager
+def readable(path: epath.PathLike) -> Iterator[None]:
+    """Turns what the block raises while it reads a file of a workdir into a `UserError` that names
+    the file and the way out.
+    """
+    again = "run the command that writes it (for a workdir python -m automoe_jax.main) again"
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; {again}") from None
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror or error}); make it readable, or remove it and"
+            f" {again}"
+        ) from None
+    except _SIGNS_OF_DAMAGE as error:
+        if isinstance(error, UserError) and os.fspath(path) in str(error):
+            raise
+        raise UserError(
+            f"{path} is damaged ({str(error) or type(error).__name__}); remove it and {again}"
+        ) from None
 
 
 def is_local(path: epath.PathLike) -> bool:

@@ -13,9 +13,10 @@ from automoe_jax.evaluation.usage import evenly_spaced
 from automoe_jax.inference.scores import tokenization
 from automoe_jax.report import Sample, results_table
 from automoe_jax.report.rows import DENSE, INHERITED
+from automoe_jax.runtime.files import read_json
 from automoe_jax.runtime.machine import device, versions
 from automoe_jax.train import runs
-from automoe_jax.workdir import Workdir, read_json
+from automoe_jax.workdir import Workdir
 
 
 def run(config: Config, workdir: Workdir) -> None:

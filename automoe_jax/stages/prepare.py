@@ -8,14 +8,15 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from automoe_jax.config import Config
+from automoe_jax.config import STAGES, Config
 from automoe_jax.data.batching import TokenPairs
 from automoe_jax.data.corpus import OVERLAPPING, Corpus, Pairs, describe, filtered, load_corpus
 from automoe_jax.data.labels import Labels
+from automoe_jax.data.origin import digests
 from automoe_jax.data.tokenizer import Tokenizer, train_tokenizer
 from automoe_jax.errors import UserError
-from automoe_jax.runtime.files import is_local
-from automoe_jax.workdir import SPLITS, Workdir, write_json
+from automoe_jax.runtime.files import is_local, read_json, write_json
+from automoe_jax.workdir import SPLITS, Workdir
 
 # A larger share of a split that is left out deserves a warning.
 _QUIET_SHARE = 0.03
@@ -33,7 +34,9 @@ def run(config: Config, workdir: Workdir) -> None:
     """
     with _cache(workdir) as folder:
         corpus = load_corpus(config.data, folder, config.task)
+    files = digests(config.data)
     _check_there_is_text(corpus)
+    _check_same_text(corpus, workdir)
     labels = _labels(corpus) if config.task == "classify" else None
     if labels:
         write_json(workdir.labels_path, labels.names)
@@ -41,6 +44,7 @@ def run(config: Config, workdir: Workdir) -> None:
     use = {split: _write_split(split, corpus, labels, config, workdir) for split in SPLITS}
     longest = config.data.buckets[-1]
     statistics = corpus.statistics | {
+        "files": files,
         "vocabulary": pieces,
         "vocabulary asked for": config.data.vocab_size,
         f"pairs beyond {longest} tokens": {name: counts.too_long for name, counts in use.items()},
@@ -190,6 +194,21 @@ def _warnings(
             f"{overlapping:,} of {whole:,} training pairs ({overlapping / whole:.0%}) are left out,"
             " near-duplicates of held-out lines; hold out fewer with config.data.validation_pairs"
             " and config.data.test_pairs, or give text that repeats itself less"
+        )
+
+
+def _check_same_text(corpus: Corpus, workdir: Workdir) -> None:
+    """Raises `UserError` if other stages have results of another text than this one."""
+    path = workdir.statistics_path
+    later = [stage for stage in STAGES[1:] if workdir.has_begun(stage)]
+    if not path.exists() or not later:
+        return
+    before, now = read_json(path)["fingerprint"], corpus.statistics["fingerprint"]
+    if before != now:
+        raise UserError(
+            f"the text has changed since {later[0]} began in {workdir.root}: its fingerprint was"
+            f" {before[:12]} and is {now[:12]}; restore the text (and the version of this package"
+            " that prepared it), or name another --workdir"
         )
 
 

@@ -3,21 +3,25 @@
 import datetime
 import shlex
 import sys
+from typing import Any
 
 from automoe_jax.config import STAGES, Config
 from automoe_jax.costs import costs
+from automoe_jax.errors import UserError
 from automoe_jax.evaluation import results
 from automoe_jax.report import ReportContents, Role, write_report
+from automoe_jax.runtime.files import read_json
 from automoe_jax.runtime.machine import device, versions
 from automoe_jax.search import history
 from automoe_jax.train.metrics import read_metrics
-from automoe_jax.workdir import Workdir, read_json
+from automoe_jax.workdir import Workdir
 
 
 def run(config: Config, workdir: Workdir) -> None:
     """Writes the report and prints its paths."""
     evaluated = results.load(workdir)
     arch, search = workdir.arch(), config.search
+    candidates, front = _searched(workdir)
     curves = {Role.RETRAINED: read_metrics(workdir.retrained)}
     if supernet := read_metrics(workdir.supernet):
         curves = {Role.SUPERNET: supernet, **curves}
@@ -27,13 +31,13 @@ def run(config: Config, workdir: Workdir) -> None:
         title=f"automoe_jax: {_what(config)}",
         arch=arch,
         space=config.space,
-        config=read_json(workdir.root / "config.json"),
+        config=read_json(workdir.config_path, dict),
         command=_command(),
         date=datetime.date.today().isoformat(),
         device=device(),
         versions=versions(),
         seed=config.seed,
-        data_statistics=read_json(workdir.statistics_path),
+        data_statistics=read_json(workdir.statistics_path, dict),
         costs=vars(
             costs(
                 arch,
@@ -45,8 +49,8 @@ def run(config: Config, workdir: Workdir) -> None:
             )
         ),
         curves=curves,
-        candidates=[candidate.to_dict() for candidate in history.load(workdir.candidates_path)],
-        pareto=read_json(workdir.pareto_path) if workdir.pareto_path.exists() else [],
+        candidates=candidates,
+        pareto=front,
         limits={
             name: getattr(search, name) for name in ("max_flops", "max_params", "max_active_params")
         },
@@ -58,6 +62,22 @@ def run(config: Config, workdir: Workdir) -> None:
     )
     page, text = write_report(contents, workdir.root)
     print(f"report: {page} and {text}", flush=True)
+
+
+def _searched(workdir: Workdir) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The candidates of the search and its Pareto front; raises `UserError` if there are members of
+    the front among the candidates no more.
+    """
+    path = workdir.pareto_path
+    candidates = [candidate.to_dict() for candidate in history.load(workdir.candidates_path)]
+    front = read_json(path, list) if path.exists() else []
+    if lost := [one for one in front if one not in candidates]:
+        raise UserError(
+            f"{workdir.candidates_path} lacks {len(lost)} of the {len(front)} candidates in"
+            f" {path.name}; remove {workdir.done_path('search')} and run the same command"
+            " again, which scores them again"
+        )
+    return candidates, front
 
 
 def _what(config: Config) -> str:

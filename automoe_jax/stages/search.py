@@ -8,6 +8,7 @@ import sys
 from tqdm import tqdm
 
 from automoe_jax.config import Config
+from automoe_jax.runtime.files import write_json
 from automoe_jax.runtime.interruption import stop_requests, stopped
 from automoe_jax.runtime.processes import is_first, wait_for_all
 from automoe_jax.search import history, pareto
@@ -15,7 +16,7 @@ from automoe_jax.search.algorithms import ALGORITHMS
 from automoe_jax.search.evaluator import inherited_loss
 from automoe_jax.search.limits import Conditions, check_limits, cost_function
 from automoe_jax.train import runs
-from automoe_jax.workdir import Workdir, write_json
+from automoe_jax.workdir import Workdir
 
 
 def run(config: Config, workdir: Workdir) -> None:

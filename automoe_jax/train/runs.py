@@ -5,7 +5,6 @@ is written last.
 """
 
 import functools
-import json
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,12 +15,12 @@ from automoe_jax.data.batching import TokenPairs, evaluation_batches, train_batc
 from automoe_jax.data.shards import held_rows
 from automoe_jax.errors import UserError
 from automoe_jax.model.network import Network, Spec, abstract
-from automoe_jax.runtime.files import atomic_writer
+from automoe_jax.runtime.files import read_json, readable, write_json
 from automoe_jax.runtime.processes import is_first
 from automoe_jax.train.checkpoint import load_params, save_params
 from automoe_jax.train.loop import Run, train
 
-_SUMMARY = "summary.json"
+_SUMMARY, _WEIGHTS = "summary.json", "final"
 
 
 class Summary(NamedTuple):
@@ -62,22 +61,28 @@ def complete(
         batches,
         evaluation_batches(validation, data.buckets, micro_tokens, multiple_of=parts),
     )
-    save_params(run.folder / "final", trained.network.params)
+    save_params(run.folder / _WEIGHTS, trained.network.params)
     finished = Summary(run.train.steps, trained.tokens, trained.seconds, trained.validation_nll)
     if is_first():
-        with atomic_writer(run.folder / _SUMMARY) as file:
-            file.write(json.dumps(finished._asdict(), indent=1).encode())
+        write_json(run.folder / _SUMMARY, finished._asdict())
     return finished
 
 
 def is_complete(folder: epath.Path) -> bool:
     """Whether the run in this folder is finished."""
-    return (folder / _SUMMARY).exists()
+    return all(path.exists() for path in results(folder))
+
+
+def results(folder: epath.Path) -> list[epath.Path]:
+    """What a finished run writes: the summary and the folder of the resulting weights."""
+    return [folder / _SUMMARY, folder / _WEIGHTS]
 
 
 def summary(folder: epath.Path) -> Summary:
     """The summary of a finished run."""
-    return Summary(**json.loads((folder / _SUMMARY).read_text()))
+    path = folder / _SUMMARY
+    with readable(path):
+        return Summary(**read_json(path))
 
 
 def load(folder: epath.Path, spec: Spec) -> Network:
@@ -86,4 +91,4 @@ def load(folder: epath.Path, spec: Spec) -> Network:
         raise UserError(
             f"there is no finished training in {folder}; run the stage that trains it first"
         )
-    return Network(load_params(folder / "final", abstract(spec).params), spec)
+    return Network(load_params(folder / _WEIGHTS, abstract(spec).params), spec)

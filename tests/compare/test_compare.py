@@ -20,8 +20,9 @@ from automoe_jax.config import flatten
 from automoe_jax.errors import UserError
 from automoe_jax.model.network import abstract
 from automoe_jax.report.rows import RETRAINED
+from automoe_jax.runtime.files import read_json, write_json
 from automoe_jax.train.runs import load
-from automoe_jax.workdir import Workdir, read_json, write_json
+from automoe_jax.workdir import Workdir
 
 TINY = """
 from automoe_jax.config import default_config

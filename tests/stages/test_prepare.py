@@ -8,8 +8,9 @@ from etils import epath
 
 from automoe_jax.config import Config, MeshConfig, from_config_dict
 from automoe_jax.errors import UserError
+from automoe_jax.runtime.files import read_json
 from automoe_jax.stages import prepare
-from automoe_jax.workdir import Workdir, read_json
+from automoe_jax.workdir import Workdir
 from tests.stages import tiny, tiny_classes
 
 WORDS = [a + b + c for a in "bdfgklm" for b in "aeiou" for c in ("ln", "rt", "st", "nk")]

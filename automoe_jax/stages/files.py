@@ -1,0 +1,71 @@
+"""Files that each stage reads and writes, and the stages that have to run as one is missing."""
+
+from etils import epath
+
+from automoe_jax.config import STAGES, Config
+from automoe_jax.train import runs
+from automoe_jax.workdir import SPLITS, Workdir
+
+# The stages whose files are used after the last one: to translate, to compare, or by a person. What
+# the others wrote is only needed while a later stage has to run.
+_LASTING = ("prepare", "retrain", "evaluate", "report")
+
+
+def written(stage: str, config: Config, workdir: Workdir) -> list[epath.Path]:
+    """The files of a finished stage that others read."""
+    searched = config.space.size() > 1
+    match stage:
+        case "prepare":
+            texts = [workdir.text_path(split) for split in SPLITS if split != "train"]
+            labels = [workdir.labels_path] if config.task == "classify" else []
+            tokens = [workdir.tokens_path(split) for split in SPLITS]
+            return [workdir.tokenizer_path, *labels, *tokens, *texts, workdir.statistics_path]
+        case "supernet":
+            return runs.results(workdir.supernet) if searched else []
+        case "search":
+            records = [workdir.candidates_path, workdir.pareto_path] if searched else []
+            return [*records, workdir.arch_path]
+        case "retrain":
+            dense = runs.results(workdir.dense) if config.retrain.dense_baseline else []
+            return [*runs.results(workdir.retrained), *dense]
+        case "evaluate":
+            return [workdir.evaluate / "results.json"]
+        case _:
+            return [workdir.root / "report.html", workdir.root / "report.md"]
+
+
+def read(stage: str, config: Config, workdir: Workdir) -> list[epath.Path]:
+    """The files of other stages without which a stage cannot run, or would leave something out."""
+    before = {name: written(name, config, workdir) for name in STAGES[: STAGES.index(stage)]}
+    if stage == "retrain":
+        inherited = before["supernet"] if config.retrain.init == "inherited" else []
+        return [*before["prepare"], *inherited, workdir.arch_path]
+    if stage == "evaluate":
+        return [
+            *before["prepare"],
+            *before["supernet"],
+            *before["retrain"],
+            workdir.arch_path,
+        ]
+    if stage == "report":
+        return [*before["prepare"], *before["search"], *before["evaluate"]]
+    return [path for paths in before.values() for path in paths]
+
+
+def unfinished(config: Config, workdir: Workdir) -> dict[str, epath.Path | None]:
+    """The stages that have to run: those that have not finished, with None, and those of which a
+    file that is still needed is missing, with that file.
+    """
+    needed = {path for stage in _LASTING for path in written(stage, config, workdir)}
+    needed.add(workdir.arch_path)
+    found: dict[str, epath.Path | None] = {}
+    for stage in reversed(STAGES):
+        missing = None
+        if workdir.is_done(stage):
+            files = written(stage, config, workdir)
+            missing = next((path for path in files if path in needed and not path.exists()), None)
+            if missing is None:
+                continue
+        found[stage] = missing
+        needed |= set(read(stage, config, workdir))
+    return found
