@@ -1,7 +1,6 @@
-"""A run's folder: what lies where, which stages are finished, and which configuration it belongs
-to.
+"""The folder of a run: paths, finished stages, and the configuration.
 
-Stages talk through these files only. Every file is written atomically, so what is there is
+Stages communicate through these files only. Every file is written atomically, so existing files are
 complete.
 """
 
@@ -33,7 +32,7 @@ _LONGEST_PATH = 3700
 
 @dataclasses.dataclass(frozen=True)
 class Workdir:
-    """Paths of a run, and readers of what the stages left there."""
+    """Paths of a run, and readers of the stages' files."""
 
     root: epath.Path
 
@@ -117,8 +116,8 @@ class Workdir:
             return from_flat(read_json(self.config_path))
 
     def spec(self, config: Config, arch: Arch | None = None) -> Spec:
-        """Which network the configuration makes of the prepared text: the SuperNet, or its
-        sub-Transformer `arch`.
+        """Spec of the network for the prepared text: the SuperNet, or its sub-Transformer
+        `arch`.
         """
         classes = self.labels().size if config.task == "classify" else 0
         return spec_of(config, self.tokenizer().vocab_size, arch=arch, classes=classes)
@@ -133,11 +132,11 @@ class Workdir:
         return self.done_path(stage).exists()
 
     def mark_done(self, stage: str, seconds: float) -> None:
-        """Records that a stage has finished, and how long its last, uninterrupted part took."""
+        """Records that a stage has finished, and the seconds of its last, uninterrupted part."""
         write_json(self.done_path(stage), {"seconds": round(seconds, 1)})
 
     def seconds(self, stage: str) -> float | None:
-        """What `mark_done` recorded."""
+        """Seconds that `mark_done` recorded."""
         path = self.done_path(stage)
         with readable(path):
             return read_json(path)["seconds"] if self.is_done(stage) else None
@@ -201,8 +200,8 @@ def make_folder(root: epath.PathLike) -> epath.Path:
 def open_workdir(
     root: epath.PathLike, config: Config, made: bool = False, redo: bool = False
 ) -> Workdir:
-    """The workdir at `root`, made if it is not there; `made`: it must be there, as another process
-    has made it.
+    """The workdir at `root`, created if absent; `made`: it must exist, because another process has
+    created it.
 
     Settings may change as long as no stage with results depends on them. `redo`: the results of
     those that do are set aside, so that these stages run again. Raises `UserError` when `root` is a
@@ -259,8 +258,8 @@ def check_same_everywhere(config: Config) -> None:
 
 
 def keep_compilations(workdir: Workdir) -> None:
-    """Keeps compiled programs in the workdir, so that a run that continues starts at once; JAX's
-    own setting has precedence.
+    """Caches compiled programs in the workdir, so that a resumed run starts at once; JAX's own
+    setting has precedence.
     """
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", str(workdir.compilation_cache))
@@ -278,7 +277,7 @@ def recorded_settings(path: epath.Path) -> dict[str, Any]:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    """The configuration as it is written to a file and read again."""
+    """The configuration after a round trip through a file."""
     return json.loads(json.dumps(flatten(dataclasses.asdict(config))))
 
 
@@ -295,8 +294,8 @@ def _changed(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 def _differing(
     one: dict[str, Any], other: dict[str, Any], where: tuple[str, str], free: Collection[str] = ()
 ) -> str:
-    """The first settings that differ, those in `free` left aside, with the values of both; empty if
-    none do.
+    """The first settings that differ, except those in `free`, with both values; empty if none
+    differ.
     """
     names = [name for name in _changed(one, other) if name not in free]
     first = "; ".join(

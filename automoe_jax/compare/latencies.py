@@ -47,10 +47,10 @@ def measure_latencies(root: Path, results: Path, records: Sequence[Record]) -> N
     """Measures the latency of the networks of all runs and writes `latency.json`; does nothing if
     that file holds all runs.
 
-    The record of a run has its shapes, which decide the time; its weights are not needed, so that
-    runs of other machines are measured too. Runs without `evaluate.latency_runs` are skipped, and,
-    with a message, those that would measure something else than the first or whose settings this
-    version does not know.
+    The record of a run holds its shapes, which determine the time; weights are not needed, so runs
+    of other machines are measured too. Runs without `evaluate.latency_runs` are skipped, and, with
+    a message, those that would measure something else than the first or whose settings this version
+    does not know.
     """
     if {record.run for record in records} <= load_latencies(results).keys():
         return

@@ -6,9 +6,9 @@ crossovers of the best candidates so far and scores them, those of the last iter
 depend on the seed and the scores alone, so an interrupted search is resumed exactly by running it
 again with the scores known so far.
 
-A generation is known before it is scored. So its candidates are scored together, and their rivals,
-which they have to beat, are of earlier generations: whether a candidate is stopped early does not
-depend on the others of its own generation.
+A generation is complete before it is scored. Its candidates are scored together, and their rivals
+are of earlier generations: early stopping of a candidate does not depend on the others of its
+generation.
 """
 
 import math
@@ -31,7 +31,7 @@ REPEATS = 1000
 # Children in a row without a new architecture within the limits, before the limits are met by force
 # or breeding ends.
 ATTEMPTS = 50
-# Each crossing with the smallest architecture halves what still differs from it.
+# Each crossover with the smallest architecture halves the remaining differences.
 SHRINKS = 64
 
 
@@ -72,8 +72,7 @@ def rival(
     front: Sequence[Candidate],
     settings: SearchConfig,
 ) -> Arch | None:
-    """The candidate that an architecture of these costs has to beat; None where any loss would be
-    of use.
+    """The candidate that an architecture of these costs must beat; None if any loss is useful.
 
     It is the worse of the last of all parents and the best of those that cost no more. An
     architecture that is worse than it will never be a parent, the best or on the front of loss
@@ -92,7 +91,7 @@ def max_candidates(settings: SearchConfig) -> int:
 
 
 class _Breeder:
-    """Draws new architectures within the limits, none of them twice."""
+    """Samples new architectures within the limits, none twice."""
 
     def __init__(
         self,
@@ -128,8 +127,8 @@ class _Breeder:
         return parents[self._rng.integers(len(parents))].arch
 
     def _several(self, count: int, origin: str, draw: Callable[[], Arch]) -> Iterator[Proposal]:
-        """Up to `count` proposals: as drawn, then made to fit, and fewer where nothing new turns up
-        any more.
+        """Up to `count` proposals: first as drawn, then shrunk to fit; fewer if no new ones are
+        found.
         """
         for draw_one in (draw, lambda: self._shrunk(draw())):
             while count > 0 and (proposal := self._new(origin, draw_one, ATTEMPTS)):

@@ -1,7 +1,7 @@
-"""The stages of an experiment, each of which reads and leaves files in the workdir.
+"""Stages of an experiment; each reads and writes files in the workdir.
 
-A stage is a module of this package with run(config, workdir), imported when its turn comes:
-training need not wait for what draws the report.
+A stage is a module of this package with run(config, workdir), imported only when it runs: training
+does not wait for the report's libraries.
 """
 
 import functools

@@ -1,5 +1,5 @@
-"""evaluate: translations of the test text or its classes, their scores, and what each network
-costs.
+"""evaluate: translations or classes of the test text, their scores, and the costs of each
+network.
 """
 
 import dataclasses
@@ -20,8 +20,8 @@ from automoe_jax.workdir import Workdir
 
 
 def run(config: Config, workdir: Workdir) -> None:
-    """Writes a file for each row, so that none is computed twice, and `results.json` with all of
-    them.
+    """Writes a file for each row, so that none is computed twice, and `results.json` with all
+    rows.
     """
     text = read_json(workdir.text_path("test"))
     count = min(config.evaluate.max_pairs or len(text["source"]), len(text["source"]))

@@ -20,8 +20,8 @@ from automoe_jax.workdir import Workdir
 
 
 def run(config: Config, workdir: Workdir) -> None:
-    """Continues after the last recorded candidate; leaves the best architecture within the limits,
-    or the only one there is.
+    """Resumes after the last recorded candidate; writes the best architecture within the limits, or
+    the only one.
 
     Raises `Interrupted` after Ctrl-C or SIGTERM, once the candidate being scored is recorded.
     """
@@ -38,7 +38,8 @@ def run(config: Config, workdir: Workdir) -> None:
     supernet = runs.load(workdir.supernet, spec)
     score = inherited_loss(supernet, config, workdir.tokens("validation"))
     known = {candidate.arch: candidate.score for candidate in history.load(workdir.candidates_path)}
-    wait_for_all("candidates")  # all processes know the same ones before the first adds to them
+    # all processes load the same candidates before the first one adds to them
+    wait_for_all("candidates")
     with (
         stop_requests("candidate") as requested,
         tqdm(
