@@ -10,7 +10,6 @@ S source tokens · T target tokens · N tokens of a layer · D embedding width �
 experts · F expert width · K experts per token.
 """
 
-import argparse
 import dataclasses
 import json
 import operator
@@ -18,10 +17,12 @@ import sys
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 from automoe_jax.arch import Arch
-from automoe_jax.errors import UserError, run_for_people
+from automoe_jax.command.parser import Parser
+from automoe_jax.command.run import run_for_people
+from automoe_jax.errors import UserError
 
 VOCAB_SIZE = 32_768  # of the published WMT models
 
@@ -299,11 +300,6 @@ def _number(value: Fraction | int) -> float:
     return value.numerator if value.denominator == 1 else float(value)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see --help")
-
-
 def read_arch(path: str) -> Arch:
     """The architecture in a file that --arch names; raises `UserError` if there is none."""
     try:
@@ -322,10 +318,7 @@ def read_arch(path: str) -> Arch:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the costs of an architecture file as one JSON object."""
-    parser = _Parser(
-        prog="python -m automoe_jax.costs",
-        description="FLOPs and parameters of an architecture, as JSON.",
-    )
+    parser = Parser("automoe_jax.costs", "FLOPs and parameters of an architecture, as JSON.")
     parser.add_argument("--arch", required=True, help="JSON file of the architecture")
     parser.add_argument("--source_length", type=int, default=30, help="source tokens (default: 30)")
     parser.add_argument("--target_length", type=int, default=30, help="target tokens (default: 30)")
@@ -335,7 +328,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         default=VOCAB_SIZE,
         help=f"pieces of the output vocabulary (default: {VOCAB_SIZE})",
     )
-    flags = parser.parse_args(arguments)
+    flags = parser.parse(arguments)
     found = costs(read_arch(flags.arch), flags.source_length, flags.target_length, flags.vocab_size)
     print(json.dumps(dataclasses.asdict(found), indent=2))
 

@@ -1,15 +1,12 @@
 """The exception for a user's mistake: its message is one sentence.
 
-Command lines print the message and exit with code 1; a bug keeps its traceback.
+`command.run` prints the message and exits with code 1; a bug keeps its traceback.
 """
 
 import difflib
-import errno
 import itertools
 import numbers
-import os
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -40,33 +37,3 @@ def check_rising(name: str, values: Sequence[int]) -> None:
     check_whole(**{f"{name}[{i}]": value for i, value in enumerate(values)})
     if not values or any(a >= b for a, b in itertools.pairwise(values)):
         raise UserError(f"{name}={tuple(values)} must be rising numbers, at least one")
-
-
-def run_for_people(main: Callable[[], int | None]) -> int:
-    """Runs `main` and returns the exit code; a user's mistake or a full disk becomes one line on
-    stderr.
-    """
-    try:
-        return main() or 0
-    except UserError as error:
-        message = str(error)
-    except KeyboardInterrupt:
-        message = "interrupted; run the same command again, it continues where it stopped"
-    except Exception as error:
-        if not _disk_is_full(error):
-            raise
-        file = getattr(error, "filename", None)
-        where = f" while writing {file}" if file else ""
-        message = (
-            f"the disk is full{where}; free some space and run the same command again, it continues"
-            " where it stopped"
-        )
-    print(f"error: {message}", file=sys.stderr)
-    return 1
-
-
-def _disk_is_full(error: BaseException) -> bool:
-    """Whether no space is left, according to the system's error or to a library's message."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return True
-    return os.strerror(errno.ENOSPC) in str(error) or os.strerror(errno.EDQUOT) in str(error)

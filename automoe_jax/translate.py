@@ -14,8 +14,10 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from automoe_jax.command.parser import Parser
+from automoe_jax.command.run import run_for_people
 from automoe_jax.data.cleaning import decoded
-from automoe_jax.errors import UserError, run_for_people
+from automoe_jax.errors import UserError
 
 _CHUNK_BYTES = 1 << 16
 ENGINES = ONNX, JAX = ("onnx", "jax")
@@ -103,11 +105,11 @@ def arriving_lines(descriptor: int) -> Iterator[list[str]]:
     lack its newline.
 
     Raises `UserError` with the number of the first line that is not UTF-8, after the lines before
-    it were yielded.
+    it were yielded, and for a descriptor that cannot be read.
     """
     done = 0
     unfinished: list[bytes] = []  # the chunks of a long line, joined once
-    while chunk := os.read(descriptor, _CHUNK_BYTES):
+    while chunk := _read(descriptor):
         if b"\n" not in chunk:
             unfinished.append(chunk)
             continue
@@ -117,6 +119,14 @@ def arriving_lines(descriptor: int) -> Iterator[list[str]]:
         done += len(complete)
     if unfinished:
         yield from _decoded([b"".join(unfinished)], done)
+
+
+def _read(descriptor: int) -> bytes:
+    """The bytes that have arrived, empty at the end."""
+    try:
+        return os.read(descriptor, _CHUNK_BYTES)
+    except OSError as error:
+        raise UserError(f"standard input cannot be read: {error.strerror}") from None
 
 
 def _decoded(lines: list[bytes], done: int) -> Iterator[list[str]]:
@@ -141,6 +151,11 @@ def main() -> None:
     beam_size, threads = arguments.beam_size, arguments.threads
     if beam_size is not None and beam_size < 1:
         raise UserError(f"--beam_size={beam_size} must be at least 1")
+    if sys.stdin is None:
+        raise UserError(
+            "standard input is closed; give it the lines to translate, as in python -m"
+            " automoe_jax.translate --workdir=DIR < source"
+        )
     if arguments.model:
         translate = load_model(arguments.model, beam_size, threads=threads)
     else:
@@ -160,7 +175,10 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     """The flags; raises `UserError` for those that contradict each other."""
-    parser = argparse.ArgumentParser(description="Translate lines of text.")
+    parser = Parser(
+        "automoe_jax.translate",
+        "Translate lines of text from standard input to standard output.",
+    )
     parser.add_argument("--workdir", help="folder in which python -m automoe_jax.main trained")
     parser.add_argument("--model", help="folder that python -m automoe_jax.export wrote")
     parser.add_argument("--beam_size", type=int, help="hypotheses; by default as in the evaluation")
@@ -172,7 +190,7 @@ def _arguments() -> argparse.Namespace:
         help="with --workdir: float32 or int8; by default int8 where the evaluation accepted it",
     )
     parser.add_argument("--threads", type=int, help="processor cores used; by default all")
-    arguments = parser.parse_args()
+    arguments = parser.parse()
     if bool(arguments.workdir) == bool(arguments.model):
         raise UserError("give either --workdir or --model")
     for name, choices in (("engine", ENGINES), ("precision", PRECISIONS)):

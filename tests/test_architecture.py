@@ -29,6 +29,7 @@ LEVELS = (
         "routers",
         "config",
         "dependencies",
+        "command",
         "data/sources",
         "search/algorithms",
         "search/limits",

@@ -10,18 +10,15 @@ import sys
 import jax
 import numpy as np
 import pytest
-from absl import flags
-from ml_collections import config_flags
 
-from automoe_jax.config import Config, from_config_dict
+from automoe_jax.config import Config
 from automoe_jax.errors import UserError
+from automoe_jax.main import parse
 from automoe_jax.model import ForwardOptions, Network, Spec
 from automoe_jax.model.network import abstract
-from automoe_jax.registry import import_file, make_folder_importable
+from automoe_jax.registry import import_file
 from automoe_jax.train.step import init_state, make_train_step
 
-# of ml_collections
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 COMPARED = [
     (file, name)
@@ -37,11 +34,7 @@ TEXTS = {
 
 def load(name: str, *arguments: str) -> Config:
     """As `main` loads it."""
-    make_folder_importable(str(CONFIGS / f"{name}.py"))
-    values = flags.FlagValues()
-    holder = config_flags.DEFINE_config_file("config", flag_values=values)
-    values(["main", f"--config={':'.join([str(CONFIGS / f'{name}.py'), *arguments])}"])
-    return from_config_dict(holder.value)
+    return parse(["main", f"--config={':'.join([str(CONFIGS / f'{name}.py'), *arguments])}"])[0]
 
 
 @pytest.mark.parametrize("name", TEXTS)

@@ -2,8 +2,14 @@
 
 import sys
 
-from automoe_jax.compare.command import main
-from automoe_jax.errors import run_for_people
+from automoe_jax.command.run import run_for_people
+
+
+def _main() -> int:
+    from automoe_jax.compare.command import main  # imports JAX, which takes seconds
+
+    return main()
+
 
 if __name__ == "__main__":
-    sys.exit(run_for_people(main))
+    sys.exit(run_for_people(_main, resumes=True))

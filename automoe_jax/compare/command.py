@@ -9,12 +9,11 @@ of other machines in the same results folder join the table. At the end the late
 networks are measured on this device, interleaved.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from automoe_jax.command.parser import Parser
 from automoe_jax.compare.experiments import load_experiments
 from automoe_jax.compare.latencies import measure_latencies
 from automoe_jax.compare.results import load_records
@@ -23,16 +22,9 @@ from automoe_jax.compare.table import gather, write_table
 from automoe_jax.errors import UserError
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see --help")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Trains, gathers, prints the table; 1 where a run failed."""
-    parser = _Parser(
-        prog="python -m automoe_jax.compare", description="Systems trained alike, in one table."
-    )
+    parser = Parser("automoe_jax.compare", "Systems trained alike, in one table.")
     parser.add_argument(
         "--configs",
         default="",
@@ -43,17 +35,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--results", help="where their JSON files and the table go (default: WORKDIR/results)"
     )
-    parser.add_argument(
-        "--redo",
-        action="store_true",
-        help="unfinished runs: run stages again whose results depend on settings that have changed",
+    parser.add_switch(
+        "redo",
+        "unfinished runs: run stages again whose results depend on settings that have changed",
     )
     parser.add_argument(
         "--baseline",
         default="dense",
         help="the system the others are compared with (default: dense)",
     )
-    flags = parser.parse_args(arguments)
+    flags = parser.parse(arguments)
     root = Path(flags.workdir)
     results = Path(flags.results) if flags.results else root / "results"
     failed = []

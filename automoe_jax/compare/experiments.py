@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from automoe_jax.command.configuration import ConfigFile, load_module, read_config
 from automoe_jax.compare.latencies import TIMED
-from automoe_jax.config import Config, flatten, from_config_dict
+from automoe_jax.config import Config, flatten
 from automoe_jax.errors import UserError
-from automoe_jax.registry import import_file
 
 # Settings that a fair comparison shares: names of fields and prefixes of names.
 _SETTINGS = (
@@ -71,31 +71,41 @@ def _common(config: Config) -> dict[str, Any]:
     return {name: value for name, value in flat.items() if name.startswith(_SETTINGS)}
 
 
-def _load(path: str) -> list[Experiment]:
+def _load(name: str) -> list[Experiment]:
     """The experiments of a file, or those of all the files of a folder that have a get_config().
 
     A file with a table SYSTEMS holds one experiment for each entry; "configs/systems" is also the
     file configs/systems.py.
     """
-    file, _, argument = path.partition(":")
-    if Path(f"{file}.py").is_file():
-        file += ".py"
-    elif Path(file).is_dir():
-        inside = sorted(Path(file).glob("*.py"))
-        return [experiment for one in inside for experiment in _load(str(one))]
-    if not Path(file).is_file():
+    file = ConfigFile.parse(name)
+    if Path(f"{file.path}.py").is_file():
+        file = file._replace(path=f"{file.path}.py")
+    elif Path(file.path).is_dir():
+        inside = sorted(Path(file.path).glob("*.py"))
+        return [
+            experiment
+            for path in inside
+            if "get_config" in load_module(str(path))
+            for experiment in _load(str(path))
+        ]
+    if not Path(file.path).is_file():
         raise UserError(
-            f"--configs names {file}, which is not there; name configuration files or folders,"
+            f"--configs names {file.path}, which is not there; name configuration files or folders,"
             " separated by commas"
         )
-    module = import_file(file)
+    module = load_module(file.path)
     if "get_config" not in module:
-        return []
+        raise UserError(
+            f"{file.path} has no get_config(), so it names no configuration; leave it out of"
+            " --configs, or define one, as configs/demo.py does"
+        )
     systems = module.get("SYSTEMS")
-    arguments = list(systems) if systems and not argument else [argument]
-    found = []
-    for one in arguments:
-        config = from_config_dict(module["get_config"](*filter(None, [one])))
-        name = "-".join(filter(None, ["" if systems else Path(file).stem, one]))
-        found.append(Experiment(name, f"{file}:{one}" if one else file, config))
-    return found
+    arguments = list(systems) if systems and not file.argument else [file.argument]
+    return [_experiment(file._replace(argument=one), bool(systems)) for one in arguments]
+
+
+def _experiment(file: ConfigFile, is_system: bool) -> Experiment:
+    """A system is called by its own name, any other configuration by its file's as well."""
+    stem = "" if is_system else Path(file.path).stem
+    name = "-".join(filter(None, [stem, file.argument]))
+    return Experiment(name, str(file), read_config(file))

@@ -1,23 +1,19 @@
 """Export of a trained network: `python -m automoe_jax.export --workdir=DIR --out=DIR`."""
 
-import argparse
 import pathlib
 import sys
 
-from automoe_jax.errors import UserError, run_for_people
-from automoe_jax.export.cache import default_precision
+from automoe_jax.command.parser import Parser
+from automoe_jax.command.run import run_for_people
+from automoe_jax.errors import UserError
 from automoe_jax.export.settings import PRECISIONS
-from automoe_jax.export.workdirs import NO_LICENSE, export_onnx
 
 FORMATS = ("onnx",)
 
 
 def main() -> None:
     """Writes the folder that the flags ask for."""
-    parser = argparse.ArgumentParser(
-        prog="python -m automoe_jax.export",
-        description="Export the retrained sub-Transformer of a workdir.",
-    )
+    parser = Parser("automoe_jax.export", "Export the retrained sub-Transformer of a workdir.")
     parser.add_argument("--workdir", required=True, help="folder of a finished run")
     parser.add_argument("--out", required=True, help="folder to write; a model there is replaced")
     parser.add_argument(
@@ -27,16 +23,18 @@ def main() -> None:
         "--precision",
         help="onnx: float32 or int8; by default int8 where it passed the evaluation's test",
     )
-    parser.add_argument(
-        "--license", default=NO_LICENSE, help="licence of the weights, stated in the folder"
-    )
-    flags = parser.parse_args()
+    parser.add_argument("--license", help="licence of the weights, stated in the folder")
+    flags = parser.parse()
     if flags.format not in FORMATS:
         raise UserError(f"--format={flags.format!r} must be one of {', '.join(FORMATS)}")
+    # JAX is imported here, so that help and mistakes are answered at once.
+    from automoe_jax.export.cache import default_precision
+    from automoe_jax.export.workdirs import NO_LICENSE, export_onnx
+
     precision = flags.precision or default_precision(flags.workdir)
     if precision not in PRECISIONS:
         raise UserError(f"--precision={precision!r} must be one of {', '.join(PRECISIONS)}")
-    export_onnx(flags.workdir, pathlib.Path(flags.out), precision, flags.license)
+    export_onnx(flags.workdir, pathlib.Path(flags.out), precision, flags.license or NO_LICENSE)
 
 
 if __name__ == "__main__":

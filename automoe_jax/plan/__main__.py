@@ -2,8 +2,14 @@
 
 import sys
 
-from automoe_jax.errors import run_for_people
-from automoe_jax.plan.command import run
+from automoe_jax.command.run import run_for_people
+
+
+def _main() -> int:
+    from automoe_jax.plan.command import run  # imports JAX, which takes seconds
+
+    return run(sys.argv)
+
 
 if __name__ == "__main__":
-    sys.exit(run_for_people(lambda: run(sys.argv)))
+    sys.exit(run_for_people(_main))

@@ -16,16 +16,9 @@ from automoe_jax.config import Config, DataConfig, MeshConfig, TrainConfig
 from automoe_jax.costs import costs
 from automoe_jax.errors import UserError
 from automoe_jax.plan.chips import CHIPS
-from automoe_jax.plan.command import (
-    Job,
-    Plan,
-    flops_of,
-    make_job,
-    make_plan,
-    parse_mesh,
-    report,
-    to_json,
-)
+from automoe_jax.plan.estimate import Plan, flops_of, make_plan
+from automoe_jax.plan.job import Job, make_job, parse_mesh
+from automoe_jax.plan.text import report, to_json
 from automoe_jax.space import SearchSpace
 
 ROOT = pathlib.Path(__file__).parents[2]

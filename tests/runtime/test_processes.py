@@ -17,7 +17,7 @@ SOON = "p.HEARTBEAT_SECONDS = p.END_SECONDS = 5"
 
 def start(code: str) -> subprocess.Popen[str]:
     preamble = (
-        "import sys, automoe_jax.runtime.processes as p; from automoe_jax.errors import"
+        "import sys, automoe_jax.runtime.processes as p; from automoe_jax.command.run import"
         " run_for_people; "
     )
     command = [sys.executable, "-u", "-c", preamble + code]
