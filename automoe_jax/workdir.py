@@ -24,7 +24,6 @@ from automoe_jax.model.network import Spec, spec_of
 from automoe_jax.runtime.files import absolute, is_local, read_json, readable, write_json
 from automoe_jax.runtime.processes import gathered
 
-SPLITS = ("train", "validation", "test")
 _SET_ASIDE = "set_aside"
 # Linux opens paths of at most 4095 bytes; those of checkpoints in a workdir take up to 300 more.
 _LONGEST_PATH = 3700
@@ -79,6 +78,10 @@ class Workdir:
     @property
     def evaluate(self) -> epath.Path:
         return self.root / "evaluate"
+
+    @property
+    def results_path(self) -> epath.Path:
+        return self.evaluate / "results.json"
 
     @property
     def compilation_cache(self) -> epath.Path:

@@ -68,9 +68,7 @@ class Record:
     def from_json(cls, record: Mapping[str, Any]) -> "Record":
         """Inverse of `to_json`."""
         rows = tuple(Row.from_json(row) for row in record["rows"])
-        curves = {
-            name: tuple(record.get(name, ([], []))) for name in ("disagreement", "validation_nll")
-        }
+        curves = {name: tuple(record.get(name, ([], []))) for name in ("disagreement", VALIDATION)}
         return cls(**{**record, **curves, "rows": rows})
 
 
@@ -101,7 +99,7 @@ def keep(workdir: Workdir, name: str, seed: int, results: Path) -> None:
         rows=tuple(row for row in found.rows if row.role is Role.RETRAINED),
         disagreement=_curve(metrics, "disagreement"),
         validation_nll=_curve(metrics, VALIDATION),
-        config=read_json(workdir.root / "config.json"),
+        config=read_json(workdir.config_path),
     )
     outputs = {str(row.key): _row_outputs(workdir, row.key) for row in record.rows}
     _write_packed(_references_path(results, digest), text["target"])

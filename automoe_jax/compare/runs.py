@@ -58,7 +58,7 @@ def share(stage: str, experiment: Experiment, seed: int, root: Path, folder: Pat
     wanted = relevant(stage, json.loads(json.dumps(settings)))
     for marker in sorted(root.glob(f"*/{done}")):
         other = marker.parents[1]
-        there = relevant(stage, recorded_settings(epath.Path(other / "config.json")))
+        there = relevant(stage, recorded_settings(Workdir(epath.Path(other)).config_path))
         if wanted == there and all((other / name).exists() for name in kept):
             for name in kept:
                 if (other / name).is_dir():

@@ -43,14 +43,14 @@ class Evaluation:
 
 def load(workdir: Workdir) -> Evaluation:
     """The finished evaluation of a workdir."""
-    path = workdir.evaluate / "results.json"
+    path = workdir.results_path
     with readable(path):
         return Evaluation.from_json(read_json(path))
 
 
 def save(workdir: Workdir, evaluation: Evaluation) -> None:
     """Writes `results.json`."""
-    write_json(workdir.evaluate / "results.json", evaluation.to_json())
+    write_json(workdir.results_path, evaluation.to_json())
 
 
 def load_row(workdir: Workdir, key: RowKey) -> Scored | None:

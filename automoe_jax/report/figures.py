@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from automoe_jax.report import drawing, palette, plots
 from automoe_jax.report.contents import ReportContents
@@ -35,6 +35,9 @@ class Drawn:
             self.narrow if narrow else self.wide, f"{self.name}-{form}", TITLES[self.name]
         )
         return palette.themed(element)
+
+
+Figures = Mapping[str, Drawn]  # by name
 
 
 def draw(contents: ReportContents) -> dict[str, Drawn]:

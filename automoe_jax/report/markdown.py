@@ -1,10 +1,10 @@
 """`report.md`: the same report for GitHub or an editor, with the figures as files."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from automoe_jax.report import drawing, numbers, tables
 from automoe_jax.report.contents import ReportContents, number
-from automoe_jax.report.figures import TITLES, Drawn
+from automoe_jax.report.figures import TITLES, Figures
 from automoe_jax.report.headline import caveats, headline
 from automoe_jax.report.rows import Sample
 from automoe_jax.report.sections import (
@@ -20,8 +20,6 @@ from automoe_jax.report.tables import markdown_rows, markdown_text
 from automoe_jax.report.text import clean, escape
 
 FOLDER = "figures"
-
-Figures = Mapping[str, Drawn]
 
 
 def markdown_page(contents: ReportContents, drawn: Figures) -> str:

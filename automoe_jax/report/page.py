@@ -12,7 +12,7 @@ from typing import Any
 from automoe_jax.arch import Arch
 from automoe_jax.report import drawing, numbers, tables
 from automoe_jax.report.contents import ReportContents, number, quality
-from automoe_jax.report.figures import Drawn
+from automoe_jax.report.figures import Figures
 from automoe_jax.report.headline import caveats, headline
 from automoe_jax.report.rows import RETRAINED, Row, Sample, find
 from automoe_jax.report.sections import (
@@ -31,8 +31,6 @@ from automoe_jax.report.text import escape
 # longer translations are shown without marked differences from the reference
 DIFFERENCE_WORDS = 300
 SHOWN_FRONT = 25
-
-Figures = Mapping[str, Drawn]
 
 
 def html_page(contents: ReportContents, figures: Figures) -> str:

@@ -3,8 +3,10 @@
 from etils import epath
 
 from automoe_jax.config import STAGES, Config
+from automoe_jax.data.corpus import SPLITS
+from automoe_jax.dependencies import TABLE
 from automoe_jax.train import runs
-from automoe_jax.workdir import SPLITS, Workdir
+from automoe_jax.workdir import Workdir
 
 # The stages whose files are used after the last one: to translate, to compare, or by a person. What
 # the others wrote is only needed while a later stage has to run.
@@ -29,9 +31,9 @@ def written(stage: str, config: Config, workdir: Workdir) -> list[epath.Path]:
             dense = runs.results(workdir.dense) if config.retrain.dense_baseline else []
             return [*runs.results(workdir.retrained), *dense]
         case "evaluate":
-            return [workdir.evaluate / "results.json"]
+            return [workdir.results_path]
         case _:
-            return [workdir.root / "report.html", workdir.root / "report.md"]
+            return [workdir.root / name for name in TABLE[stage].results]
 
 
 def read(stage: str, config: Config, workdir: Workdir) -> list[epath.Path]:

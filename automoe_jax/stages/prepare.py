@@ -10,13 +10,21 @@ from typing import NamedTuple
 
 from automoe_jax.config import STAGES, Config
 from automoe_jax.data.batching import TokenPairs
-from automoe_jax.data.corpus import OVERLAPPING, Corpus, Pairs, describe, filtered, load_corpus
+from automoe_jax.data.corpus import (
+    OVERLAPPING,
+    SPLITS,
+    Corpus,
+    Pairs,
+    describe,
+    filtered,
+    load_corpus,
+)
 from automoe_jax.data.labels import Labels
 from automoe_jax.data.origin import digests
 from automoe_jax.data.tokenizer import Tokenizer, train_tokenizer
 from automoe_jax.errors import UserError
 from automoe_jax.runtime.files import is_local, read_json, write_json
-from automoe_jax.workdir import SPLITS, Workdir
+from automoe_jax.workdir import Workdir
 
 # A larger share of a split that is left out deserves a warning.
 _QUIET_SHARE = 0.03

@@ -23,7 +23,7 @@ from automoe_jax.model.transformer import ForwardOptions
 from automoe_jax.runtime.interruption import stop_requests, stopped
 from automoe_jax.runtime.processes import is_first
 from automoe_jax.runtime.sharding import ONE_DEVICE, Placement
-from automoe_jax.train.checkpoint import Checkpoints
+from automoe_jax.train.checkpoint import VALIDATION, Checkpoints
 from automoe_jax.train.metrics import MetricsWriter, NoMetrics, read_metrics, summarise
 from automoe_jax.train.optim import schedule
 from automoe_jax.train.step import (
@@ -186,8 +186,8 @@ def _updates(
                 first, *others = losses.items()
                 writer.write(
                     step,
-                    {"validation_nll": first[1]}
-                    | {f"validation_nll_{name}": loss for name, loss in others},
+                    {VALIDATION: first[1]}
+                    | {f"{VALIDATION}_{name}": loss for name, loss in others},
                 )
                 if save:
                     checkpoints.save(state, data, first[1])
