@@ -1,0 +1,142 @@
+"""Initial scale of the feed-forward branch against the methods: validation loss of short runs.
+
+    python -m benchmarks.learning --workdir=runs/learning [--updates=0.1]
+
+Trains each system from scratch on the built-in text with every scheme of initial weights, and with
+pre-norm, and prints validation loss in nats per token as a Markdown table. What is finished is
+skipped. Two seeds where the spread decides. No test text is used.
+"""
+
+import argparse
+import dataclasses
+import functools
+
+import jax
+
+from automoe_jax.config import Config, default_config, from_config_dict
+from automoe_jax.model.network import initialised
+from automoe_jax.model.transformer import ForwardOptions
+from automoe_jax.stages import run_stages
+from automoe_jax.train import runs
+from automoe_jax.train.loop import Run
+from automoe_jax.workdir import Workdir, open_workdir
+
+SCHEMES = {
+    "xavier": {},
+    "linear": {"ffn_init": "linear"},
+    "truncated normal": {"ffn_init": "truncated_normal"},
+    "xavier, pre-norm": {"norm": "pre"},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class System:
+    """A row of the table: one way to train on the same text."""
+
+    name: str
+    width: int = 64
+    updates: int = 600
+    experts: int = 1
+    every: int = 1  # experts in every layer, or in every second one
+    seed: int = 1
+    passes: int = 1
+    consistency: float = 0.0
+    balance: float = 0.0
+    router: dict = dataclasses.field(default_factory=dict)
+
+
+RANDOM = {"kind": "random"}
+IMPORTANCE = {"kind": "importance"}
+THOR = System("THOR", experts=4, every=2, passes=2, router=RANDOM)
+WIDE = System("width 128", width=128, updates=300)
+SYSTEMS = (
+    dataclasses.replace(THOR, name="THOR α = 5, seed 1", consistency=5.0),
+    dataclasses.replace(THOR, name="THOR α = 5, seed 2", consistency=5.0, seed=2),
+    dataclasses.replace(THOR, name="THOR α = 0"),
+    System("dense"),
+    System("dense, two passes α = 5 (R-Drop)", passes=2, consistency=5.0),
+    dataclasses.replace(WIDE, name="dense, width 128"),
+    dataclasses.replace(WIDE, name="top-k, width 128", experts=4),
+    dataclasses.replace(
+        WIDE, name="top-k with gates of one, width 128", experts=4, router={"gate": "one"}
+    ),
+    dataclasses.replace(
+        WIDE, name="DA-MoE renormalised, width 128", experts=4, balance=0.01, router=IMPORTANCE
+    ),
+    dataclasses.replace(
+        WIDE,
+        name="DA-MoE raw gates, width 128",
+        experts=4,
+        balance=0.01,
+        router=IMPORTANCE | {"renormalise": False},
+    ),
+)
+
+
+def configuration(system: System, scheme: str, share: float) -> Config:
+    """Settings of one run: 2 + 2 layers, FFN four times the width."""
+    config = default_config()
+    config.seed = system.seed
+    config.data.source, config.data.vocab_size, config.data.buckets = "toy", 1000, (24,)
+    config.data.validation_pairs = config.data.test_pairs = 500
+    config.model.update(SCHEMES[scheme])
+    config.router.update(system.router)
+    space = config.space
+    space.qkv_dim = system.width
+    space.encoder_embed_dims = space.decoder_embed_dims = (system.width,)
+    space.encoder_layers = space.decoder_layers = (2,)
+    space.encoder_self_heads = space.decoder_self_heads = space.decoder_cross_heads = (4,)
+    space.cross_layers = (1,)
+    space.encoder_experts = space.decoder_experts = (system.experts,)
+    space.expert_layers_every = system.every
+    space.expert_ffn_dims = (4 * system.width,)
+    train = config.retrain
+    train.steps = max(1, round(system.updates * share))
+    train.warmup_steps = max(1, train.steps // 4)
+    train.learning_rate = 4e-3
+    train.tokens_per_batch = 2048
+    train.passes, train.consistency = system.passes, system.consistency
+    train.balance_loss = system.balance
+    train.evaluate_every = train.checkpoint_every = max(1, train.steps // 4)
+    return from_config_dict(config)
+
+
+def validation_loss(prepared: Workdir, system: System, scheme: str, share: float) -> float:
+    """Nats per token of the run, which is trained unless its folder is finished."""
+    config = configuration(system, scheme, share)
+    arch, name = config.space.largest(), f"{system.name}, {scheme}"
+    run = Run(
+        title=name,
+        folder=prepared.root / "trained" / "".join(filter(str.isalnum, name)),
+        train=config.retrain,
+        forward_options=ForwardOptions(config.model.dropout, config.model.attention_dropout),
+        seed=config.seed,
+        archs=lambda _: [arch],
+        probes={"": arch},
+    )
+    key = jax.random.key(config.seed)
+    start = functools.partial(initialised, prepared.spec(config, arch), key)
+    tokens = (prepared.tokens("train"), prepared.tokens("validation"))
+    return runs.complete(run, start, config.data, *tokens).validation_nll
+
+
+def main() -> None:
+    """Trains what is missing and prints the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.learning", description=__doc__)
+    parser.add_argument("--workdir", default="runs/learning", help="where the runs are kept")
+    parser.add_argument("--updates", type=float, default=1.0, help="share of each run's updates")
+    parser.add_argument("--rows", default="", help="only the rows whose name holds this text")
+    flags = parser.parse_args()
+    config = configuration(SYSTEMS[3], "xavier", 1.0)
+    prepared = open_workdir(flags.workdir, config)
+    run_stages(dataclasses.replace(config, stages="prepare"), prepared)
+    print("| run | " + " | ".join(SCHEMES) + " |")
+    print("| --- |" + " ---: |" * len(SCHEMES))
+    for system in SYSTEMS:
+        if flags.rows in system.name:
+            row = [validation_loss(prepared, system, scheme, flags.updates) for scheme in SCHEMES]
+            print(f"| {system.name} | " + " | ".join(f"{loss:.2f}" for loss in row) + " |")
+
+
+if __name__ == "__main__":
+    main()
