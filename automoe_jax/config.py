@@ -32,6 +32,7 @@ from automoe_jax.space import SearchSpace
 
 REMATS = ("none", "dots", "full")
 FFN_INITS = ("xavier", "linear", "truncated_normal")
+SHARED_EMBEDDINGS = ("all", "decoder", "none")
 NORMS = ("post", "pre")
 TASKS = ("translate", "classify")
 STAGES = ("prepare", "supernet", "search", "retrain", "evaluate", "report")
@@ -74,6 +75,9 @@ class ModelConfig:
     # LayerNorm: post (after each residual sum, the papers' choice) or pre (before each branch, and
     # once after the last layer)
     norm: str = "post"
+    # tables of the vocabulary: all (one for source, target and output), decoder (the source has its
+    # own) or none (three)
+    shared_embeddings: str = "all"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -369,7 +373,12 @@ def _rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
             0 <= getattr(config.model, name) < 1,
             "must be in [0, 1)",
         )
-    choices = {"dtype": ("float32", "bfloat16"), "ffn_init": FFN_INITS, "norm": NORMS}
+    choices = {
+        "dtype": ("float32", "bfloat16"),
+        "ffn_init": FFN_INITS,
+        "norm": NORMS,
+        "shared_embeddings": SHARED_EMBEDDINGS,
+    }
     for name, valid in choices.items():
         value = getattr(config.model, name)
         yield f"config.model.{name}", value, value in valid, f"must be one of {', '.join(valid)}"
@@ -466,6 +475,12 @@ def _task_rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
     rule = "must be (0,) when config.task='classify', which has no decoder, and only then"
     yield "config.space.decoder_layers", layers, (layers == (0,)) == classify, rule
     if classify:
+        yield (
+            "config.model.shared_embeddings",
+            config.model.shared_embeddings,
+            config.model.shared_embeddings == "all",
+            "is for translation; leave it 'all'",
+        )
         yield (
             "config.evaluate.int8",
             config.evaluate.int8,

@@ -9,36 +9,47 @@ from typing import Any
 
 import numpy as np
 
+from automoe_jax.config import SHARED_EMBEDDINGS
 from automoe_jax.errors import UserError
 from automoe_jax.model.network import Network, Spec
 from automoe_jax.space import SearchSpace
 
-# Entries that fairseq saves in addition to weights: buffers, versions, copies of the shared
-# embedding.
-_IGNORED = re.compile(
-    r".*(version|_float_tensor|positions_table)$|decoder\.(embed_tokens\.weight|embed_out|output_projection\.weight)$"
-)
+# Entries that fairseq saves in addition to weights: buffers and versions.
+_IGNORED = re.compile(r".*(version|_float_tensor|positions_table)$")
+_SOURCE, _TARGET = "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"
+_OUTPUTS = ("decoder.embed_out", "decoder.output_projection.weight")  # of old and new versions
 
 
 def from_fairseq(
-    weights: Mapping[str, np.ndarray], *, space: SearchSpace, pad_id: int = 1
+    weights: Mapping[str, np.ndarray],
+    *,
+    space: SearchSpace,
+    pad_id: int = 1,
+    shared_embeddings: str | None = None,
 ) -> Network:
     """The SuperNet of `space` from weights under the original's names; a rearrangement, so it maps
     gradients too.
 
-    Arrays keep their dtype. Embeddings must be shared by both sides, as in the published models.
-    Raises `UserError` for a weight that is missing, is left over, or has another shape than `space`
-    asks for.
+    Arrays keep their dtype. fairseq saves a shared table under each of its names: which tables are
+    shared, as in `Spec.shared_embeddings`, is what their values say, unless it is given. Raises
+    `UserError` for a weight that is missing, is left over, has another shape than `space` asks for,
+    or differs from the table that it is said to share.
     """
     reader = _Reader(
         {name.removeprefix("model."): np.asarray(array) for name, array in weights.items()}
     )
-    table = reader.take("encoder.embed_tokens.weight")
-    spec = Spec(space, len(table), pad_id)
+    shared, names = _tables(reader, shared_embeddings)
+    sizes = {table: len(reader.take(name)) for table, name in names.items()}
+    spec = Spec(
+        space,
+        sizes["embedding"],
+        pad_id,
+        shared_embeddings=shared,
+        target_vocab_size=sizes.get("target_embedding", 0),
+    )
     params: dict[str, Any] = {
-        "embedding": {
-            "table": _shaped(table, (len(table), max(spec.widths)), "encoder.embed_tokens.weight")
-        }
+        table: {"table": reader.take(names[table], (shape.rows, shape.width))}
+        for table, shape in spec.tables().items()
     }
     for side in ("encoder", "decoder"):
         params[side] = {
@@ -70,6 +81,38 @@ class _Reader:
             )
         self.taken.add(name)
         return self.weights[name] if shape is None else _shaped(self.weights[name], shape, name)
+
+
+def _tables(reader: _Reader, wanted: str | None) -> tuple[str, dict[str, str]]:
+    """How the tables are shared, and fairseq's name of each table that a Network then has."""
+    for name in _OUTPUTS:
+        if name in reader.weights and not _same(reader, name, _OUTPUTS[0]):
+            raise UserError(f"weights {_OUTPUTS[0]!r} and {name!r} differ; keep the one in use")
+    output = next((name for name in _OUTPUTS if name in reader.weights), _TARGET)
+    tied = _TARGET if _TARGET in reader.weights else _SOURCE
+    if not _same(reader, output, tied):
+        found, why = "none", f"weight {output!r} differs from {tied!r}"
+    elif not _same(reader, _TARGET, _SOURCE):
+        found, why = "decoder", f"weight {_TARGET!r} differs from {_SOURCE!r}"
+    else:
+        found, why = "all", ""
+    shared = found if wanted is None else wanted
+    if shared not in SHARED_EMBEDDINGS:
+        raise UserError(
+            f"shared_embeddings={shared!r} must be one of {', '.join(SHARED_EMBEDDINGS)}, or None"
+        )
+    if SHARED_EMBEDDINGS.index(shared) < SHARED_EMBEDDINGS.index(found):
+        raise UserError(f"shared_embeddings={shared!r}, but {why}; leave it out, or set {found!r}")
+    reader.taken.update({_TARGET, *_OUTPUTS} & reader.weights.keys())
+    names = {"embedding": _SOURCE, "target_embedding": _TARGET, "output": output}
+    return shared, dict(list(names.items())[: 1 + SHARED_EMBEDDINGS.index(shared)])
+
+
+def _same(reader: _Reader, name: str, other: str) -> bool:
+    """Whether two entries hold one table, as far as both are there."""
+    if name not in reader.weights or other not in reader.weights:
+        return True
+    return np.array_equal(reader.weights[name], reader.weights[other])
 
 
 def _shaped(array: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:

@@ -25,14 +25,9 @@ def extract(network: Network, arch: Arch) -> Network:
     cut = dataclasses.replace(spec, arch=arch)
     axes = logical_axes(spec)
     params: dict[str, Any] = {
-        "embedding": narrow(
-            network.params["embedding"], axes["embedding"], {"embed": max(cut.widths)}
-        )
+        name: narrow(network.params[name], axes[name], {"embed": table.width})
+        for name, table in cut.tables().items()
     }
-    if spec.classes:
-        params["classifier"] = narrow(
-            network.params["classifier"], axes["classifier"], {"embed": cut.widths.encoder}
-        )
     for side in SIDES:
         sizes = {"embed": getattr(cut.widths, side), "memory": cut.widths.encoder}
         params[side] = {}

@@ -43,7 +43,10 @@ def check_ids(name: str, tokens: Any, vocab_size: int) -> None:
     """
     if isinstance(tokens, jax.core.Tracer) or not np.size(tokens):
         return
-    lowest, highest = int(np.min(tokens)), int(np.max(tokens))
+    if isinstance(tokens, jax.Array) and not tokens.is_fully_addressable:
+        return  # parts of it are in other processes
+    values = np.asarray(tokens)  # a constant of a compiled function would be traced by reductions
+    lowest, highest = int(values.min()), int(values.max())
     if lowest < 0 or highest >= vocab_size:
         wrong = lowest if lowest < 0 else highest
         raise UserError(

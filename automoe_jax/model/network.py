@@ -14,7 +14,7 @@ import numpy as np
 from flax import linen as nn
 
 from automoe_jax.arch import MAX_LAYERS, Arch, check_shapes
-from automoe_jax.config import Config
+from automoe_jax.config import SHARED_EMBEDDINGS, Config
 from automoe_jax.errors import UserError, check_whole
 from automoe_jax.model.layers import (
     DecoderLayer,
@@ -40,6 +40,14 @@ class Widths(NamedTuple):
     decoder: int
 
 
+class Table(NamedTuple):
+    """Shape [rows, width] of a table of embeddings or outputs, and the logical axis of its rows."""
+
+    rows: int
+    width: int
+    axis: str = "vocab"
+
+
 @dataclasses.dataclass(frozen=True)
 class Spec:
     """Static properties of a network: the SuperNet of `space`, or `arch` extracted from it.
@@ -57,6 +65,10 @@ class Spec:
     classes: int = 0  # of a classifier, special ids included (data.labels)
     ffn_init: str = "xavier"  # scheme of the experts' initial weights (model.initial)
     norm: str = "post"  # LayerNorm after each residual sum, or pre: before each branch
+    # all: one table for source, target and output (fairseq's --share-all-embeddings); decoder: the
+    # source has its own (--share-decoder-input-output-embed); none: three tables
+    shared_embeddings: str = "all"
+    target_vocab_size: int = 0  # 0: as many pieces as the source has
 
     def __post_init__(self) -> None:
         """Raises `UserError` for sizes that no network has, or an `arch` that does not fit."""
@@ -67,6 +79,7 @@ class Spec:
                 f"pad_id={self.pad_id} must be a piece of the vocabulary, below"
                 f" vocab_size={self.vocab_size}"
             )
+        self._check_tables()
         if self.arch is not None:
             check_shapes(self.arch)
             if int(self.arch.qkv_dim) != self.space.qkv_dim or any(
@@ -79,9 +92,60 @@ class Spec:
                 )
 
     @property
+    def target_size(self) -> int:
+        """Number of pieces of the target's vocabulary."""
+        return self.target_vocab_size or self.vocab_size
+
+    @property
     def output_size(self) -> int:
-        """Number of outputs: pieces of the vocabulary, or classes."""
-        return self.classes or self.vocab_size
+        """Number of outputs: pieces of the target's vocabulary, or classes."""
+        return self.classes or self.target_size
+
+    def tables(self) -> dict[str, "Table"]:
+        """The tables of embeddings and outputs, by their names in the parameters."""
+        widths, joint = self.widths, self.shared_embeddings == "all"
+        found = {"embedding": Table(self.vocab_size, max(widths) if joint else widths.encoder)}
+        if not joint:
+            found["target_embedding"] = Table(self.target_size, widths.decoder)
+        if self.shared_embeddings == "none":
+            found["output"] = Table(self.target_size, widths.decoder)
+        if self.classes:
+            found["classifier"] = Table(self.classes, widths.encoder, "class")
+        return found
+
+    def input_table(self, side: str) -> str:
+        """Name of the table with the embeddings of one side."""
+        own = side == "decoder" and self.shared_embeddings != "all"
+        return "target_embedding" if own else "embedding"
+
+    @property
+    def output_table(self) -> str:
+        """Name of the table that states are projected with."""
+        if self.classes:
+            return "classifier"
+        return "output" if self.shared_embeddings == "none" else self.input_table("decoder")
+
+    def _check_tables(self) -> None:
+        check_whole(0, target_vocab_size=self.target_vocab_size)
+        if self.target_vocab_size == self.vocab_size:  # so that equal networks have equal specs
+            object.__setattr__(self, "target_vocab_size", 0)
+        if self.shared_embeddings not in SHARED_EMBEDDINGS:
+            raise UserError(
+                f"shared_embeddings={self.shared_embeddings!r} must be one of"
+                f" {', '.join(SHARED_EMBEDDINGS)}"
+            )
+        joint = self.shared_embeddings == "all"
+        if joint and self.target_size != self.vocab_size:
+            raise UserError(
+                f"target_vocab_size={self.target_vocab_size} differs from"
+                f" vocab_size={self.vocab_size}; two vocabularies need two tables, with"
+                " shared_embeddings='decoder' or 'none'"
+            )
+        if self.classes and not joint:
+            raise UserError(
+                f"shared_embeddings={self.shared_embeddings!r} is for translation; a classifier has"
+                " no target embeddings, so leave it 'all'"
+            )
 
     @property
     def widths(self) -> Widths:
@@ -239,15 +303,23 @@ class Network:
     Network.
 
     `params["embedding"]["table"]` is [V, D]; `params["encoder"]["layer_0"]` and so on hold each
-    layer's arrays; a classifier also has `params["classifier"]["table"]`, [C, D]. With pre-norm
-    each side with layers has a `final_norm`.
+    layer's arrays; a classifier also has `params["classifier"]["table"]`, [C, D], and a translator
+    whose embeddings are not shared those of `Spec.tables`. With pre-norm each side with layers has
+    a `final_norm`.
     """
 
     params: dict[str, Any]
     spec: Spec = dataclasses.field(metadata={"static": True})
 
 
-def spec_of(config: Config, vocab_size: int, *, arch: Arch | None = None, classes: int = 0) -> Spec:
+def spec_of(
+    config: Config,
+    vocab_size: int,
+    *,
+    arch: Arch | None = None,
+    classes: int = 0,
+    target_vocab_size: int = 0,
+) -> Spec:
     """The SuperNet of a configuration, or its sub-Transformer `arch`."""
     return Spec(
         config.space,
@@ -257,6 +329,8 @@ def spec_of(config: Config, vocab_size: int, *, arch: Arch | None = None, classe
         classes=classes,
         ffn_init=config.model.ffn_init,
         norm=config.model.norm,
+        shared_embeddings=config.model.shared_embeddings,
+        target_vocab_size=target_vocab_size,
     )
 
 
@@ -271,11 +345,25 @@ def init(
     classes: int = 0,
     ffn_init: str = "xavier",
     norm: str = "post",
+    shared_embeddings: str = "all",
+    target_vocab_size: int = 0,
 ) -> Network:
     """Random float32 parameters of the SuperNet of `space`, or of the sub-Transformer `arch` at its
     own shapes.
     """
-    return initialised(Spec(space, vocab_size, pad_id, arch, router, classes, ffn_init, norm), key)
+    spec = Spec(
+        space,
+        vocab_size,
+        pad_id,
+        arch,
+        router,
+        classes,
+        ffn_init,
+        norm,
+        shared_embeddings,
+        target_vocab_size,
+    )
+    return initialised(spec, key)
 
 
 def initialised(spec: Spec, key: jax.Array) -> Network:
@@ -326,13 +414,13 @@ def _abstract_boxed(spec: Spec) -> dict[str, Any]:
 def _boxed(spec: Spec, key: jax.Array) -> dict[str, Any]:
     """Parameters with their axis names around them."""
     embedding_key, *keys = jax.random.split(key, 1 + sum(spec.layers(side) for side in SIDES))
-    params: dict[str, Any] = {
-        "embedding": {"table": _table(embedding_key, spec.vocab_size, max(spec.widths), "vocab")}
+    table_keys = {"embedding": embedding_key} | {
+        name: jax.random.fold_in(key, number)
+        for number, name in enumerate(("classifier", "target_embedding", "output"))
     }
-    if spec.classes:
-        params["classifier"] = {
-            "table": _table(jax.random.fold_in(key, 0), spec.classes, spec.widths.encoder, "class")
-        }
+    params: dict[str, Any] = {
+        name: {"table": _table(table_keys[name], table)} for name, table in spec.tables().items()
+    }
     remaining = iter(keys)
     for side in SIDES:
         params[side] = {
@@ -345,11 +433,10 @@ def _boxed(spec: Spec, key: jax.Array) -> dict[str, Any]:
     return params
 
 
-def _table(key: jax.Array, rows: int, width: int, name: str) -> nn.LogicallyPartitioned:
+def _table(key: jax.Array, table: Table) -> nn.LogicallyPartitioned:
     """Normal, such that the product of a row with a state of unit variance has unit variance."""
-    return nn.LogicallyPartitioned(
-        jax.random.normal(key, (rows, width)) * width**-0.5, (name, "embed")
-    )
+    values = jax.random.normal(key, (table.rows, table.width)) * table.width**-0.5
+    return nn.LogicallyPartitioned(values, (table.axis, "embed"))
 
 
 def _layer_params(spec: Spec, side: str, layer: int, key: jax.Array) -> dict[str, Any]:

@@ -193,12 +193,11 @@ def shift_right(target: jax.Array, pad_id: int, eos_id: int = EOS_ID) -> jax.Arr
 
 
 def output_table(network: Network, widths: Widths) -> jax.Array:
-    """[V, D]: the shared embedding as the decoder's projection to the vocabulary; a classifier's
-    own table.
+    """[V, D]: the projection of the decoder's states to the target's vocabulary, which is the table
+    of its embeddings where that is shared; a classifier's own table.
     """
-    if network.spec.classes:
-        return network.params["classifier"]["table"][:, : widths.encoder]
-    return network.params["embedding"]["table"][:, : widths.decoder]
+    width = widths.encoder if network.spec.classes else widths.decoder
+    return network.params[network.spec.output_table]["table"][:, :width]
 
 
 class Memory(NamedTuple):
@@ -295,7 +294,7 @@ def decode(
     """
     if network.spec.classes:
         return Decoded(_pooled(memory), _stack([no_metrics()], 0), ())
-    check_tokens("target_input", target_input, network.spec.vocab_size)
+    check_tokens("target_input", target_input, network.spec.target_size)
     check_same_batch(len(memory.source_real), target_input)
     spec, rates = network.spec, _rates(network.spec, "decoder", widths, forward_options, rng)
     tokens = Tokens(
@@ -507,7 +506,8 @@ def _embed_at(
 ) -> jax.Array:
     width = getattr(widths, side)
     table = sinusoids(rows, getattr(network.spec.super_widths, side), network.spec.pad_id)
-    embedded = _embeddings(network.params["embedding"]["table"][:, :width], tokens)
+    own = network.params[network.spec.input_table(side)]["table"]
+    embedded = _embeddings(own[:, :width], tokens)
     return (width**0.5 * embedded + jnp.asarray(table[:, :width])[positions]).astype(
         forward_options.dtype
     )

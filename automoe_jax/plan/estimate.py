@@ -299,7 +299,7 @@ def _costs(job: Job, arch: Arch) -> Costs:
         arch,
         job.bucket,
         job.bucket,
-        job.spec.vocab_size,
+        job.spec.output_size,
         router=job.config.router.costs(arch),
         pre_norm=job.spec.norm == "pre",
     )

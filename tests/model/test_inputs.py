@@ -68,6 +68,15 @@ def test_token_ids_are_pieces_of_the_vocabulary(side: str, wrong: int, array: An
     assert np.isfinite(forward(NETWORK, ARCH, **tokens)).all()
 
 
+def test_token_ids_that_are_constants_of_a_compiled_function_are_known() -> None:
+    tokens = jnp.asarray(ids(1, 3))
+    wrong = tokens.at[0, 1].set(VOCAB)
+    compiled = jax.jit(lambda network, source: forward(network, ARCH, source, tokens))
+    assert compiled(NETWORK, tokens).shape == (1, 3, VOCAB)
+    with pytest.raises(UserError, match=f"target_input holds the token id {VOCAB}"):
+        jax.jit(lambda network: forward(network, ARCH, tokens, wrong))(NETWORK)
+
+
 @pytest.mark.parametrize(
     ("arch", "message"),
     [
