@@ -1,4 +1,4 @@
-"""Routers without JAX: their settings, and what the configuration and the costs ask of each kind.
+"""Routers without JAX: settings, and the properties that configuration and costs need.
 
 A router consists of two records under one name, the setting `config.router.kind`. Its
 `RouterDeclaration`, here, states which settings it uses and their ranges, and how its experts are
@@ -27,7 +27,7 @@ Rule = tuple[str, Any, bool, str]
 
 @dataclasses.dataclass(frozen=True)
 class NoOptions:
-    """Options of a router that has none of its own."""
+    """Options of a router without options of its own."""
 
 
 @dataclasses.dataclass(frozen=True)

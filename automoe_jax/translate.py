@@ -1,9 +1,9 @@
 """Translation: `python -m automoe_jax.translate --workdir=DIR < source > target`, or with
 `--model=DIR` and an exported model.
 
-Lines in, lines out, in order and as they come: whatever has arrived is translated and written
-before more is read. Without an accelerator the engine is ONNX Runtime, and JAX is not imported
-where a model has been exported already.
+Reads lines and writes their translations in order. Lines that have arrived are translated and
+written before more are read. Without an accelerator the engine is ONNX Runtime, and JAX is not
+imported where a model has been exported already.
 """
 
 import argparse
@@ -37,8 +37,8 @@ def load_translator(
     precision: str | None = None,
     threads: int | None = None,
 ) -> Translate:
-    """translate(lines) → lines, with the retrained sub-Transformer of a workdir; raises `UserError`
-    if there is none.
+    """A function from lines to their translations, by the retrained sub-Transformer of a workdir;
+    raises `UserError` if there is none.
 
     The engine is JAX where it has an accelerator, otherwise ONNX Runtime. The precision is float32,
     or int8 where that passed the test of the stage evaluate.
@@ -101,8 +101,8 @@ def _jax_translator(root: str | os.PathLike[str], beam_size: int | None) -> Tran
 
 
 def arriving_lines(descriptor: int) -> Iterator[list[str]]:
-    """Complete lines of a file descriptor as soon as they are there, some at a time; the last may
-    lack its newline.
+    """Complete lines of a file descriptor as soon as they arrive, in groups; the last may lack its
+    newline.
 
     Raises `UserError` with the number of the first line that is not UTF-8, after the lines before
     it were yielded, and for a descriptor that cannot be read.

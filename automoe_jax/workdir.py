@@ -175,7 +175,7 @@ class Workdir:
 
 
 def make_folder(root: epath.PathLike) -> epath.Path:
-    """The folder of a workdir, made if it is not there; raises `UserError` if it cannot be."""
+    """The folder of a workdir, created if absent; raises `UserError` if that fails."""
     path = absolute(root)
     if is_local(path) and len(os.fsencode(path)) > _LONGEST_PATH:
         raise UserError(
@@ -285,7 +285,7 @@ def _settings(config: Config) -> dict[str, Any]:
 
 
 def _has_contents(path: epath.Path) -> bool:
-    """Whether a file is there, or a folder that is not empty."""
+    """Whether the path is a file or a folder that is not empty."""
     return any(path.iterdir()) if path.is_dir() else path.exists()
 
 

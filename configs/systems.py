@@ -53,7 +53,7 @@ def switch() -> ConfigDict:
 
 
 def random_token() -> ConfigDict:
-    """No router: every token's expert is drawn anew in every update; the control of `topk`.
+    """No router: every token's expert is drawn again in every update; the control of `topk`.
 
     BLEU 3.6 (12 min), 3.7 (9 min *).
     """

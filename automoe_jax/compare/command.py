@@ -23,7 +23,7 @@ from automoe_jax.errors import UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Trains, gathers, prints the table; 1 where a run failed."""
+    """Trains, gathers, prints the table; returns 1 if a run failed."""
     parser = Parser("automoe_jax.compare", "Systems trained alike, in one table.")
     parser.add_argument(
         "--configs",

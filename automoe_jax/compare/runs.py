@@ -1,4 +1,4 @@
-"""Training of the runs of a comparison: a process each, sharing the stages they have in common."""
+"""Training of the runs of a comparison: one process per run, with shared stages."""
 
 import dataclasses
 import json

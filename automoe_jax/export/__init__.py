@@ -1,4 +1,4 @@
 """Export of a trained network: ONNX for the inference engine, safetensors and StableHLO.
 
-Nothing is imported here: the graph builder needs onnx and NumPy, and no JAX.
+This file imports nothing: the graph builder needs onnx and NumPy, but not JAX.
 """

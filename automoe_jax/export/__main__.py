@@ -12,7 +12,7 @@ FORMATS = ("onnx",)
 
 
 def main() -> None:
-    """Writes the folder that the flags ask for."""
+    """Writes the folder according to the flags."""
     parser = Parser("automoe_jax.export", "Export the retrained sub-Transformer of a workdir.")
     parser.add_argument("--workdir", required=True, help="folder of a finished run")
     parser.add_argument("--out", required=True, help="folder to write; a model there is replaced")

@@ -17,15 +17,15 @@ from automoe_jax.export.settings import FLOAT32
 from automoe_jax.inference.engine.folder import DESCRIPTION
 
 FOLDER = "export"
-# what identifies the weights and settings of an export
+# files that identify the weights and settings of an export
 _SOURCES = ("config.json", "arch.json", "retrain/subtransformer/summary.json")
 # written by the stage evaluate: the default precision and the scores behind it
 PRECISION = "evaluate/precision.json"
 
 
 def exported(root: str, precision: str | None = None) -> pathlib.Path:
-    """The folder of the exported sub-Transformer of a local workdir, exported now if there is none
-    of its weights; raises `UserError` if the workdir holds no trained one.
+    """The folder of the exported sub-Transformer of a local workdir, exported now unless one with
+    its weights exists; raises `UserError` if the workdir holds no trained one.
     """
     precision = precision or default_precision(root)
     folder = pathlib.Path(root) / FOLDER / precision

@@ -54,8 +54,8 @@ def mixture(
 ) -> str:
     """Σ_e gates[n, e] · expert_e(x[n]) for x [N, D] and gates [N, E].
 
-    An expert that no token goes to costs nothing. The others are computed for the tokens that go to
-    them, or, with `few`, for all: a few rows wait for the weights rather than for arithmetic.
+    An expert without tokens costs nothing. The others are computed for their tokens, or, with
+    `few`, for all: for a few rows, loading the weights takes longer than the arithmetic.
     """
     used = g.op("Greater", g.op("ReduceMax", gates, g.ints(0), keepdims=0), g.number(0))
     shared = operand(g, x, settings.precision) if few else None

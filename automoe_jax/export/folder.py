@@ -12,8 +12,8 @@ from automoe_jax.inference.engine import folder as engine_folder
 def write_folder(
     out: pathlib.Path, description: engine_folder.Description, files: Mapping[str, bytes]
 ) -> None:
-    """Writes `files` and their description to the folder `out`, which an exported model there gives
-    way to; raises `UserError` where `out` holds anything else.
+    """Writes `files` and their description to the folder `out`, replacing an exported model there;
+    raises `UserError` if `out` holds anything else.
     """
     if out.exists() and not out.is_dir():
         raise UserError(f"--out={out} is a file; name a folder")

@@ -30,7 +30,7 @@ RECEIVED = "received"  # an importance, of routers.IMPORTANCES
 
 @dataclasses.dataclass(frozen=True)
 class Tokens:
-    """What the layers know of the tokens beside their hidden states."""
+    """Properties of tokens that layers need in addition to hidden states."""
 
     rows: Rows
     counted: str | None = None  # float32 [N], 0 for padding; None: there is none
@@ -123,7 +123,7 @@ def decoder_layer(
 
 
 def looked_up(g: Graph, layer: LayerPlan, memory: str, rows: Rows) -> KeysValues:
-    """What a decoder layer's cross attention looks into, for memory [N,M]; the keys are
+    """Keys and values of a decoder layer's cross attention for memory [N,M]; the keys are
     transposed.
     """
     both = linear(

@@ -51,8 +51,8 @@ def translator(arch: Arch, settings: Settings, weights: Weights) -> onnx.ModelPr
 
     Outputs, for each of the t steps that were made and the 2k best one-token extensions of a
     sentence's hypotheses, best first: scores float32, tokens and origins int64 [t, B, 2k], an
-    origin being the hypothesis extended. Those that do not end go on as the next step's hypotheses,
-    the first k of them.
+    origin being the hypothesis extended. The first k of those that do not end are the next step's
+    hypotheses.
     """
     g = Graph()
     source = g.input("source", np.int64, ("B", "S"))
@@ -108,7 +108,7 @@ def classifier(arch: Arch, settings: Settings, weights: Weights) -> onnx.ModelPr
 
 
 class _Encoded(NamedTuple):
-    """What the encoder gives."""
+    """Output of the encoder."""
 
     layers: list[str]  # [N, D] of each layer
     rows: Rows
@@ -231,7 +231,7 @@ def _beam_search(
     hypotheses = g.op("Range", g.integer(0), beams, g.integer(1))
     is_first = g.op("Equal", hypotheses, g.integer(0))
     scores = g.op("Where", is_first, g.number(0), g.number(IMPOSSIBLE))
-    # where the hypotheses of each sentence begin, among those of all
+    # index of the first hypothesis of each sentence among all
     offsets = g.op(
         "Mul", g.op("Range", g.integer(0), _scalar(g, decoder.batch), g.integer(1)), beams
     )
@@ -290,7 +290,9 @@ def _beam_search(
 
 
 def _memory(g: Graph, arch: Arch, layer: LayerPlan, encoded: _Encoded) -> tuple[KeysValues, str]:
-    """What a decoder layer looks into, the last encoder layers one after another, and the mask."""
+    """Keys and values of a decoder layer's cross attention, the last encoder layers concatenated,
+    and the mask.
+    """
     count = int(arch.cross_layers[layer.index])
     newest = encoded.layers[::-1][:count]
     if count == 1:

@@ -1,5 +1,5 @@
-"""Routers as ONNX operators: gates [N, E] of a layer's tokens, 0 for an expert that a token does
-not go to.
+"""Routers as ONNX operators: gates [N, E] of a layer's tokens, 0 for experts that a token does not
+use.
 
 Axes: B sentences · S, T positions · N tokens · E experts · L layers.
 """
@@ -21,7 +21,7 @@ _MASK = 0xFFFFFFFF
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """What a router may use of a layer and its tokens."""
+    """Inputs of a router: a layer and its tokens."""
 
     experts: int
     top_k: int
@@ -36,7 +36,7 @@ class Router:
     """The graph of a kind of router."""
 
     gates: Callable[[Graph, Layer, RouterConfig], str]
-    # what a random route depends on: WORD, POSITION or SENTENCE
+    # dependence of a random route: WORD, POSITION or SENTENCE
     draw: Callable[[RouterConfig], str | None] = lambda router: None
 
 
@@ -144,7 +144,7 @@ def fixed_experts(router: RouterConfig, number: int, experts: int, vocab_size: i
 
 
 def _draw(router: RouterConfig) -> str | None:
-    """What a random route depends on in inference; None for the mean of all experts."""
+    """Dependence of a random route in inference; None for the mean of all experts."""
     if router.draw == "fixed":
         return WORD
     return {"token": POSITION, "sentence": SENTENCE, "mean": None}[router.inference]

@@ -1,4 +1,4 @@
-"""What a graph is built from, apart from the architecture and the weights."""
+"""Inputs of a graph in addition to the architecture and the weights."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -17,16 +17,17 @@ Weights = Mapping[str, Any]  # nested, as in `model.Network.params`, with NumPy 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The static facts of a trained network and of the graph that is made of it."""
+    """Static properties of a trained network and of its graph."""
 
     vocab_size: int
-    encoder_super_dim: int  # the widest embeddings of the search space, which set the sinusoids
+    # the widest embeddings of the search space, which determine the sinusoids
+    encoder_super_dim: int
     decoder_super_dim: int
     max_source: int  # tokens of the longest source, EOS included
     max_target: int  # tokens of the longest translation, EOS included
     pad_id: int = 1
     eos_id: int = 2
-    never: tuple[int, ...] = (0, 1)  # are not generated
+    never: tuple[int, ...] = (0, 1)  # never generated
     router: RouterConfig = TOP_K
     classes: int = 0  # of a classifier, with the special ones before them
     special_classes: int = 4

@@ -62,7 +62,7 @@ def export_onnx(
 def description(
     root: epath.PathLike, workdir: Workdir, config: Config, precision: str, license: str
 ) -> Description:
-    """What an export says about the sub-Transformer of a workdir."""
+    """Description of the sub-Transformer of a workdir in an export."""
     arch, spec = workdir.arch(), workdir.spec(config)
     cost = costs(
         arch,
@@ -92,7 +92,7 @@ def description(
 
 
 def _scores(workdir: Workdir) -> dict[str, Any]:
-    """The scores of the sub-Transformer on the test text, where the stage evaluate has run."""
+    """Scores of the sub-Transformer on the test text, if the stage evaluate has run."""
     path = workdir.evaluate / f"{RETRAINED}.json"
     if not path.exists():
         return {}

@@ -89,7 +89,7 @@ def chosen_experts(network: Network, source: jax.Array, target_input: jax.Array)
     for (side, i), routing in zip(layers, routings, strict=True):
         tokens = source if side == "encoder" else target_input
         experts = len(spec.expert_widths(side, i))
-        if routing is None:  # a lone expert
+        if routing is None:  # a single expert
             chosen.append(jnp.ones((*tokens.shape, experts), bool))
         else:
             chosen.append(jax.nn.one_hot(routing.chosen, experts, dtype=bool).any(axis=-2))

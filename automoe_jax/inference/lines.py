@@ -1,6 +1,6 @@
 """Lines of text and batches of sentences, for every engine; imports no JAX.
 
-A line beyond the longest bucket is translated in parts, which lose each other's context.
+A line beyond the longest bucket is translated in parts, without context between them.
 """
 
 from collections import Counter
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-# translations of token ids, in the order given; hears of every batch which sources it held
+# translations of token ids, in the given order; called after every batch with its sources
 TranslateIds = Callable[[list[np.ndarray], Callable[[list[int]], Any]], list[np.ndarray]]
 
 
@@ -80,7 +80,7 @@ def longest_translation(bucket: int) -> int:
 
 
 def batches(lengths: Sequence[int], buckets: Sequence[int], most: int) -> Iterator[Batch]:
-    """Sentences sorted by length, EOS not counted, and at most so many of one bucket together; each
+    """Batches of sentences sorted by length, EOS not counted, with a limit per batch; each sentence
     must fit into the last bucket with its EOS.
     """
     by_bucket: dict[int, list[int]] = {bucket: [] for bucket in buckets}

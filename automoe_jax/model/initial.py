@@ -23,7 +23,7 @@ SWITCH_SCALE = 0.1
 
 
 def xavier(fan_in: int, fan_out: int, gain: float = 1.0) -> Initializer:
-    """Uniform with variance 2 · gain² / (fan_in + fan_out), whatever the array's own shape."""
+    """Uniform with variance 2 · gain² / (fan_in + fan_out), for an array of any shape."""
     limit = gain * (6.0 / (fan_in + fan_out)) ** 0.5
 
     def draw(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:

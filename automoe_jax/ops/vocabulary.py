@@ -91,7 +91,7 @@ def projected_nll(
     hidden: jax.Array, table: jax.Array, target: jax.Array, real: jax.Array
 ) -> jax.Array:
     """Σ over the real tokens of each sentence of −log p of the reference, float32 [B], in chunks of
-    positions; no gradient of its own.
+    positions, with the automatic gradient.
 
     hidden [B,T,D], table [V,D], target and real (float32 0 or 1) [B,T].
     """

@@ -210,7 +210,7 @@ def _parse(text: str) -> tuple[str, dict[str, list[_Instruction]]]:
 
 
 def _instruction(name: str, text: str) -> _Instruction:
-    """From "f32[8]{0} add(%a, %b), metadata={…}"; a tuple's type stands in parentheses."""
+    """From "f32[8]{0} add(%a, %b), metadata={…}"; a tuple's type is in parentheses."""
     end = _closing(text, 0) + 1 if text.startswith("(") else text.index(" ")
     result, rest = text[:end], text[end:].lstrip()
     opened = rest.index("(")

@@ -1,7 +1,7 @@
 """Colours of the report: each name has one meaning in all figures and on both backgrounds.
 
-Neighbouring series differ in hue, in lightness and in marker, so that colour-blind readers and grey
-prints can tell them apart.
+Neighbouring series differ in hue, in lightness and in marker, so that they are distinct for
+colour-blind readers and in grey prints.
 """
 
 from automoe_jax.report.rows import Role

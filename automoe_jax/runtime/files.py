@@ -1,6 +1,6 @@
 """Files and folders on a disk or in an object store such as gs://: paths that every library can
-read, writes that are complete or absent whatever ends the process, files of lines and of JSON, and
-the message for a file that is damaged.
+read, writes that are complete or absent after any end of the process, files of lines and of JSON,
+and the message for a file that is damaged.
 """
 
 import contextlib
@@ -81,7 +81,7 @@ def append_line(path: epath.PathLike, line: bytes) -> None:
 
 
 def read_lines(path: epath.PathLike) -> list[bytes]:
-    """The complete lines of a file, without their line breaks; none where there is no file."""
+    """The complete lines of a file, without their line breaks; none if there is no file."""
     path = epath.Path(path)
     return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
 
@@ -105,7 +105,7 @@ def read_json(path: epath.PathLike, kind: type = object) -> Any:
 
 @contextlib.contextmanager
 def readable(path: epath.PathLike) -> Iterator[None]:
-    """Turns what the block raises while it reads a file of a workdir into a `UserError` that names
+    """Turns errors of the block while it reads a file of a workdir into a `UserError` that names
     the file and the way out.
     """
     again = "run the command that writes it (for a workdir python -m automoe_jax.main) again"
@@ -184,7 +184,7 @@ def _is_unicode(name: str) -> bool:
 
 
 def _sync_folder(folder: epath.Path) -> None:
-    """Returns when the names in a folder are on the disk; does nothing where there is no such
+    """Returns when the names in a folder are on the disk; does nothing if the system has no such
     operation.
     """
     if not is_local(folder):

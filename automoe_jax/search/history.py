@@ -19,7 +19,7 @@ def append(path: epath.PathLike, candidate: Candidate) -> None:
 
 
 def load(path: epath.PathLike) -> list[Candidate]:
-    """The candidates in the order they were scored; none where there is no file.
+    """The candidates in the order they were scored; none if there is no file.
 
     Raises `UserError` naming the line that holds no candidate.
     """

@@ -1,8 +1,8 @@
 """What an architecture costs in a search, in one table, and the limits on it.
 
 A cost has a name, which `Candidate.costs` and the JSON lines of a search use, a unit, a setting of
-`config.search` that limits it, and a function that computes it. The search asks for all of them at
-once and knows none by itself. A cost from outside the package is limited by `search.limits`.
+`config.search` that limits it, and a function that computes it. The search computes all of them at
+once and treats them alike. A cost from outside the package is limited by `search.limits`.
 
 This module is imported by the configuration, so it imports no JAX.
 """
@@ -48,7 +48,7 @@ class Cost:
     # called once for a search; the result is called for every architecture
     prepare: Callable[[Conditions], Callable[[Arch], float]]
     # the setting of `config.search` with the largest value allowed, 0: no limit; a cost from
-    # outside the package has none of its own
+    # outside the package has none
     limit: str = "limits"
     # a sum over the layers, but for routers, which layers with one expert have too where another
     # has several: even draws within such a limit are fast however few architectures it admits
@@ -158,7 +158,8 @@ def _is_positive(text: str) -> bool:
         return False
 
 
-@functools.lru_cache(maxsize=1)  # the costs of the table ask for one architecture after another
+# the costs of the table are computed for one architecture after another
+@functools.lru_cache(maxsize=1)
 def _closed_form(conditions: Conditions, arch: Arch) -> Costs:
     return costs(
         arch,

@@ -167,7 +167,7 @@ class Scorer:
         return range(before.stop, self._cut.parts if everything else before.stop + 1)
 
     def _verdict(self, one: "_Running") -> Score | None:
-        """The score, if there is no more to compute."""
+        """The score, if it is known."""
         if one.computing.stop == self._cut.parts:
             self._finished.put(one.arch, one.seen)
             return Score(float(one.seen.sum()) / max(self._cut.tokens, 1))

@@ -37,8 +37,8 @@ _SHARED = {"supernet", "search", "retrain"}  # by all processes; the first runs 
 
 
 def check_environment(config: Config, stages: Collection[str]) -> None:
-    """Raises `UserError` for settings that ask for devices or libraries that are not there, before
-    any of these stages takes its time.
+    """Raises `UserError` for settings that need missing devices or libraries, before any of these
+    stages takes its time.
     """
     training = [name for name in ("supernet", "retrain") if name in stages]
     if training or "search" in stages:

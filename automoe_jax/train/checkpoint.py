@@ -30,7 +30,7 @@ from automoe_jax.runtime.processes import any_process, is_first, wait_for_all
 from automoe_jax.train.step import TrainState
 
 VALIDATION = "validation_nll"
-ABANDONED_SECONDS = 0.5  # the longest that reads of a broken checkpoint take to end
+ABANDONED_SECONDS = 0.5  # longest time until reads of a broken checkpoint end
 _log = logging.getLogger(__name__)
 
 
@@ -38,7 +38,9 @@ class Checkpoints:
     """The checkpoints of one training run, in `folder`."""
 
     def __init__(self, folder: epath.PathLike, train: TrainConfig) -> None:
-        """Opens or makes the folder; retains what averaging and the settings ask for."""
+        """Opens or creates the folder; keeps the checkpoints that averaging and the settings
+        require.
+        """
         logging.getLogger("absl").addFilter(_not_raised_too)
         self._folder = absolute(folder)
         if is_first():
@@ -83,8 +85,8 @@ class Checkpoints:
         self._manager.wait_until_finished()
 
     def restore(self, state: TrainState, data: grain.DatasetIterator) -> TrainState | None:
-        """The newest state that can be read, with `data` set to its position; None where there is
-        no checkpoint.
+        """The newest state that can be read, with `data` set to its position; None if there is no
+        checkpoint.
 
         Newer checkpoints, which cannot be read, are named in a warning and moved to the folder
         `unreadable_checkpoints` next to this one. Raises `UserError` if there are checkpoints and
@@ -260,8 +262,8 @@ def _abstract(tree: Any) -> Any:
 
 @contextlib.contextmanager
 def _abandoned_reads_ignored() -> Iterator[None]:
-    """Where the block raises, ignores what its other reads raise in the background a moment later:
-    Python would print their tracebacks, and the first error says it all.
+    """If the block raises, ignores later errors of its other reads in the background: Python would
+    print their tracebacks, and the first error is enough.
     """
     before = sys.unraisablehook
     try:

@@ -1,4 +1,4 @@
-"""The file of candidates: whatever was complete before a kill is read back."""
+"""The file of candidates: everything that was complete before a kill is read back."""
 
 import json
 

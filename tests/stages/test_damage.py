@@ -1,4 +1,4 @@
-"""Damaged, emptied and removed files of a workdir: whatever the messages advise is followed to the
+"""Damaged, emptied and removed files of a workdir: the advice of the messages is followed to the
 letter, with the same command, until the run is finished.
 """
 
@@ -247,7 +247,7 @@ def test_a_missing_file_of_a_finished_run_is_written_again(
     workdir = tmp_path / "run"
     shutil.copytree(finished, workdir)
     (workdir / name).unlink()
-    shutil.rmtree(workdir / "supernet" / "checkpoints")  # nobody needs them any more
+    shutil.rmtree(workdir / "supernet" / "checkpoints")  # no longer needed
     assert run(workdir) == 0
     assert f"{workdir / name} is missing" in capfd.readouterr().out
     assert (workdir / name).read_bytes()[:100] == (finished / name).read_bytes()[:100]

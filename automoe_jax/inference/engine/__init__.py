@@ -1,4 +1,4 @@
 """The inference engine: runs an exported folder with ONNX Runtime, without JAX and Flax.
 
-Nothing is imported here.
+This file imports nothing.
 """

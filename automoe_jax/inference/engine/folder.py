@@ -14,7 +14,7 @@ from typing import Any
 from automoe_jax.errors import UserError
 
 FORMAT = "automoe_jax"
-VERSION = 1  # of the folder; a reader of another version refuses it
+VERSION = 1  # of the folder; readers of other versions reject it
 DESCRIPTION = "model.json"
 MODEL = "model.onnx"
 TOKENIZER = "tokenizer.model"
@@ -31,7 +31,7 @@ class Description:
     costs: Mapping[str, Any]  # FLOPs and parameters
     languages: Mapping[str, str]  # source and target
     license: str
-    scores: Mapping[str, Any]  # BLEU and chrF on the test text, where they were measured
+    scores: Mapping[str, Any]  # BLEU and chrF on the test text, if measured
     buckets: tuple[int, ...]  # token lengths, EOS included; the last is that of the longest source
     beam_size: int
     length_penalty: float

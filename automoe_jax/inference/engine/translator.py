@@ -33,7 +33,9 @@ class Translator:
     def __call__(
         self, lines: Sequence[str], progress: Callable[[int], Any] = lambda done: None
     ) -> list[str]:
-        """The translation of each line, in order; `progress` hears how many each batch finished."""
+        """The translation of each line, in order; `progress` is called after each batch with the
+        number of finished lines.
+        """
         return translate_lines(
             self.translate_ids,
             self.tokenizer,

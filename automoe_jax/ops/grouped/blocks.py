@@ -179,7 +179,7 @@ def _zeros(experts: Experts) -> Experts:
 
 
 def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
-    """a · b summed in float32 whatever the inputs are."""
+    """a · b, summed in float32 for any inputs."""
     return jnp.matmul(a, b, preferred_element_type=jnp.float32)
 
 
