@@ -14,9 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
 from automoe_jax.arch import Arch
-from automoe_jax.config import default_config, from_config_dict
+from automoe_jax.compare.experiments import load_experiments
+from automoe_jax.config import SearchConfig, default_config, from_config_dict
+from automoe_jax.data.corpus import load_corpus
+from automoe_jax.data.sources import SOURCES
 from automoe_jax.errors import UserError
 from automoe_jax.extract import extract
 from automoe_jax.model.network import Network
@@ -25,8 +29,14 @@ from automoe_jax.ops.grouped import ExpertRows, Experts, backends, experts_ffn
 from automoe_jax.ops.routers import FUNCTIONS
 from automoe_jax.registry import Registry, import_file
 from automoe_jax.routers import ROUTERS, RouterConfig
+from automoe_jax.search.algorithms import ALGORITHMS
+from automoe_jax.search.candidate import Candidate, Score
+from automoe_jax.search.limits import COSTS, Conditions, cost_function
+from automoe_jax.search.sampling import even_draws
 from automoe_jax.space import SearchSpace
+from automoe_jax.workdir import Workdir, read_json
 from tests.oracles import experts_loop, quick_jit, random_network
+from tests.stages.tiny import get_config as tiny_config
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "EXTENDING.md").read_text()
@@ -45,6 +55,7 @@ def code(name: str) -> str:
 def folder(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
     """A folder for files from the page; what they register is removed afterwards."""
     registries: tuple[Registry[Any], ...] = (ROUTERS, FUNCTIONS, backends.BACKENDS)
+    registries += (SOURCES, ALGORITHMS, COSTS)
     known = [dict(registry) for registry in registries]
     path = list(sys.path)
     yield tmp_path
@@ -63,14 +74,19 @@ def write(folder: pathlib.Path, *names: str) -> pathlib.Path:
 
 def train_a_few_steps(config: pathlib.Path, workdir: pathlib.Path) -> str:
     """Runs the first stages of the pipeline, from the text to a trained SuperNet."""
+    run_stages(config, workdir, "prepare,supernet")
+    return (workdir / "supernet" / "metrics.jsonl").read_text()
+
+
+def run_stages(config: pathlib.Path, workdir: pathlib.Path, stages: str, *options: str) -> None:
+    """Runs some stages of the pipeline in a process of its own."""
     command = [sys.executable, "-m", "automoe_jax.main", f"--config={config}"]
-    command += [f"--workdir={workdir}", "--config.stages=prepare,supernet"]
+    command += [f"--workdir={workdir}", f"--config.stages={stages}", *options]
     paths = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     done = subprocess.run(
         command, env=os.environ | paths, cwd=ROOT, capture_output=True, check=False, timeout=300
     )
     assert done.returncode == 0, done.stderr.decode()
-    return (workdir / "supernet" / "metrics.jsonl").read_text()
 
 
 # A router
@@ -209,3 +225,141 @@ def test_an_expert_backend_in_the_pipeline(folder: pathlib.Path) -> None:
     ]
     assert len(losses[0]) >= 6
     np.testing.assert_allclose(*(loss.astype(float) for loss in losses), rtol=1e-4)
+
+
+# A data source
+
+
+def test_a_data_source(folder: pathlib.Path) -> None:
+    """The configuration file registers it; its text is loaded, but not for classification."""
+    write(folder, "three_sentences.py", "three_demo.py")
+    settings = import_file(str(folder / "three_demo.py"))["get_config"]()
+    config = from_config_dict(settings)
+    corpus = load_corpus(config.data, folder)
+    assert list(corpus.train) == [("the cat sleeps", "die Katze schläft")]
+    assert list(corpus.validation) == [("the dog barks", "der Hund bellt")]
+    assert list(corpus.test) == [("the bird sings", "der Vogel singt")]
+    settings.task = "classify"
+    settings.space.decoder_layers, settings.space.decoder_embed_dims = (0,), (512,)
+    with pytest.raises(UserError, match=r"config\.data\.source='three' has no classes; choose"):
+        from_config_dict(settings)
+
+
+@pytest.mark.slow
+def test_a_data_source_in_the_pipeline(folder: pathlib.Path) -> None:
+    """Its text is prepared and trained on; a command that reads only the workdir knows it."""
+    write(folder, "three_sentences.py", "three_demo.py")
+    small = folder / "small.py"
+    small.write_text(
+        "import three_demo\n"
+        "from tests.stages import tiny\n"
+        "def get_config():\n"
+        "    config, demo = tiny.get_config(), three_demo.get_config()\n"
+        "    config.data.source, config.plugins = demo.data.source, demo.plugins\n"
+        "    config.data.vocab_size = demo.data.vocab_size\n"
+        "    return config\n"
+    )
+    metrics = train_a_few_steps(small, folder / "run")
+    assert '"step": 12' in metrics
+    workdir = Workdir(epath.Path(folder / "run"))
+    assert read_json(workdir.text_path("test"))["target"] == ["der Vogel singt"]
+    assert "three" not in SOURCES
+    assert workdir.config().data.source == "three"
+
+
+# A search algorithm
+
+
+def test_a_search_algorithm(folder: pathlib.Path) -> None:
+    """It is found by its name, resumes and keeps to the limits."""
+    write(folder, "smallest_only.py", "smallest_demo.py")
+    config = from_config_dict(import_file(str(folder / "smallest_demo.py"))["get_config"]())
+    algorithm = ALGORITHMS.find(config.search.algorithm)
+    assert algorithm.max_candidates(config.search) == 1
+    recorded: list[Candidate] = []
+    conditions = Conditions(config.search, config.router)
+    search = functools.partial(
+        algorithm.search, SPACE, config.search, cost=cost_function(conditions), seed=0
+    )
+    steps: list[tuple[int, int, float]] = []
+    found = search(
+        score=lambda trials: [Score(2.5) for _ in trials],
+        record=recorded.append,
+        known={},
+        progress=lambda *step: steps.append(step),
+    )
+    assert [one.arch for one in found] == [SPACE.smallest()]
+    assert found == recorded
+    assert steps == [(0, 1, 2.5)]
+    again = search(
+        score=lambda trials: pytest.fail("scored again"),
+        record=lambda _: pytest.fail("recorded again"),
+        known={one.arch: one.score for one in found},
+        progress=lambda *step: None,
+    )
+    assert again == found
+
+
+@pytest.mark.slow
+def test_a_search_algorithm_and_a_cost_in_the_pipeline(folder: pathlib.Path) -> None:
+    """The search stage runs it; the candidate has the cost, and the SuperNet met its limit."""
+    write(folder, "smallest_only.py", "depth.py", "smallest_demo.py")
+    small = folder / "small.py"
+    small.write_text(
+        "import smallest_demo\n"
+        "from tests.stages import tiny\n"
+        "def get_config():\n"
+        "    config = tiny.get_config()\n"
+        "    config.search.algorithm = smallest_demo.get_config().search.algorithm\n"
+        "    config.supernet.within_limits = True\n"
+        "    return config\n"
+    )
+    options = [f"--config.plugins={folder / 'depth.py'}", "--config.search.limits=depth=2"]
+    run_stages(small, folder / "run", "prepare,supernet,search", *options)
+    workdir = Workdir(epath.Path(folder / "run"))
+    space = from_config_dict(tiny_config()).space
+    assert workdir.arch() == space.smallest()
+    (candidate,) = (folder / "run" / "search" / "candidates.jsonl").read_text().splitlines()
+    assert '"origin": "smallest"' in candidate
+    assert '"depth": 2' in candidate
+
+
+# A cost
+
+
+def test_a_cost(folder: pathlib.Path) -> None:
+    """Even draws keep to its limit, and are even: all else has the distribution of the space."""
+    import_file(str(write(folder, "depth.py")))
+    space = SearchSpace(encoder_layers=(1, 2, 3, 4), decoder_layers=(1, 2, 3, 4))
+    settings = SearchConfig(limits="depth=4")
+    cost = cost_function(Conditions(settings, RouterConfig()))
+    draw, rng = even_draws(space, settings, cost), np.random.default_rng(0)
+    drawn = [draw(rng) for _ in range(300)]
+    depths = {(int(arch.encoder_layers), int(arch.decoder_layers)) for arch in drawn}
+    assert depths == {(a, b) for a in range(1, 4) for b in range(1, 4) if a + b <= 4}
+    assert {cost(arch)["depth"] for arch in drawn} == {2, 3, 4}
+
+
+# A system
+
+
+def test_a_system(folder: pathlib.Path) -> None:
+    """It is compared with those of the repository, by name."""
+    path = write(folder, "two_wide_experts.py")
+    found = load_experiments(["configs/systems.py:topk", str(path)])
+    assert [one.name for one in found] == ["topk", "two_wide_experts"]
+    assert [one.config.space.expert_ffn_dims for one in found] == [(512,), (1024,)]
+
+
+@pytest.mark.slow
+def test_a_system_in_the_pipeline(folder: pathlib.Path) -> None:
+    """It trains a few steps, here on the built-in text and with fewer layers."""
+    options = ["--config.data.source=toy", "--config.data.pairs=200", "--config.data.buckets=(72,)"]
+    options += ["--config.data.validation_pairs=20", "--config.data.test_pairs=20"]
+    options += ["--config.data.vocab_size=320", "--config.retrain.steps=3"]
+    options += [f"--config.space.{side}_layers=(1,)" for side in ("encoder", "decoder")]
+    stages = "prepare,supernet,search,retrain"
+    run_stages(write(folder, "two_wide_experts.py"), folder / "run", stages, *options)
+    arch = Workdir(epath.Path(folder / "run")).arch()
+    assert arch.encoder_experts == arch.decoder_experts == ((1024, 1024),)
+    assert (folder / "run" / "retrain" / "subtransformer" / "summary.json").exists()
