@@ -9,9 +9,9 @@ An experiment is a short file whose `get_config()` changes some defaults:
         config.data.source = "debian"
         return config
 
-`default_config` gives the editable `ConfigDict`; `from_config_dict` checks it and freezes it. The
-fields that hold a tuple list the choices of a gene (SPEC 1.1) or the lengths of buckets; all
-lengths count tokens.
+`default_config` returns the editable `ConfigDict`; `from_config_dict` checks and freezes it. Tuples
+list the choices of a gene (AutoMoE, arXiv 2210.07535, table 2) or the lengths of buckets. Lengths
+count tokens.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ STAGES = ("prepare", "supernet", "search", "retrain", "evaluate", "report")
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Where the parallel text comes from and how it becomes batches."""
+    """Source of the text, its vocabulary and the lengths of batches."""
 
     # toy, debian, text, tfds, or one that the configuration file registers
     source: str = "toy"
@@ -51,12 +51,12 @@ class DataConfig:
     target_path: str = ""  # text: the target file; empty when `path` is a TSV
     skip_blank: bool = False  # text: leave out pairs with a blank side, instead of an error
     name: str = ""  # tfds: the dataset, as in "wmt14_translate/de-en"
-    pairs: int = 0  # use at most so many pairs; 0: all (toy: how many to generate, 0: its default)
-    # held out for the search and for choosing checkpoints, where the source has no split
+    pairs: int = 0  # maximum of training pairs, 0: all; toy: number to generate, 0: its default
+    # for the search and the choice of checkpoints, where the source has no validation split
     validation_pairs: int = 1000
-    test_pairs: int = 1000  # held out for the scores, where the source has no split
-    vocab_size: int = 4000  # joint SentencePiece BPE pieces, the four special ones included
-    # sentences are padded to the next of these lengths; longer ones are left out
+    test_pairs: int = 1000  # for the scores, where the source has no test split
+    vocab_size: int = 4000  # pieces of the joint SentencePiece BPE, including four special ones
+    # sentences are padded to the next of these lengths; training skips longer ones
     buckets: tuple[int, ...] = (16, 32, 64)
     seed: int = 0
 
@@ -65,7 +65,7 @@ class DataConfig:
 class ModelConfig:
     """What the genes do not say about the Transformer."""
 
-    dropout: float = 0.1  # scaled by sub width / super width (SPEC 1.2)
+    dropout: float = 0.1  # scaled by sub width / super width
     attention_dropout: float = 0.1
     # of the matrix products: float32 or bfloat16; parameters and router stay float32
     dtype: str = "float32"
@@ -103,7 +103,7 @@ class TrainConfig:
     # the balancing loss over the layers with several experts: mean, or sum (Switch)
     balance_layers: str = "mean"
     z_loss: float = 0.0  # coefficient of the mean (log Σ exp)² of the routers' logits (Switch)
-    # 2: each batch goes forward twice, with draws and dropout of its own (THOR, SPEC 2)
+    # 2: each batch goes forward twice, with draws and dropout of its own (THOR, arXiv 2110.04260)
     passes: int = 1
     consistency: float = 0.0  # α of the divergence between the two passes' predictions
     # SuperNet only: uniform, or sandwich (largest, smallest and random ones in every update)
@@ -135,7 +135,7 @@ class RetrainConfig(TrainConfig):
 
 @dataclasses.dataclass(frozen=True)
 class SearchConfig:
-    """The search for the best sub-Transformer (AutoMoE, arXiv 2210.07535, section 3.4)."""
+    """The search for the best sub-Transformer (AutoMoE, arXiv 2210.07535, evolutionary search)."""
 
     # evolution, random (as many candidates as evolution would score), or one that the configuration
     # file registers
@@ -155,8 +155,8 @@ class SearchConfig:
     target_length: int = 30
     # padded target tokens of the validation text that score a candidate; 0: all
     validation_tokens: int = 20_000
-    # standard errors by which a candidate must be worse to be stopped before all of these; 0: none
-    # is
+    # standard errors by which a candidate must be worse than its rival to be stopped before all
+    # tokens are scored; 0: no early stopping
     stop_early: float = 5.0
 
 
@@ -169,7 +169,7 @@ class EvaluateConfig:
     max_pairs: int = 0  # score the first so many test pairs; 0: all
     batch_size: int = 64  # sentences translated together
     samples: int = 8  # translations shown in the report
-    latency_runs: int = 0  # translations of one sentence that are timed (SPEC 1.5); 0: none
+    latency_runs: int = 0  # translations of one sentence that are timed; 0: none
     # also translate with the sub-Transformer's weights in 8-bit integers, by qwix (the extra
     # [int8])
     int8: bool = False

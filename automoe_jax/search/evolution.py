@@ -1,5 +1,4 @@
-"""Evolutionary search under limits (AutoMoE, arXiv 2210.07535, section 3.4; HAT, arXiv 2005.14187,
-section 3.2).
+"""Evolutionary search under limits, as in AutoMoE (arXiv 2210.07535) and HAT (arXiv 2005.14187).
 
 Iteration 0 scores a random population. Each of the `iterations` after it makes mutations and
 crossovers of the best candidates so far and scores them, those of the last iteration too. All draws
@@ -11,6 +10,7 @@ are of earlier generations: early stopping of a candidate does not depend on the
 generation.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
@@ -107,8 +107,7 @@ class _Breeder:
 
     def random_population(self) -> Iterator[Proposal]:
         """Even draws within the limits; fewer than configured where nothing new turns up."""
-        count = self._settings.population
-        draw = lambda: self._draw(self._rng)  # noqa: E731
+        count, draw = self._settings.population, functools.partial(self._draw, self._rng)
         while count > 0 and (proposal := self._new("random", draw, REPEATS)):
             count -= 1
             yield proposal

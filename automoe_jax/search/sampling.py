@@ -180,7 +180,7 @@ class _Meter:
 
     def _measured(self, shape: _Shape, side: str, layer: int) -> _Options:
         structures = _structures(self._space, side, layer, shape.encoder_layers)
-        tables = [self._of_structure(shape, side, dict(genes)) for genes in structures]
+        tables = [self._of_structure(shape, side, structure) for structure in structures]
         weights = [table.weights / len(tables) for table in tables]
         return _Options(
             [genes for table in tables for genes in table.genes],
@@ -190,27 +190,39 @@ class _Meter:
             np.concatenate([table.costs for table in tables]),
         )
 
-    def _of_structure(self, shape: _Shape, side: str, genes: dict[str, int]) -> _Options:
+    def _of_structure(self, shape: _Shape, side: str, structure: dict[str, int]) -> _Options:
         """The options that differ in the widths of the experts alone, whose costs add up."""
-        widths, positive = self._space.expert_ffn_dims, _positive_widths(self._space)
-        others = genes.pop("experts") - 1
-        part = lambda *experts: self._part(shape, side, self._layer(experts, genes))  # noqa: E731
-        rest = [self._width] * others
-        of_first = np.array([part(width, *rest) for width in widths])
-        smallest = part(self._width, *rest)
+        genes = {name: value for name, value in structure.items() if name != "experts"}
+        first, others = self._space.expert_ffn_dims, structure["experts"] - 1
+        positive = _positive_widths(self._space)
+        numbers = np.array(list(_compositions(others, len(positive))))
+        orders = np.array([_multinomial(row) for row in numbers.tolist()], float)
+        of_first, of_others = self._of_widths(shape, side, genes, others)
+        return _Options(
+            [genes] * (len(first) * len(numbers)),
+            np.repeat(first, len(numbers)),
+            np.tile(numbers, (len(first), 1)),
+            np.tile(orders / (len(positive) ** others * len(first)), len(first)),
+            (of_first[:, None] + numbers @ of_others).reshape(-1, len(self._names)),
+        )
+
+    def _of_widths(
+        self, shape: _Shape, side: str, genes: dict[str, int], others: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(The costs of a layer by the width of its first expert, [·, C]; by how much they rise
+        with one of the others at each positive width instead of the smallest, [W, C]).
+        """
+        positive, rest = _positive_widths(self._space), [self._width] * others
+
+        def part(*experts: int) -> np.ndarray:
+            return self._part(shape, side, self._layer(experts, genes))
+
+        of_first = np.array([part(width, *rest) for width in self._space.expert_ffn_dims])
         of_others = np.zeros((len(positive), len(self._names)))
         if others:
+            smallest = part(self._width, *rest)
             of_others += [part(self._width, width, *rest[1:]) - smallest for width in positive]
-        numbers = np.array(list(_compositions(others, len(positive))))
-        likely = np.array([_multinomial(row) for row in numbers.tolist()], float)
-        likely /= len(positive) ** others * len(widths)
-        return _Options(
-            [genes] * (len(widths) * len(numbers)),
-            np.repeat(widths, len(numbers)),
-            np.tile(numbers, (len(widths), 1)),
-            np.tile(likely, len(widths)),
-            (of_first[:, None] + (numbers @ of_others)[None]).reshape(-1, len(self._names)),
-        )
+        return of_first, of_others
 
     def _part(self, shape: _Shape, side: str, layer: dict[str, Any]) -> np.ndarray:
         several = len(layer["expert_ffn_dims"]) > 1
