@@ -22,7 +22,7 @@ from automoe_jax.model.network import Network
 from automoe_jax.model.transformer import Memory, encode
 
 WARM_UPS = 5
-KEPT = 0.8  # share share share of the runs, the middle ones
+KEPT = 0.8  # share of the runs, the middle ones
 
 
 class Latency(NamedTuple):
