@@ -15,7 +15,7 @@ from etils import epath
 
 from automoe_jax.config import DataConfig
 from automoe_jax.data import corpus
-from automoe_jax.data.cleaning import clean_line
+from automoe_jax.data.cleaning import clean_line, decoded
 from automoe_jax.errors import UserError
 
 FILE_FORMAT = "array_record"
@@ -226,4 +226,9 @@ def _read(
 
 
 def _text(value: bytes | str) -> str:
-    return clean_line(value.decode() if isinstance(value, bytes) else value)
+    try:
+        return clean_line(decoded(value) if isinstance(value, bytes) else value)
+    except ValueError as error:
+        raise UserError(
+            f"a text of the data set is not UTF-8 ({error}); prepare the data set again"
+        ) from None

@@ -101,7 +101,7 @@ class Tokenizer:
         return [np.array(ids, np.int32) for ids in self._model.encode(lines)]
 
     def piece(self, token: int) -> str:
-        """The text of one id as it stands in the vocabulary, where ▁ is the space before a word."""
+        """The vocabulary's text of one id, where ▁ is the space before a word."""
         return self._model.id_to_piece(token)
 
     def decode(self, ids: Iterable[int]) -> str:

@@ -28,7 +28,7 @@ from automoe_jax.model.transformer import Memory, decode_step, encode, start_dec
 
 IMPOSSIBLE = -1e9
 NEVER = (BOS, PAD)  # are not generated
-# the least and the most logits whose maximum stands for them in the search for the best
+# the least and the most logits that are represented by their maximum in the search for the best
 GROUPS = (16, 64)
 
 
@@ -38,7 +38,7 @@ class Beams(NamedTuple):
     position: jax.Array  # [] tokens written so far
     tokens: jax.Array  # [B, k, T] live hypotheses
     scores: jax.Array  # [B, k] Σ log p of them
-    slots: jax.Array  # [B, k, T] where in the caches each of their positions lies
+    slots: jax.Array  # [B, k, T] the place of each of their positions in the caches
     finished: jax.Array  # [B, k, T] the best finished ones, EOS included, then pads
     finished_scores: jax.Array  # [B, k] normalised; IMPOSSIBLE where there is none yet
     finished_count: jax.Array  # [B] how many hypotheses have finished
@@ -263,7 +263,7 @@ def translate_ids(
     Sentences are sorted by length and translated in batches of few shapes: the buckets by the
     smallest of the rising `batch_sizes` that holds what is there. Each source must fit into the
     last bucket with its EOS, and a translation may be one and a half times as long as its bucket,
-    plus 10. `progress` hears of every batch which sources it held.
+    plus 10. `progress` is called after every batch with the numbers of its sources.
 
     Raises `UserError` for a source that does not fit or holds ids beyond the vocabulary, and for
     buckets and batch sizes that are not rising whole numbers.

@@ -43,7 +43,7 @@ def run(config: Config, workdir: Workdir) -> None:
     with _cache(workdir) as folder:
         corpus = load_corpus(config.data, folder, config.task)
     files = digests(config.data)
-    _check_there_is_text(corpus)
+    _check_there_is_text(corpus, config)
     _check_same_text(corpus, workdir)
     labels = _labels(corpus) if config.task == "classify" else None
     if labels:
@@ -127,9 +127,17 @@ def _train_tokenizer(corpus: Corpus, config: Config, workdir: Workdir) -> int:
     return pieces
 
 
-def _check_there_is_text(corpus: Corpus) -> None:
+def _check_there_is_text(corpus: Corpus, config: Config) -> None:
     for split in SPLITS:
-        if not len(getattr(corpus, split)):
+        pairs = getattr(corpus, split)
+        for side in (pairs.source, pairs.target):
+            blank = next((i for i, line in enumerate(side, start=1) if not line.strip()), 0)
+            if blank:
+                raise UserError(
+                    f"config.data.source={config.data.source!r} gave a blank line in pair {blank}"
+                    f" of the {split} text; a source must leave out blank lines"
+                )
+        if not len(pairs):
             counts = corpus.statistics["preparation"]
             removed = "; ".join(f"{name}: {count}" for name, count in counts.items() if count)
             raise UserError(

@@ -201,6 +201,30 @@ def test_translate_keeps_lines_and_order(finished: tuple[pathlib.Path, dict[str,
     assert alone.stdout.decode() == found[4] + "\n"
 
 
+def test_translate_cleans_lines_like_the_training_text(
+    finished: tuple[pathlib.Path, dict[str, float]],
+) -> None:
+    workdir, _ = finished
+    plain = "The old child sees the small house."
+    same = [
+        plain,
+        f"\ufeff{plain}",
+        f"  {plain}\u00a0\r",
+        plain.replace(" ", "\u2028"),
+        plain.replace(" ", "\x0b"),
+        plain.replace("old", "o\u00adl\u200bd"),
+        f"\u202a{plain}\u202c\u200f",
+        plain.replace(" ", "\0"),
+    ]
+    blank = ["", "\u00a0", "\u200b", "\ufeff", "\u2028", "\0"]
+    translate = [sys.executable, "-m", "automoe_jax.translate", f"--workdir={workdir}"]
+    done = run([*translate, "--beam_size=1"], "\n".join([*same, *blank]).encode())
+    assert done.returncode == 0, done.stderr.decode()
+    found = done.stdout.decode().split("\n")
+    assert found == [found[0]] * len(same) + [""] * (len(blank) + 1)
+    assert found[0]
+
+
 def test_translate_streams_and_names_a_line_that_is_not_utf8(
     finished: tuple[pathlib.Path, dict[str, float]],
 ) -> None:

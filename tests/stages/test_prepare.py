@@ -7,6 +7,7 @@ import pytest
 from etils import epath
 
 from automoe_jax.config import Config, MeshConfig, from_config_dict
+from automoe_jax.data import corpus
 from automoe_jax.errors import UserError
 from automoe_jax.runtime.files import read_json
 from automoe_jax.stages import prepare
@@ -106,6 +107,15 @@ def test_a_smaller_vocabulary_is_said_and_divisible(tmp_path, capsys):
         )
 
 
+def test_a_vocabulary_that_the_mesh_does_not_divide_is_refused_before_anything():
+    settings = tiny.get_config()
+    settings.mesh.model, settings.data.vocab_size = 2, 321
+    with pytest.raises(
+        UserError, match=r"config.mesh.model=2 must divide config.data.vocab_size=321"
+    ):
+        from_config_dict(settings)
+
+
 def test_a_vocabulary_of_characters_only_is_accepted(tmp_path):
     letters = [f"{a} {b}" for a in "abcdefghijkl" for b in "mnopqrstuvwx"]
     config = config_of(tmp_path / "a.tsv", pairs_of(letters, letters), held_out=2, vocab_size=6000)
@@ -166,6 +176,15 @@ def test_long_documents_of_classes_are_learnt_from_and_cut(tmp_path, capsys):
     assert found["vocabulary"] == 400
     assert found["use"]["train"]["used"] == 100
     assert "train: 100 of 100 pairs used; 100 longer than 48 tokens, cut" in capsys.readouterr().out
+
+
+def test_a_source_that_gives_blank_lines_is_named(tmp_path, monkeypatch):
+    pairs = corpus.Pairs((*SENTENCES[:9], " "), tuple(TRANSLATIONS[:10]))
+    given = corpus.finished("mine", pairs, pairs, pairs, {})
+    monkeypatch.setattr(prepare, "load_corpus", lambda *_: given)
+    config = config_of(tmp_path / "a.tsv", [])
+    with pytest.raises(UserError, match=r"gave a blank line in pair 10 of the train text"):
+        prepared(config, tmp_path)
 
 
 def test_a_single_class_is_refused(tmp_path):
