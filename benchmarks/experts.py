@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from automoe_jax.ops.grouped import ExpertRows, Experts, dense_ffn, experts_ffn, width_choices
+from automoe_jax.ops.routers import Routing
 from benchmarks.harness import Row, medians, run
 
 MIXED = (1024, 2048, 3072)
@@ -93,12 +94,11 @@ def _experts(
     experts = Experts(*(jnp.asarray(rng.normal(0, 0.05, shape), dtype) for shape in shapes))
     x = jnp.asarray(rng.normal(size=(tokens, EMBED_DIM)), dtype)
     chosen = rng.choice(count, (tokens, 1), p=SHARES).astype(np.int32)
-    gates, starts = jnp.ones((tokens, 1)), np.arange(count) * max_widths
+    starts = np.arange(count) * max_widths
+    routing = Routing(jnp.asarray(chosen), jnp.ones((tokens, 1)), jnp.zeros((tokens, count)))
 
     def loss(x: jax.Array, experts: Experts, own: jax.Array) -> jax.Array:
-        y = experts_ffn(
-            x, jnp.asarray(chosen), gates, experts, ExpertRows(starts, own), width_choices(choices)
-        )
+        y = experts_ffn(x, routing, experts, ExpertRows(starts, own), width_choices(choices))
         return jnp.sum(y.astype(jnp.float32) ** 2)
 
     call = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))

@@ -11,6 +11,7 @@ from automoe_jax.extract import extract
 from automoe_jax.model.network import Network, Spec, abstract
 from automoe_jax.model.transformer import decode_step, encode, start_decoding
 from automoe_jax.ops.grouped import Experts
+from automoe_jax.ops.routers import Routing
 from automoe_jax.routers import TOP_K, RouterConfig
 from automoe_jax.space import SearchSpace
 
@@ -59,6 +60,12 @@ def random_network(
 
     spec = Spec(space, vocab_size, arch=arch, router=router, classes=classes, norm=norm)
     return jax.tree_util.tree_map_with_path(draw, abstract(spec))
+
+
+def routing(chosen: Any, gates: Any) -> Routing:
+    """The choices [N, K] of tokens; their probabilities are of no interest."""
+    chosen = jnp.asarray(chosen)
+    return Routing(chosen, gates, jnp.zeros((len(chosen), 0)))
 
 
 def step_by_step(network: Network, source: jax.Array, tokens: jax.Array) -> jax.Array:

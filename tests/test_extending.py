@@ -35,7 +35,7 @@ from automoe_jax.search.limits import COSTS, Conditions, cost_function
 from automoe_jax.search.sampling import even_draws
 from automoe_jax.space import SearchSpace
 from automoe_jax.workdir import Workdir, read_json
-from tests.oracles import experts_loop, quick_jit, random_network
+from tests.oracles import experts_loop, quick_jit, random_network, routing
 from tests.stages.tiny import get_config as tiny_config
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -127,9 +127,9 @@ def test_a_router_in_the_model(folder: pathlib.Path) -> None:
         for network in (supernet, extract(supernet, arch))
     )
     np.testing.assert_allclose(masked.logits, exact.logits, atol=2e-5)
-    for routing in (*masked.routings, *exact.routings):
-        assert routing is not None
-        np.testing.assert_array_equal(routing.chosen, 1)
+    for layer in (*masked.routings, *exact.routings):
+        assert layer is not None
+        np.testing.assert_array_equal(layer.chosen, 1)
     assert router.costs(arch).experts_per_token == (1.0, 1.0)
     assert not router.costs(arch).gated
 
@@ -191,7 +191,9 @@ def test_an_expert_backend(folder: pathlib.Path) -> None:
     def run(backend: str | None) -> Any:
         def ffn(x: Any, gates: Any, experts: Any) -> jax.Array:
             rows = ExpertRows(STARTS, WIDTHS)
-            return experts_ffn(x, chosen, gates, experts, rows, (5, 8, 16), backend=backend)
+            return experts_ffn(
+                x, routing(chosen, gates), experts, rows, (5, 8, 16), backend=backend
+            )
 
         y, pullback = jax.vjp(ffn, x, gates, experts)
         return y, pullback(cotangent)

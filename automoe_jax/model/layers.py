@@ -18,7 +18,7 @@ from automoe_jax.model.initial import FFN_INITS, Initializer, xavier
 from automoe_jax.ops.attention import attention, split_heads
 from automoe_jax.ops.dropout import dropout
 from automoe_jax.ops.dropout import split as split_key
-from automoe_jax.ops.grouped import ExpertRows, Experts, dense_ffn
+from automoe_jax.ops.grouped import ExpertDropout, ExpertRows, Experts, TableShape, dense_ffn
 from automoe_jax.ops.grouped.capacity import capacity_ffn
 from automoe_jax.ops.grouped.parallel import parallel_experts_ffn
 from automoe_jax.ops.norm import layer_norm
@@ -146,7 +146,7 @@ class SelfAttention(nn.Module):
         query: jax.Array,
         memory: KeysValues,
         allowed: jax.Array,
-        heads: int | jax.Array,
+        heads: jax.Array | None,
         rate: float = 0.0,
         rng: jax.Array | None = None,
         importance: str | None = None,
@@ -192,7 +192,7 @@ class CrossAttention(nn.Module):
         x: jax.Array,
         memory: KeysValues,
         allowed: jax.Array,
-        heads: int | jax.Array,
+        heads: jax.Array | None,
         rate: float = 0.0,
         rng: jax.Array | None = None,
     ) -> jax.Array:
@@ -226,7 +226,7 @@ class ExpertLayer(_Layer):
         experts = self._experts(x)
         if self.is_initializing():  # only the parameters matter
             return LayerOutput(x, no_metrics(), None)
-        if isinstance(genes.widths, np.ndarray) and len(shape.max_widths) == 1:
+        if shape.exact and len(shape.max_widths) == 1:
             hidden_rate = rates.residual * shape.max_widths[0] / shape.super_ffn_dim
             y = dense_ffn(
                 x, experts, hidden_dropout=hidden_rate, output_dropout=rates.scaled, rng=rng
@@ -234,45 +234,48 @@ class ExpertLayer(_Layer):
             return LayerOutput(y, no_metrics(), None)
         widths = jnp.asarray(genes.widths)
         active = widths >= 0
-        router, functions = shape.router, functions_of(shape.router)
-        logits = None if gate is None else functions.logits(router, x, gate, rng)
-        routing = functions.route(
-            RouterInputs(
-                router, logits, tokens, active, genes.top_k, shape.max_top_k, shape.number, rng
-            )
-        )
+        routing, logits = self._route(x, gate, tokens, active, genes.top_k, rng)
         metrics = router_metrics(routing, active, tokens.counted, logits)
         if shape.router.capacity_factor and rng is not None:
+            dropout = ExpertDropout(rates.residual, rates.scaled, rng)
             y, kept = capacity_ffn(
-                x,
-                routing.chosen,
-                routing.gates,
-                tokens.counted,
-                experts,
-                shape.router.capacity_factor,
-                hidden_dropout=rates.residual,
-                output_dropout=rates.scaled,
-                rng=rng,
+                x, routing, tokens.counted, experts, shape.router.capacity_factor, dropout
             )
             kept_share = jnp.sum(kept) / jnp.maximum(tokens.counted.sum() * kept.shape[1], 1)
             return LayerOutput(y, metrics._replace(dropped=1 - kept_share), routing)
-        y = parallel_experts_ffn(
-            x,
-            routing.chosen,
-            routing.gates,
-            experts,
-            ExpertRows(genes.starts, genes.widths),
-            shape.ffn_dims,
-            shape.max_widths,
-            hidden_dropout=(
-                rates.residual * jnp.maximum(widths, 0) / shape.super_ffn_dim
-                if rates.residual
-                else None
-            ),
-            output_dropout=rates.scaled,
-            rng=rng,
-        )
+        rows, table = ExpertRows(genes.starts, genes.widths), shape.table
+        dropout = self._dropout(widths, rates, rng)
+        y = parallel_experts_ffn(x, routing, experts, rows, table, dropout)
         return LayerOutput(y, metrics, routing)
+
+    def _route(
+        self,
+        x: jax.Array,
+        gate: Gate | None,
+        tokens: Tokens,
+        active: jax.Array,
+        top_k: int | jax.Array,
+        rng: jax.Array | None,
+    ) -> tuple[Routing, jax.Array | None]:
+        """The routing of x [N, D] to the active experts [E], and the logits [N, E] of the gate."""
+        shape, router = self.shape, self.shape.router
+        functions = functions_of(router)
+        logits = None if gate is None else functions.logits(router, x, gate, rng)
+        inputs = RouterInputs(
+            router, logits, tokens, active, top_k, shape.max_top_k, shape.number, rng
+        )
+        return functions.route(inputs), logits
+
+    def _dropout(
+        self, widths: jax.Array, rates: Rates, rng: jax.Array | None
+    ) -> ExpertDropout | None:
+        """Dropout of dropless experts in training; hidden units scale with their width [E]."""
+        if rng is None:
+            return None
+        hidden_rate = None
+        if rates.residual:
+            hidden_rate = rates.residual * jnp.maximum(widths, 0) / self.shape.super_ffn_dim
+        return ExpertDropout(hidden_rate, rates.scaled, rng)
 
     def _gate(self, width: int) -> Gate:
         """The parameters of the router."""
@@ -326,6 +329,17 @@ class LayerShape(NamedTuple):
     router: RouterConfig
     ffn_init: str  # scheme of the experts' initial weights
     pre_norm: bool  # LayerNorm before each branch instead of after each residual sum
+    # the arrays have the sizes of one architecture: that of a sub-Transformer, not of a SuperNet
+    exact: bool
+
+    @property
+    def table(self) -> TableShape:
+        """Static facts about the table of the experts."""
+        return TableShape(self.max_widths, self.ffn_dims, self.exact)
+
+    def heads(self, gene: int | jax.Array) -> jax.Array | None:
+        """The number of heads for `attention`: None where it is that of the arrays."""
+        return None if self.exact else jnp.asarray(gene)
 
     @property
     def units(self) -> int:
@@ -388,7 +402,7 @@ class EncoderLayer(nn.Module):
             query,
             memory,
             allowed,
-            genes.self_heads,
+            self.shape.heads(genes.self_heads),
             rates.attention,
             attention_rng,
             self.shape.importance,
@@ -444,7 +458,7 @@ class DecoderLayer(nn.Module):
             query,
             past,
             allowed,
-            genes.self_heads,
+            self.shape.heads(genes.self_heads),
             rates.attention,
             attention_rng,
             self.shape.importance,
@@ -485,7 +499,7 @@ class DecoderLayer(nn.Module):
             )
         )
         mixed, importance = self.self_attention.attend(
-            query, cache, past, genes.self_heads, importance=self.shape.importance
+            query, cache, past, self.shape.heads(genes.self_heads), importance=self.shape.importance
         )
         y = _after(self, self.self_attention_norm, y + mixed)
         tokens = tokens._replace(importance=importance)
@@ -507,7 +521,7 @@ class DecoderLayer(nn.Module):
             _before(self, self.cross_attention_norm, y),
             memory,
             memory_allowed,
-            genes.cross_heads,
+            self.shape.heads(genes.cross_heads),
             rates.attention,
             attention_rng,
         )

@@ -240,6 +240,7 @@ class Spec:
             router=self.router,
             ffn_init=self.ffn_init,
             pre_norm=self.norm == "pre",
+            exact=self.arch is not None,
         )
 
     def layer_genes(self, side: str, layer: int, arch: Arch) -> LayerGenes:

@@ -37,7 +37,7 @@ def attention(
     value: jax.Array,
     allowed: jax.Array,
     *,
-    heads: int | jax.Array,
+    heads: int | jax.Array | None = None,
     dropout_rate: float = 0.0,
     rng: jax.Array | None = None,
     importance: str | None = None,
@@ -46,23 +46,27 @@ def attention(
     """Softmax attention. query [B,T,Q], key and value [B,P,S,W], allowed: bool, broadcastable to
     [B,1,T,S] → [B,T,Q].
 
-    `heads` is P, or a traced number that divides it. Scores and softmax are float32. `importance`,
-    one of `routers.IMPORTANCES`, requests the importance of each token (`token_importance`).
+    `heads` is a number, maybe traced, that divides P, or None for P. Scores and softmax are
+    float32. `importance`, one of `routers.IMPORTANCES`, requests the importance of each token
+    (`token_importance`).
     """
     parts = key.shape[1]
     query = split_heads(query, parts)
     scores = jnp.einsum("bptw,bpsw->bpts", query, key, preferred_element_type=jnp.float32)
-    group = None if isinstance(heads, int) else jnp.arange(parts) // (parts // heads)
+    count = parts if heads is None else heads
+    per_head = parts // count
+    group = None if heads is None else jnp.arange(parts) // per_head
     if group is not None:
         same_head = (group[:, None] == group[None, :]).astype(jnp.float32)
         scores = jnp.einsum("po,bots->bpts", same_head, scores)
-    scale = jnp.sqrt(jnp.asarray(heads, jnp.float32) / (parts * query.shape[-1]))
+    scale = jnp.sqrt(jnp.asarray(count, jnp.float32) / (parts * query.shape[-1]))
     weights = jax.nn.softmax(jnp.where(allowed, scores * scale, MASKED), axis=-1)
     important = None if importance is None else token_importance(weights, importance, counted)
     if rng is not None and dropout_rate:
         keep = keep_scale(rng, dropout_rate, weights.shape)
-        # The parts of one wide head drop the same weights.
-        weights = weights * (keep if group is None else keep[:, group * (parts // heads)])
+        if group is not None:  # the parts of one wide head drop the same weights
+            keep = keep[:, group * per_head]
+        weights = weights * keep
     mixed = jnp.moveaxis(jnp.einsum("bpts,bpsw->bptw", weights.astype(value.dtype), value), 1, 2)
     return Attended(mixed.reshape(*mixed.shape[:2], -1), important)
 

@@ -265,7 +265,7 @@ def test_where_the_rates_apply(monkeypatch: pytest.MonkeyPatch) -> None:
     record(
         layers, "dense_ffn", lambda _, kwargs: (kwargs["hidden_dropout"], kwargs["output_dropout"])
     )
-    record(layers, "parallel_experts_ffn", lambda _, kwargs: (kwargs["output_dropout"],))
+    record(layers, "parallel_experts_ffn", lambda args, _: (args[-1].output_rate,))
     jax.eval_shape(
         functools.partial(apply, forward_options=ForwardOptions(0.4, 0.1)),
         network,
@@ -295,7 +295,7 @@ def test_hidden_dropout_is_scaled_by_the_width_of_each_expert(
     monkeypatch.setattr(
         layers,
         "parallel_experts_ffn",
-        lambda x, *_, hidden_dropout, **__: found.append(hidden_dropout) or x,
+        lambda x, *others: found.append(others[-1].hidden_rate) or x,
     )
     spec, params = cut.spec, cut.params["decoder"]["layer_0"]["experts"]
     module = layers.ExpertLayer(spec.layer_shape("decoder", 0, spec.widths))

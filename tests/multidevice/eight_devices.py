@@ -24,7 +24,7 @@ from automoe_jax.data.batching import TokenPairs, evaluation_batches, train_batc
 from automoe_jax.data.tokenizer import EOS, PAD
 from automoe_jax.model import ForwardOptions, Network
 from automoe_jax.model.network import abstract
-from automoe_jax.ops.grouped import ExpertRows, Experts
+from automoe_jax.ops.grouped import ExpertDropout, ExpertRows, Experts, TableShape
 from automoe_jax.ops.grouped.capacity import capacity_ffn
 from automoe_jax.ops.grouped.parallel import parallel_experts_ffn
 from automoe_jax.routers import RouterConfig
@@ -42,7 +42,7 @@ from automoe_jax.train.step import (
     make_train_step,
     state_shardings,
 )
-from tests.oracles import SPACE, random_network
+from tests.oracles import SPACE, random_network, routing
 
 VOCAB, STEPS, SGD_RATE = 32, 5, 0.1
 # Architectures may lack the decoder's second layer. Genes that sharding does not affect are fixed.
@@ -350,10 +350,8 @@ def test_experts_drop_other_units_on_every_device() -> None:
         jnp.full((units, width), 1 / units),
         jnp.zeros((2, width)),
     )
-    chosen, expert_rows = (
-        jnp.zeros((tokens, 1), jnp.int32),
-        ExpertRows(np.array([0, 16]), np.array([16, -1])),
-    )
+    chosen = jnp.zeros((tokens, 1), jnp.int32)
+    expert_rows = ExpertRows(np.array([0, 16]), np.array([16, -1]))
     placement = MESHES["model"]
 
     def run(key: jax.Array) -> jax.Array:
@@ -361,14 +359,11 @@ def test_experts_drop_other_units_on_every_device() -> None:
         ones = jnp.ones((tokens, 1))
         return parallel_experts_ffn(
             jnp.ones((tokens, width)),
-            chosen,
-            ones,
+            routing(chosen, ones),
             experts,
             expert_rows,
-            (16,),
-            (16, 0),
-            hidden_dropout=rates,
-            rng=key,
+            TableShape(max_widths=(16, 0), ffn_dims=(16,), exact=True),
+            ExpertDropout(rates, 0.0, key),
         )
 
     kept = (
@@ -410,7 +405,7 @@ def test_a_bounded_number_of_tokens_travels_to_whole_experts_and_back(mesh: str)
 
     def run(x: Any, gates: Any, experts: Any, chosen: Any, counted: Any, cotangent: Any) -> Any:
         y, pullback, kept = jax.vjp(
-            lambda *args: capacity_ffn(args[0], chosen, args[1], counted, args[2], factor),
+            lambda *args: capacity_ffn(args[0], routing(chosen, args[1]), counted, args[2], factor),
             x,
             gates,
             experts,

@@ -45,12 +45,13 @@ def loop(query, key, value, allowed, heads):
 
 
 def values_and_gradients(query, key, value, allowed, heads):
-    parts = heads if isinstance(heads, int) else MOST
+    """With `heads` static there are as many parts as heads."""
+    static = isinstance(heads, int)
+    parts = heads if static else MOST
 
     def run(query, key, value):
-        return attention(
-            query, split_heads(key, parts), split_heads(value, parts), allowed, heads=heads
-        ).mixed
+        memory = (split_heads(array, parts) for array in (key, value))
+        return attention(query, *memory, allowed, heads=None if static else heads).mixed
 
     y, pullback = jax.vjp(run, query, key, value)
     return y, pullback(jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape))
@@ -102,7 +103,7 @@ def test_masked_keys_do_not_matter():
 def test_bfloat16_stays_near_float32():
     query, key, value, allowed = inputs()
     query_half, *memory = (array.astype(jnp.bfloat16) for array in (query, key, value))
-    y = attention(query_half, *(split_heads(array, 4) for array in memory), allowed, heads=4).mixed
+    y = attention(query_half, *(split_heads(array, 4) for array in memory), allowed).mixed
     assert y.dtype == jnp.bfloat16
     np.testing.assert_allclose(
         y.astype(jnp.float32), loop(query, key, value, allowed, 4), atol=0.05

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from automoe_jax.ops.grouped import Experts
+from automoe_jax.ops.grouped import ExpertDropout, Experts
 from automoe_jax.ops.grouped.capacity import capacity_ffn, capacity_of, within_capacity
-from tests.oracles import experts_loop, quick_jit
+from tests.oracles import experts_loop, quick_jit, routing
 
 N, D, E, F = 20, 6, 3, 5
 RNG = np.random.default_rng(0)
@@ -36,7 +36,7 @@ def run(factor: float, x: Any, gates: Any, experts: Any) -> Any:
     """(y, which choices find a place) and, for dy = COTANGENT, the gradients."""
     y, pullback, kept = jax.vjp(
         lambda x, gates, experts: capacity_ffn(
-            x, jnp.asarray(CHOSEN), gates, jnp.asarray(COUNTED), experts, factor
+            x, routing(CHOSEN, gates), jnp.asarray(COUNTED), experts, factor
         ),
         x,
         gates,
@@ -75,10 +75,10 @@ def test_equals_the_loop_over_what_finds_a_place(factor: float) -> None:
 
 
 def test_dropout_keeps_the_mean_and_needs_a_key() -> None:
-    arguments = (X, jnp.asarray(CHOSEN), GATES, jnp.asarray(COUNTED), EXPERTS, 2.0)
-    plain, _ = capacity_ffn(*arguments, hidden_dropout=0.5, output_dropout=0.5)
+    arguments = (X, routing(CHOSEN, GATES), jnp.asarray(COUNTED), EXPERTS, 2.0)
+    plain, _ = capacity_ffn(*arguments)
     np.testing.assert_allclose(plain, run(2.0, X, GATES, EXPERTS)[0][0], atol=1e-5)
-    drawn = quick_jit(lambda key: capacity_ffn(*arguments, output_dropout=0.5, rng=key)[0])
+    drawn = quick_jit(lambda key: capacity_ffn(*arguments, ExpertDropout(0.0, 0.5, key))[0])
     mean = np.mean([drawn(jax.random.key(seed)) for seed in range(400)], axis=0)
     spread = np.std([drawn(jax.random.key(seed)) for seed in range(400)], axis=0)
     assert spread.max() > 0.1
@@ -97,7 +97,7 @@ def test_pads_make_no_room() -> None:
     """37 tokens of which 30 count, all for one of four experts: room for 10, not 12."""
     x, chosen, gates = normal(37, D), jnp.zeros((37, 1), jnp.int32), jnp.ones((37, 1))
     experts = Experts(normal(4 * F, D), normal(4 * F), normal(4 * F, D), normal(4, D))
-    _, kept = capacity_ffn(x, chosen, gates, jnp.arange(37) < 30, experts, 1.25)
+    _, kept = capacity_ffn(x, routing(chosen, gates), jnp.arange(37) < 30, experts, 1.25)
     np.testing.assert_array_equal(kept[:, 0], np.arange(37) < 10)
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from automoe_jax.ops.grouped import (
+    ExpertDropout,
     ExpertRows,
     Experts,
     block_rows,
@@ -22,7 +23,7 @@ from automoe_jax.ops.grouped import (
     width_choices,
 )
 from automoe_jax.ops.grouped.few_rows import few_rows_ffn
-from tests.oracles import experts_loop, quick_jit
+from tests.oracles import experts_loop, quick_jit, routing
 
 D = 24
 
@@ -47,7 +48,7 @@ def tokens_and_gates(tokens, choices, seed=1):
 def values_and_gradients(x, gates, experts, chosen, starts, widths, cotangent, ffn_dims):
     y, pullback = jax.vjp(
         lambda x, gates, experts: experts_ffn(
-            x, chosen, gates, experts, ExpertRows(starts, widths), ffn_dims
+            x, routing(chosen, gates), experts, ExpertRows(starts, widths), ffn_dims
         ),
         x,
         gates,
@@ -60,7 +61,7 @@ def values_and_gradients(x, gates, experts, chosen, starts, widths, cotangent, f
 def few_rows_values_and_gradients(x, gates, experts, chosen, starts, widths, cotangent):
     y, pullback = jax.vjp(
         lambda x, gates, experts: few_rows_ffn(
-            x, chosen, gates, experts, ExpertRows(starts, widths)
+            x, routing(chosen, gates), experts, ExpertRows(starts, widths)
         ),
         x,
         gates,
@@ -158,8 +159,9 @@ def test_few_rows_are_not_sorted(tokens, loops):
     """Four experts and two choices: from two tokens on, up to 8 rows an expert."""
     (x, gates, _), experts = tokens_and_gates(tokens, K), weights(E * F, E)
 
-    def run(*inputs):
-        return experts_ffn(*inputs, ExpertRows(STARTS, np.array([5, 8, 20, 13])), (5, 8, 13, 20))
+    def run(x, chosen, gates, experts):
+        expert_rows = ExpertRows(STARTS, np.array([5, 8, 20, 13]))
+        return experts_ffn(x, routing(chosen, gates), experts, expert_rows, (5, 8, 13, 20))
 
     program = str(jax.make_jaxpr(run)(x, drawn(range(E), shape=(tokens, K)), gates, experts))
     assert ("while[" in program) is loops
@@ -169,9 +171,11 @@ def test_bfloat16_stays_near_float32():
     chosen, widths = drawn([0, 1, 2, 3]).astype(np.int32), np.array([0, 8, 20, 5], np.int32)
     (x, gates, cotangent), experts, ffn_dims = tokens_and_gates(N, K), weights(E * F, E), (5, 8, 20)
     half_x, half_experts = jax.tree.map(lambda array: array.astype(jnp.bfloat16), (x, experts))
-    y = quick_jit(lambda *inputs: experts_ffn(*inputs, ExpertRows(STARTS, widths), ffn_dims))(
-        half_x, chosen, gates, half_experts
-    )
+    y = quick_jit(
+        lambda x, *choices, experts: experts_ffn(
+            x, routing(*choices), experts, ExpertRows(STARTS, widths), ffn_dims
+        )
+    )(half_x, chosen, gates, experts=half_experts)
     assert y.dtype == jnp.bfloat16
     expected, _ = experts_loop(x, gates, experts, chosen, STARTS, widths, cotangent)
     np.testing.assert_allclose(y.astype(jnp.float32), expected, atol=0.02 * np.abs(expected).max())
@@ -226,14 +230,11 @@ def dropped(x, gates, experts, key, output_rate=OUTPUT_RATE, hidden_rates=HIDDEN
     expert_rows = ExpertRows(DROP_STARTS, DROP_WIDTHS)
     return experts_ffn(
         x,
-        DROP_CHOSEN,
-        gates,
+        routing(DROP_CHOSEN, gates),
         experts,
         expert_rows,
         DROP_BLOCKS,
-        hidden_dropout=jnp.asarray(hidden_rates),
-        output_dropout=output_rate,
-        rng=key,
+        None if key is None else ExpertDropout(jnp.asarray(hidden_rates), output_rate, key),
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from automoe_jax.ops.grouped import (
+    ExpertDropout,
     ExpertRows,
     Experts,
     backends,
@@ -18,7 +19,7 @@ from automoe_jax.ops.grouped import (
     use_backend,
     width_choices,
 )
-from tests.oracles import experts_loop, quick_jit
+from tests.oracles import experts_loop, quick_jit, routing
 
 E, F, D, N, K = 4, 48, 64, 64, 2  # 128 pairs make blocks of 16 rows
 STARTS = np.arange(E, dtype=np.int32) * F
@@ -70,13 +71,11 @@ def values_and_gradients(x, gates, experts, chosen, widths, cotangent, rates, ke
         rng = jax.random.wrap_key_data(key)
         return experts_ffn(
             x,
-            chosen,
-            gates,
+            routing(chosen, gates),
             experts,
             ExpertRows(STARTS, widths),
             FFN_DIMS,
-            hidden_dropout=rates,
-            rng=rng,
+            ExpertDropout(rates, 0.0, rng),
             backend=backend,
         )
 
@@ -171,13 +170,11 @@ def lowered(platform, backend, dtype, tokens, widths, width):
         expert_rows, rates = ExpertRows(np.arange(E) * ffn_dims[-1], own_widths), jnp.full(E, 0.1)
         y = experts_ffn(
             x,
-            chosen,
-            gates,
+            routing(chosen, gates),
             experts,
             expert_rows,
             ffn_dims,
-            hidden_dropout=rates,
-            rng=jax.random.wrap_key_data(key),
+            ExpertDropout(rates, 0.0, jax.random.wrap_key_data(key)),
         )
         return y.astype(jnp.float32).sum()
 

@@ -18,7 +18,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from automoe_jax.ops.dropout import dropout, split
+from automoe_jax.ops.dropout import dropout as drop
+from automoe_jax.ops.dropout import split
 from automoe_jax.ops.grouped.backends import choose, named, use_backend
 from automoe_jax.ops.grouped.few_rows import few_rows_ffn, is_few
 from automoe_jax.ops.grouped.sorting import (
@@ -29,12 +30,22 @@ from automoe_jax.ops.grouped.sorting import (
     layout,
     no_gradient,
 )
-from automoe_jax.ops.grouped.table import ExpertRows, Experts, HiddenDropout, width_choices
+from automoe_jax.ops.grouped.table import (
+    ExpertDropout,
+    ExpertRows,
+    Experts,
+    HiddenDropout,
+    TableShape,
+    width_choices,
+)
+from automoe_jax.ops.routers.routing import Routing
 
 __all__ = [
     "Experts",
     "BlockLayout",
+    "ExpertDropout",
     "ExpertRows",
+    "TableShape",
     "block_rows",
     "dense_ffn",
     "experts_ffn",
@@ -47,59 +58,57 @@ __all__ = [
 
 def experts_ffn(
     x: jax.Array,
-    chosen: jax.Array,
-    gates: jax.Array,
+    routing: Routing,
     experts: Experts,
     expert_rows: ExpertRows,
     ffn_dims: tuple[int, ...],
+    dropout: ExpertDropout | None = None,
     *,
-    hidden_dropout: jax.Array | None = None,
-    output_dropout: float = 0.0,
-    rng: jax.Array | None = None,
-    part: jax.Array | None = None,
     backend: str | None = None,
 ) -> jax.Array:
-    """Σ_k gates[n,k] · expert_{chosen[n,k]}(x[n]) for x [N, D]; chosen and gates [N, K] → [N, D].
+    """Σ_k gates[n,k] · expert_{chosen[n,k]}(x[n]) for x [N, D] → [N, D].
 
     A choice of E, one past the last expert, adds nothing. An expert of width 0 is the identity: it
-    returns x, without dropout. With `rng`, hidden units drop with rate hidden_dropout [E] of their
-    expert and outputs, before the gate, with `output_dropout` (docs/systems/automoe.md, dropout).
-    `ffn_dims` are the possible widths of an expert (`width_choices`). `part` is the index of these
-    hidden units among the parts of a mesh (`parallel`): parts drop different hidden units and the
-    same outputs. `backend` is one of `backends.BACKENDS`, by default the platform's, or `few_rows`
-    for few rows.
+    returns x, without dropout (docs/systems/automoe.md). `ffn_dims` are the possible widths of an
+    expert (`width_choices`). `backend` is a name in `backends.BACKENDS`; by default the platform's,
+    or `few_rows` for few rows without dropout.
     """
-    tokens, choices = chosen.shape
+    tokens, choices = routing.chosen.shape
     if (
-        rng is None
+        dropout is None
         and not (backend or use_backend.value)
         and is_few(tokens, choices, len(expert_rows.widths))
     ):
-        return few_rows_ffn(x, chosen, gates, experts, expert_rows)
+        return few_rows_ffn(x, routing, experts, expert_rows)
     widths = jnp.asarray(expert_rows.widths)
     expert_rows = ExpertRows(jnp.asarray(expert_rows.starts), widths)
     backend = choose(backend)
     order = by_width(widths) if named(backend).widest_first else None
-    blocks = layout(chosen, widths, block_rows(tokens * choices, widths.shape[0]), order)
-    rng_hidden, rng_output = (None, None) if rng is None else split(rng, 2)
-    if rng_hidden is not None and part is not None:
-        rng_hidden = jax.random.fold_in(rng_hidden, part)
+    blocks = layout(routing.chosen, widths, block_rows(tokens * choices, widths.shape[0]), order)
     row_token = jnp.where(blocks.row_pair >= 0, blocks.row_pair // choices, -1)
     sorted_x = gather_rows(x, row_token, blocks.position)
-    drops = (
-        None
-        if rng_hidden is None or hidden_dropout is None
-        else HiddenDropout(hidden_dropout, rng_hidden)
-    )
+    drops, output_rng = _drops(dropout)
     sorted_y = _sorted_ffn(backend, ffn_dims, sorted_x, experts, expert_rows, blocks, drops)
     y = gather_rows(sorted_y, blocks.position.reshape(-1), blocks.row_pair[:, None]).reshape(
         tokens, choices, -1
     )
-    if rng_output is not None:
-        y = dropout(y, output_dropout, rng_output)
-    identity = jnp.append(widths == 0, False)[chosen]
+    if dropout is not None:
+        y = drop(y, dropout.output_rate, output_rng)
+    identity = jnp.append(widths == 0, False)[routing.chosen]
     y = jnp.where(identity[..., None], x[:, None, :], y)
-    return jnp.einsum("nk,nkd->nd", gates.astype(y.dtype), y)
+    return jnp.einsum("nk,nkd->nd", routing.gates.astype(y.dtype), y)
+
+
+def _drops(dropout: ExpertDropout | None) -> tuple[HiddenDropout | None, jax.Array | None]:
+    """Dropout of the hidden units, and the key of the outputs' dropout."""
+    if dropout is None:
+        return None, None
+    hidden_rng, output_rng = split(dropout.rng, 2)
+    if dropout.hidden_rate is None:
+        return None, output_rng
+    if dropout.part is not None:
+        hidden_rng = jax.random.fold_in(hidden_rng, dropout.part)
+    return HiddenDropout(jnp.asarray(dropout.hidden_rate), hidden_rng), output_rng
 
 
 def dense_ffn(
@@ -113,8 +122,8 @@ def dense_ffn(
     """The only expert of a layer applied to all of x [N, D] → [N, D]."""
     rng_hidden, rng_output = (None, None) if rng is None else split(rng, 2)
     hidden = jax.nn.relu(x @ experts.w_in.T + experts.b_in)
-    return dropout(
-        dropout(hidden, hidden_dropout, rng_hidden) @ experts.w_out + experts.b_out[0],
+    return drop(
+        drop(hidden, hidden_dropout, rng_hidden) @ experts.w_out + experts.b_out[0],
         output_dropout,
         rng_output,
     )

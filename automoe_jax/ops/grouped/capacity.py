@@ -15,9 +15,11 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from automoe_jax.ops.dropout import dropout, split
+from automoe_jax.ops.dropout import dropout as drop
+from automoe_jax.ops.dropout import split
 from automoe_jax.ops.grouped.sorting import gather_rows
-from automoe_jax.ops.grouped.table import Experts
+from automoe_jax.ops.grouped.table import ExpertDropout, Experts
+from automoe_jax.ops.routers.routing import Routing
 from automoe_jax.runtime.sharding import DATA, EXPERT, MODEL, SENTENCES
 
 # factor · choices / E in float32 is not rounded up to the next whole number by its own error
@@ -26,77 +28,78 @@ _ROUNDING = 1e-4
 
 def capacity_ffn(
     x: jax.Array,
-    chosen: jax.Array,
-    gates: jax.Array,
+    routing: Routing,
     counted: jax.Array,
     experts: Experts,
     factor: float,
-    *,
-    hidden_dropout: float = 0.0,
-    output_dropout: float = 0.0,
-    rng: jax.Array | None = None,
+    dropout: ExpertDropout | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Σ_k gates[n,k] · expert_{chosen[n,k]}(x[n]) over the choices that find a place: [N, D], and
-    which do: bool [N, K].
+    """Σ_k gates[n,k] · expert_{chosen[n,k]}(x[n]) over the choices that find a place, x [N, D] →
+    [N, D], and whether each choice does, bool [N, K].
 
     C = ⌈factor · N · K / E⌉, with N the tokens of a device where counted [N] is true: pads neither
-    take places nor make room for others. Under JAX's current mesh the tokens and experts are shared
-    by its devices.
+    take places nor make room for others. Under JAX's current mesh its devices share the tokens and
+    experts.
     """
     count, width = experts.b_out.shape
     w_in, w_out = (table.reshape(count, -1, width) for table in (experts.w_in, experts.w_out))
     by_expert = Experts(w_in, experts.b_in.reshape(count, -1), w_out, experts.b_out)
     mesh = jax.sharding.get_abstract_mesh()
+    hidden_rate, output_rate = (dropout.hidden_rate, dropout.output_rate) if dropout else (0.0, 0.0)
 
     def here(
-        x: jax.Array,
-        chosen: jax.Array,
-        gates: jax.Array,
-        counted: jax.Array,
-        experts: Experts,
-        rng: jax.Array | None,
-    ) -> tuple:
-        capacity = math.ceil(factor * chosen.size / count)
+        x: jax.Array, routing: Routing, counted: jax.Array, experts: Experts, rng: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array]:
+        capacity = math.ceil(factor * routing.chosen.size / count)
+        chosen = jnp.where(counted[:, None], routing.chosen, count)
         # Pads take no places, so they make no room either.
         room = capacity_of(factor, counted.sum() * chosen.shape[1], count)
-        place = within_capacity(jnp.where(counted[:, None], chosen, count), count, room)
-        slot = jnp.where(place >= 0, chosen * capacity + place, -1)
-        # A choice without a place writes after the last one, which is discarded.
-        filled = jnp.where(slot >= 0, slot, count * capacity).reshape(-1)
-        slot_pair = (
-            jnp.full((count * capacity,), -1, jnp.int32)
-            .at[filled]
-            .set(jnp.arange(slot.size, dtype=jnp.int32), mode="drop")
-        )
+        slot, slot_pair = _slots(chosen, count, capacity, room)
         slot_token = jnp.where(slot_pair >= 0, slot_pair // chosen.shape[1], -1)
         sent = gather_rows(x, slot_token, slot).reshape(count, capacity, width)
         hidden_rng, output_rng = _keys(rng, mesh)
         if not mesh.empty:
             sent = jax.lax.all_to_all(sent, EXPERT, split_axis=0, concat_axis=1, tiled=True)
         hidden = jax.nn.relu(jnp.einsum("ecd,efd->ecf", sent, experts.w_in) + experts.b_in[:, None])
-        y = jnp.einsum("ecf,efd->ecd", dropout(hidden, hidden_dropout, hidden_rng), experts.w_out)
+        y = jnp.einsum("ecf,efd->ecd", drop(hidden, hidden_rate or 0.0, hidden_rng), experts.w_out)
         if not mesh.empty:
             y = jax.lax.psum(y, MODEL)
-        y = dropout(y + experts.b_out[:, None], output_dropout, output_rng)
+        y = drop(y + experts.b_out[:, None], output_rate, output_rng)
         if not mesh.empty:
             y = jax.lax.all_to_all(y, EXPERT, split_axis=1, concat_axis=0, tiled=True)
-        back = gather_rows(y.reshape(-1, width), slot.reshape(-1), slot_pair[:, None]).reshape(
-            *slot.shape, width
-        )
-        return jnp.einsum("nk,nkd->nd", gates.astype(back.dtype), back), slot >= 0
+        back = gather_rows(y.reshape(-1, width), slot.reshape(-1), slot_pair[:, None])
+        back = back.reshape(*slot.shape, width)
+        return jnp.einsum("nk,nkd->nd", routing.gates.astype(back.dtype), back), slot >= 0
 
+    rng = dropout.rng if dropout else None
     if mesh.empty:
-        return here(x, chosen, gates, counted, by_expert, rng)
+        return here(x, routing, counted, by_expert, rng)
     tokens, whole = PartitionSpec(SENTENCES), PartitionSpec()
     split_table = PartitionSpec(EXPERT, MODEL)
     table = Experts._make((split_table, split_table, split_table, PartitionSpec(EXPERT)))
     run = jax.shard_map(
         here,
-        in_specs=(tokens, tokens, tokens, tokens, table, whole),
+        in_specs=(tokens, tokens, tokens, table, whole),
         out_specs=(tokens, tokens),
         check_vma=False,
     )
-    return run(x, chosen, gates, counted, by_expert, rng)
+    return run(x, routing, counted, by_expert, rng)
+
+
+def _slots(
+    chosen: jax.Array, experts: int, capacity: int, room: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The slot [N, K] of each choice, −1 without a place, and the flat index n·K + k of the choice
+    in each slot [E · C], −1 where it is empty.
+
+    Arrays have `capacity` slots for each expert, of which the first `room` are used.
+    """
+    place = within_capacity(chosen, experts, room)
+    slot = jnp.where(place >= 0, chosen * capacity + place, -1)
+    # A choice without a place writes after the last slot, which is discarded.
+    filled = jnp.where(slot >= 0, slot, experts * capacity).reshape(-1)
+    empty = jnp.full((experts * capacity,), -1, jnp.int32)
+    return slot, empty.at[filled].set(jnp.arange(slot.size, dtype=jnp.int32), mode="drop")
 
 
 def capacity_of(factor: float, choices: jax.Array, experts: int) -> jax.Array:

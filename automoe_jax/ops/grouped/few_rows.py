@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from automoe_jax.ops.grouped.sorting import MIN_BLOCK_ROWS
 from automoe_jax.ops.grouped.table import ExpertRows, Experts
+from automoe_jax.ops.routers.routing import Routing
 
 FEW = 32  # most rows for which loading the weights dominates
 
@@ -25,14 +26,13 @@ def is_few(tokens: int, choices: int, experts: int) -> bool:
 
 
 def few_rows_ffn(
-    x: jax.Array, chosen: jax.Array, gates: jax.Array, experts: Experts, expert_rows: ExpertRows
+    x: jax.Array, routing: Routing, experts: Experts, expert_rows: ExpertRows
 ) -> jax.Array:
-    """`experts_ffn` without dropout; x [N, D], chosen and gates [N, K] → [N, D]."""
+    """`experts_ffn` without dropout; x [N, D] → [N, D]."""
     starts, widths = jnp.asarray(expert_rows.starts), jnp.asarray(expert_rows.widths)
     count = widths.shape[0]
-    share = jnp.einsum(
-        "nk,nke->ne", gates.astype(x.dtype), jax.nn.one_hot(chosen, count, dtype=x.dtype)
-    )
+    chosen = jax.nn.one_hot(routing.chosen, count, dtype=x.dtype)
+    share = jnp.einsum("nk,nke->ne", routing.gates.astype(x.dtype), chosen)
     unit = jnp.arange(len(experts.w_in))[:, None]
     owner = (unit >= starts) & (unit < starts + jnp.maximum(widths, 0))
     hidden = jax.nn.relu(x @ experts.w_in.T + experts.b_in) * (share @ owner.T.astype(x.dtype))

@@ -18,91 +18,73 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from automoe_jax.ops.grouped import ExpertRows, Experts, experts_ffn, width_choices
+from automoe_jax.ops.grouped import (
+    ExpertDropout,
+    ExpertRows,
+    Experts,
+    TableShape,
+    experts_ffn,
+    width_choices,
+)
+from automoe_jax.ops.routers.routing import Routing
 from automoe_jax.runtime.sharding import DATA, EXPERT, HIDDEN, MODEL, SENTENCES
 
 
 def parallel_experts_ffn(
     x: jax.Array,
-    chosen: jax.Array,
-    gates: jax.Array,
+    routing: Routing,
     experts: Experts,
     expert_rows: ExpertRows,
-    ffn_dims: tuple[int, ...],
-    max_widths: tuple[int, ...],
-    *,
-    hidden_dropout: jax.Array | None = None,
-    output_dropout: float = 0.0,
-    rng: jax.Array | None = None,
+    shape: TableShape,
+    dropout: ExpertDropout | None = None,
 ) -> jax.Array:
-    """`experts_ffn` over JAX's current mesh, or without a mesh `experts_ffn` itself. Each expert
-    has `max_widths` consecutive rows of the table.
+    """`experts_ffn` over JAX's current mesh, or without a mesh `experts_ffn` itself; x [N, D].
 
     The result is the same up to the order of sums; dropout masks depend on the mesh.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
-        return experts_ffn(
-            x,
-            chosen,
-            gates,
-            experts,
-            expert_rows,
-            ffn_dims,
-            hidden_dropout=hidden_dropout,
-            output_dropout=output_dropout,
-            rng=rng,
-        )
+        return experts_ffn(x, routing, experts, expert_rows, shape.ffn_dims, dropout)
     parts = mesh.shape[EXPERT] * mesh.shape[MODEL]
-    starts = np.cumsum((0, *max_widths[:-1]), dtype=np.int32)
-    # a sub-Transformer's experts fill their rows
-    exact = isinstance(expert_rows.widths, np.ndarray)
-    part_dims = part_widths(
-        [(width,) if exact else ffn_dims for width in max_widths], max_widths, parts
-    )
+    starts = np.cumsum((0, *shape.max_widths[:-1]), dtype=np.int32)
+    possible = [(width,) if shape.exact else shape.ffn_dims for width in shape.max_widths]
+    part_dims = part_widths(possible, shape.max_widths, parts)
+    output_rate = dropout.output_rate if dropout else 0.0
 
     def here(
-        x: jax.Array,
-        chosen: jax.Array,
-        gates: jax.Array,
-        experts: Experts,
-        widths: jax.Array,
-        rates: Any,
-        rng: Any,
+        x: jax.Array, routing: Routing, experts: Experts, widths: jax.Array, rates: Any, rng: Any
     ) -> jax.Array:
         part, rows = jax.lax.axis_index(HIDDEN), len(experts.w_in)
-        x, chosen, gates = (
-            jax.lax.all_gather(array, EXPERT, tiled=True) for array in (x, chosen, gates)
+        x, routing = jax.tree.map(
+            lambda array: jax.lax.all_gather(array, EXPERT, tiled=True), (x, routing)
         )
         begins_here = jnp.asarray(starts // rows) == part
+        own_dropout = None
+        if rng is not None:
+            own_rng = jax.random.fold_in(rng, jax.lax.axis_index(DATA))
+            own_dropout = ExpertDropout(rates, output_rate, own_rng, part)
         y = experts_ffn(
             x,
-            chosen,
-            gates,
+            routing,
             experts._replace(b_out=jnp.where(begins_here[:, None], experts.b_out, 0)),
             part_of(ExpertRows(starts, widths), part, rows),
             part_dims,
-            hidden_dropout=rates,
-            output_dropout=output_dropout,
-            rng=None if rng is None else jax.random.fold_in(rng, jax.lax.axis_index(DATA)),
-            part=part,
+            own_dropout,
         )
         return jax.lax.psum(jax.lax.psum_scatter(y, EXPERT, tiled=True), MODEL)
 
     tokens, table, whole = PartitionSpec(SENTENCES), PartitionSpec(HIDDEN), PartitionSpec()
-    in_specs = (
-        tokens,
-        tokens,
-        tokens,
-        Experts._make((table, table, table, whole)),
-        whole,
-        whole,
-        whole,
+    tables = Experts._make((table, table, table, whole))
+    # The loops over blocks carry what differs between devices beside what does not, which
+    # `check_vma` does not allow.
+    run = jax.shard_map(
+        here,
+        in_specs=(tokens, tokens, tables, whole, whole, whole),
+        out_specs=tokens,
+        check_vma=False,
     )
-    # The carries of the loops over blocks mix values that differ between devices with values that
-    # do not, which `check_vma` does not allow.
-    run = jax.shard_map(here, in_specs=in_specs, out_specs=tokens, check_vma=False)
-    return run(x, chosen, gates, experts, jnp.asarray(expert_rows.widths), hidden_dropout, rng)
+    rates, rng = (dropout.hidden_rate, dropout.rng) if dropout else (None, None)
+    return run(x, routing, experts, jnp.asarray(expert_rows.widths), rates, rng)
 
 
 def part_of(expert_rows: ExpertRows, part: jax.Array | int, rows: int) -> ExpertRows:

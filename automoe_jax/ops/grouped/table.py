@@ -34,6 +34,26 @@ class HiddenDropout(NamedTuple):
     rng: jax.Array
 
 
+class ExpertDropout(NamedTuple):
+    """Dropout inside the experts of a layer, in training."""
+
+    # of an expert's hidden units: [E], one for all, or None for 0
+    hidden_rate: jax.Array | float | None
+    output_rate: float  # of an expert's output, before the gate
+    rng: jax.Array
+    # index of the hidden units among the parts of a mesh: parts drop different hidden units and
+    # the same outputs
+    part: jax.Array | None = None
+
+
+class TableShape(NamedTuple):
+    """Static facts about the table of a layer's experts."""
+
+    max_widths: tuple[int, ...]  # [E] rows that belong to each expert, one expert after another
+    ffn_dims: tuple[int, ...]  # the possible widths of an expert that computes (`width_choices`)
+    exact: bool  # every expert uses all of its rows, as in a sub-Transformer
+
+
 def width_choices(widths: Sequence[int]) -> tuple[int, ...]:
     """Distinct widths of computing experts, increasing; (1,) if all are identity experts."""
     return tuple(sorted({width for width in widths if width > 0})) or (1,)
