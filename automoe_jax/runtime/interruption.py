@@ -1,10 +1,11 @@
-"""Signals that ask a run to stop: Ctrl-C and SIGTERM end training and the search where nothing is
-lost.
+"""Signals that ask a run to stop: Ctrl-C, SIGTERM and a closed terminal end training and the search
+where nothing is lost.
 """
 
 import contextlib
 import os
 import signal
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -14,7 +15,11 @@ from typing import Any
 from automoe_jax.runtime.processes import largest
 
 _AGAIN_SECONDS = 0.05
-_NAMES = {int(signal.SIGINT): "Ctrl-C", int(signal.SIGTERM): "SIGTERM"}
+_NAMES = {
+    int(signal.SIGINT): "Ctrl-C",
+    int(signal.SIGTERM): "SIGTERM",
+    int(signal.SIGHUP): "SIGHUP",
+}
 
 
 def exit_code(number: int) -> int:
@@ -54,6 +59,8 @@ def stop_requests(unit: str) -> Iterator[Callable[[], int]]:
 
     def note(number: int, _: FrameType | None) -> None:
         arrived.append(number)
+        if number == signal.SIGHUP:
+            _leave_terminal()
 
     def requested() -> int:
         nonlocal acted
@@ -93,10 +100,10 @@ def ctrl_c_gets_through() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _handled(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Installs the handler of both signals, except for one that this process is told to ignore, as
-    a shell tells its background jobs.
+    """Installs the handler of the signals, except for those that this process is to ignore, as
+    background jobs of a shell ignore SIGINT and `nohup` ignores SIGHUP.
     """
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in _NAMES}
     try:
         for number, usual in before.items():
             if usual != signal.SIG_IGN:
@@ -142,6 +149,15 @@ def _answer(reader: int, unit: str) -> None:
                 " what was saved last"
             )
             os._exit(exit_code(signal.SIGINT))
+
+
+def _leave_terminal() -> None:
+    """Sends what would be written to a terminal to nowhere: once it is closed, writing fails."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        if stat.S_ISCHR(os.fstat(descriptor).st_mode):
+            os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 def _say(line: str) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import pty
 import signal
 import subprocess
 import sys
@@ -14,7 +15,12 @@ from automoe_jax.runtime.interruption import ctrl_c_gets_through, stop_requests,
 
 
 @pytest.mark.parametrize(
-    ("number", "name", "code"), [(signal.SIGINT, "Ctrl-C", 130), (signal.SIGTERM, "SIGTERM", 143)]
+    ("number", "name", "code"),
+    [
+        (signal.SIGINT, "Ctrl-C", 130),
+        (signal.SIGTERM, "SIGTERM", 143),
+        (signal.SIGHUP, "SIGHUP", 129),
+    ],
 )
 def test_a_signal_is_noted_and_named(number: int, name: str, code: int) -> None:
     before = signal.getsignal(number)
@@ -81,6 +87,37 @@ def test_in_another_thread_nothing_is_requested() -> None:
     thread.start()
     thread.join()
     assert found == [0]
+
+
+def test_a_closed_terminal_does_not_keep_a_run_from_saving(tmp_path: pathlib.Path) -> None:
+    code = (
+        "import pathlib, signal, sys, time\n"
+        "from automoe_jax.runtime.interruption import stop_requests\n"
+        f"folder = pathlib.Path({str(tmp_path)!r})\n"
+        "with stop_requests('update') as requested:\n"
+        "    print('training', flush=True)\n"
+        "    (folder / 'ready').touch()\n"
+        "    while not requested():\n"
+        "        time.sleep(0.05)\n"
+        "    print('loss 1.0', file=sys.stderr, flush=True)\n"
+        "    (folder / 'saved').touch()\n"
+        "    print('stopped', flush=True)\n"
+    )
+    main, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=terminal,
+        stderr=terminal,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+    )
+    os.close(terminal)
+    while not (tmp_path / "ready").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.close(main)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=60) == 0
+    assert (tmp_path / "saved").exists()
 
 
 def test_the_first_ctrl_c_is_answered_and_the_second_ends_the_process_while_it_computes(

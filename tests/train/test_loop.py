@@ -101,7 +101,8 @@ def test_ten_updates_are_five_and_five(tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize("update", [3, 10], ids=["in between", "the last"])
 @pytest.mark.parametrize(
-    ("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")]
+    ("number", "name"),
+    [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM"), (signal.SIGHUP, "SIGHUP")],
 )
 def test_an_update_in_which_a_signal_arrives_is_saved(
     update: int, number: int, name: str, tmp_path: pathlib.Path
