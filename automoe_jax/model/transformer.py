@@ -73,7 +73,7 @@ class Output(NamedTuple):
     encoder: RouterMetrics  # [L] each
     decoder: RouterMetrics  # [L] each
     # of each layer, the encoder's first, by [B, S] or [B, T]; None where a sub-Transformer has a
-    # lone expert; empty unless `ForwardOptions.routings` asks for them
+    # single expert; empty unless `ForwardOptions.routings` requests them
     routings: tuple[Routing | None, ...] = ()
 
 

@@ -2,7 +2,7 @@
 
 Iteration 0 scores a random population. Each of the `iterations` after it makes mutations and
 crossovers of the best candidates so far and scores them, those of the last iteration too. All draws
-depend on the seed and the scores alone, so an interrupted search is resumed exactly by running it
+depend only on the seed and the scores, so an interrupted search is resumed exactly by running it
 again with the scores known so far.
 
 A generation is complete before it is scored. Its candidates are scored together, and their rivals
@@ -28,8 +28,8 @@ from automoe_jax.space import SearchSpace
 
 # Even draws in a row without a new architecture, before a population is complete.
 REPEATS = 1000
-# Children in a row without a new architecture within the limits, before the limits are met by force
-# or breeding ends.
+# Children in a row without a new architecture within the limits, after which architectures are
+# shrunk or breeding ends.
 ATTEMPTS = 50
 # Each crossover with the smallest architecture halves the remaining differences.
 SHRINKS = 64
@@ -106,7 +106,7 @@ class _Breeder:
         self._proposed: set[Arch] = set()
 
     def random_population(self) -> Iterator[Proposal]:
-        """Even draws within the limits; fewer than configured where nothing new turns up."""
+        """Even draws within the limits; fewer than configured if no new ones are found."""
         count, draw = self._settings.population, functools.partial(self._draw, self._rng)
         while count > 0 and (proposal := self._new("random", draw, REPEATS)):
             count -= 1

@@ -128,7 +128,7 @@ def test_killed_in_every_stage_it_ends_with_the_same_result(
     reference, seconds = finished
     workdir, rng = tmp_path / "killed", random.Random()
     killed: list[str] = []
-    # A shell tells jobs in the background to ignore SIGINT, which they hand down.
+    # Background jobs of a shell ignore SIGINT, and their children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for stage in STAGES:
         process = subprocess.Popen(
