@@ -1,4 +1,4 @@
-"""Documents: relative links and their anchors exist."""
+"""Documents: relative links, their anchors, and pages named in code exist."""
 
 import pathlib
 import re
@@ -7,6 +7,12 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+CODE = sorted(
+    path
+    for folder in ("automoe_jax", "benchmarks", "configs", "launch", "tests")
+    for path in (ROOT / folder).rglob("*")
+    if path.suffix in (".py", ".sh", ".sbatch", ".yaml")
+)
 
 
 def links(page: pathlib.Path) -> list[str]:
@@ -29,3 +35,14 @@ def test_links_of_a_page(page: pathlib.Path) -> None:
         target = page.parent / name if name else page
         assert target.exists(), f"{link} does not exist"
         assert not anchor or anchor in anchors(target), f"{link} has no such heading"
+
+
+def test_pages_named_in_code() -> None:
+    assert CODE
+    missing = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in CODE
+        for name in re.findall(r"docs/[\w/]+\.md", path.read_text())
+        if not (ROOT / name).exists()
+    }
+    assert not missing
