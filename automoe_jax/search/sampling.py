@@ -42,7 +42,8 @@ STEPS = 1024
 ATTEMPTS = 100_000  # proposals in a row beyond the limits
 MOST_OPTIONS = 1_000_000  # of a layer; a larger table takes too long
 LARGEST_OF = 1000  # draws
-TRIED = 100
+TRIED = 200  # draws
+ENOUGH = 0.2  # share within the limits for which rejection alone is fast
 
 
 def even_draws(space: SearchSpace, settings: "SearchConfig", cost: CostFunction) -> Draw:
@@ -55,7 +56,8 @@ def even_draws(space: SearchSpace, settings: "SearchConfig", cost: CostFunction)
     check_limits(space, settings, cost)
     if not limits(settings):
         return space.sample
-    propose = space.sample if _many(space, settings, cost) else _proposal(space, settings, cost)
+    plain = share_within(space, settings, cost) >= ENOUGH
+    propose = space.sample if plain else _proposal(space, settings, cost)
 
     def draw(rng: np.random.Generator) -> Arch:
         for _ in range(ATTEMPTS):
@@ -70,6 +72,15 @@ def even_draws(space: SearchSpace, settings: "SearchConfig", cost: CostFunction)
     return draw
 
 
+def share_within(space: SearchSpace, settings: "SearchConfig", cost: CostFunction) -> float:
+    """The share of even draws from the space that are within the limits, estimated by `TRIED` draws
+    which are always the same.
+    """
+    rng = np.random.default_rng(0)
+    drawn = (space.sample(rng) for _ in range(TRIED))
+    return sum(within_limits(cost(arch), settings) for arch in drawn) / TRIED
+
+
 def largest_within(
     space: SearchSpace, settings: "SearchConfig", cost: CostFunction, draw: Draw
 ) -> Arch:
@@ -81,13 +92,6 @@ def largest_within(
     rng = np.random.default_rng(0)
     drawn = [(arch, cost(arch)) for arch in (draw(rng) for _ in range(LARGEST_OF))]
     return max(drawn, key=lambda one: (one[1]["flops"], one[1]["params"]))[0]
-
-
-def _many(space: SearchSpace, settings: "SearchConfig", cost: CostFunction) -> bool:
-    """Whether the limits admit so many of `TRIED` draws that rejection alone is fast."""
-    rng = np.random.default_rng(0)
-    admitted = [within_limits(cost(space.sample(rng)), settings) for _ in range(TRIED)]
-    return sum(admitted) >= TRIED // 5
 
 
 def _in_words(settings: "SearchConfig") -> str:

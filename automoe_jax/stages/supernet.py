@@ -14,7 +14,7 @@ from automoe_jax.model.network import Spec, initialised
 from automoe_jax.model.transformer import ForwardOptions
 from automoe_jax.runtime.sharding import placement
 from automoe_jax.search.limits import Conditions, check_limits, cost_function
-from automoe_jax.search.sampling import Draw, even_draws, largest_within
+from automoe_jax.search.sampling import Draw, even_draws, largest_within, share_within
 from automoe_jax.train import runs
 from automoe_jax.train.loop import Run
 from automoe_jax.workdir import Workdir
@@ -26,8 +26,12 @@ def run(config: Config, workdir: Workdir) -> None:
     if space.size() == 1:
         print("supernet: the space has one architecture, which needs none", flush=True)
         return
-    print(f"supernet: a space of {space.size():.3g} architectures", flush=True)
     trained = trained_part(config, workdir.spec(config))
+    print(
+        f"supernet: a space of {space.size():.3g} architectures; the limits of the search admit"
+        f" {trained.admitted:.0%} of even draws from it",
+        flush=True,
+    )
     run = Run(
         title="SuperNet",
         folder=workdir.supernet,
@@ -59,6 +63,7 @@ class TrainedPart(NamedTuple):
 
     draw: Draw  # even draws from it
     largest: Arch
+    admitted: float  # share of even draws from the whole space that the limits admit
 
 
 def trained_part(config: Config, spec: Spec) -> TrainedPart:
@@ -71,10 +76,11 @@ def trained_part(config: Config, spec: Spec) -> TrainedPart:
     conditions = Conditions(settings, config.router, spec.output_size, spec.norm == "pre")
     cost = cost_function(conditions)
     check_limits(space, settings, cost)
+    admitted = share_within(space, settings, cost)
     if not config.supernet.within_limits:
-        return TrainedPart(space.sample, space.largest())
+        return TrainedPart(space.sample, space.largest(), admitted)
     draw = even_draws(space, settings, cost)
-    return TrainedPart(draw, largest_within(space, settings, cost, draw))
+    return TrainedPart(draw, largest_within(space, settings, cost, draw), admitted)
 
 
 def sampled(config: Config, trained: TrainedPart, step: int) -> list[Arch]:

@@ -41,10 +41,12 @@ def test_updates_train_what_the_limit_admits() -> None:
     assert admitted == drawn
     assert len(set(drawn)) > 20
     whole = config(within_limits=False)
-    everything = [sampled(whole, trained_part(whole, spec(whole)), step)[0] for step in range(200)]
+    of_all = trained_part(whole, spec(whole))
+    everything = [sampled(whole, of_all, step)[0] for step in range(200)]
     beyond = [arch for arch in everything if flops(tiny, arch) > tiny.search.max_flops]
     assert 60 < len(beyond) < 180
     assert {int(arch.decoder_layers) for arch in everything} == {1, 2}
+    assert abs(trained.admitted - (1 - len(beyond) / 200)) < 0.15
 
 
 def test_an_update_depends_on_the_seed_and_its_number_alone() -> None:
@@ -76,5 +78,6 @@ def test_without_a_limit_updates_train_the_whole_space() -> None:
     plain = from_config_dict(values)
     trained = trained_part(plain, spec(plain))
     assert trained.largest == plain.space.largest()
+    assert trained.admitted == 1
     expected = plain.space.sample(np.random.default_rng([plain.seed, 7]))
     assert sampled(plain, trained, 7) == [expected]
