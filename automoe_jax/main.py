@@ -56,7 +56,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def add_flags(parser: Parser) -> None:
-    """Adds the flags of this command, other than --config, as a group of this title."""
+    """Adds the flags of this command other than --config."""
     parser.add_argument(
         "--workdir", help="folder of the run; runs/NAME of the configuration file by default"
     )

@@ -28,9 +28,9 @@ class Override(NamedTuple):
     """One --config.FIELD flag."""
 
     field: str  # "retrain.steps"
-    text: str | None  # None: the flag stands alone
+    text: str | None  # None: the flag has no equals sign
     negated: bool = False  # --noconfig.FIELD
-    following: str = ""  # the word after a flag that stands alone, which may be its value
+    following: str = ""  # the next word of the command line, where it may be the value
 
 
 class ConfigFile(NamedTuple):
@@ -119,7 +119,7 @@ def load_module(path: str) -> Mapping[str, Any]:
 
 
 def call_get_config(get_config: Callable[..., Any], file: ConfigFile) -> ConfigDict:
-    """What get_config() returns; raises `UserError` unless it is a `ConfigDict`."""
+    """The settings that get_config() returns; raises `UserError` unless it is a `ConfigDict`."""
     place = f"{file.path}, line {_line(get_config)}"
     arguments = [file.argument] if file.argument else []
     try:
@@ -174,7 +174,7 @@ def _words(error: Exception) -> str:
 
 
 def _mistake(settings: ConfigDict) -> str | None:
-    """What is wrong with the settings of a file by themselves."""
+    """The error message for the settings of a file alone, or None."""
     try:
         from_config_dict(settings)
     except UserError as error:

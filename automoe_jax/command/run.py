@@ -97,7 +97,7 @@ def _prepare_streams() -> None:
     """Makes output UTF-8 whatever the locale, and takes the places of closed streams, so that no
     file is opened under their numbers. A closed `sys.stdin` remains None.
 
-    Messages and progress bars are optional: work goes on where nobody can read them.
+    Messages and progress bars are optional: a command continues where they cannot be written.
     """
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         stream = getattr(sys, name)

@@ -65,11 +65,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     measure_latencies(root, results, load_records(results))
     systems = gather(results, flags.baseline)
     print(write_table(systems, results, flags.baseline))
-    print(f"compare: {results / 'comparison.md'}, with its plots beside it", flush=True)
+    print(f"compare: {results / 'comparison.md'} and its plots", flush=True)
     if failed:
         print(
             f"error: {', '.join(failed)} did not get to the end; run the same command again to"
-            " go on",
+            " resume",
             file=sys.stderr,
         )
     return 1 if failed else 0

@@ -131,8 +131,8 @@ def load_outputs(results: Path, record: Record) -> dict[RowKey, list[str]]:
     rows = read_json(epath.Path(record_path(results, record.run)))["rows"]
     if not all("outputs" in row for row in rows):
         raise UserError(
-            f"{path} is missing; copy it from the machine that trained {record.run}, beside"
-            f" {record.run}.json"
+            f"{path} is missing; copy it from the machine that trained {record.run}, into the same"
+            f" folder as {record.run}.json"
         )
     return {Row.from_json(row).key: row["outputs"] for row in rows}
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from etils import epath
@@ -89,4 +89,17 @@ def _train(experiment: Experiment, seed: int, folder: Path, cache: epath.Path, r
         # as in `workdir.keep_compilations`
         "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES": "none",
     }
-    return subprocess.run(command, env=environment | os.environ, check=False).returncode == 0
+    return finishes(command, environment | os.environ)
+
+
+def finishes(command: Sequence[str], environment: Mapping[str, str]) -> bool:
+    """Whether a process ends without an error. After Ctrl-C it is asked to stop, and has the time
+    to save its work; `subprocess.run` would kill it.
+    """
+    process = subprocess.Popen(command, env=dict(environment))
+    try:
+        return process.wait() == 0
+    except KeyboardInterrupt:
+        process.terminate()  # Ctrl-C in a terminal has reached it already, `kill` has not
+        process.wait()
+        raise

@@ -1,14 +1,14 @@
-"""What a training step needs on a mesh of devices that need not be there: memory, FLOPs,
-communication and time.
+"""Memory, FLOPs, communication and time of a training step on a mesh of devices, which need not be
+present.
 
     python -m automoe_jax.plan --config=configs/wmt_supernet.py --mesh=data:64,expert:4 [--chip=v5e]
     [--json=FILE]
 
-The step is the one that `main` runs, compiled ahead of time for that mesh: by the TPU's own
-compiler where libtpu is installed and a slice of so many chips exists, otherwise for simulated
-devices of this machine, whose memory is an estimate. FLOPs are the closed form of `costs`, three
-times the forward pass; bytes are read from the compiled program. The time is a model, a bound that
-no run will beat, not a measurement.
+The step is that of `main`, compiled ahead of time for the mesh: by the TPU's own compiler where
+libtpu is installed and a slice of this many chips exists, otherwise for simulated devices of this
+machine, whose memory is an estimate. FLOPs are the closed form of `costs`, three times the forward
+pass; bytes are read from the compiled program. The time is a lower bound from a model, not a
+measurement.
 """
 
 from collections.abc import Sequence

@@ -124,7 +124,7 @@ class Plan:
 
 
 class Target(NamedTuple):
-    """What a step is compiled for."""
+    """Devices and backend that a step is compiled for."""
 
     devices: list[Any]
     backend: str  # of the experts
@@ -226,7 +226,7 @@ def compile_step(job: Job, target: Target) -> Any:
 
 
 def memory_of(compiled: Any) -> Memory:
-    """What the compiler says of a program's memory on each device."""
+    """Memory of a program on each device, from the compiler."""
     stats = compiled.memory_analysis()
     arguments, outputs, reused = (
         stats.argument_size_in_bytes,
@@ -256,7 +256,7 @@ def flops_of(job: Job) -> Flops:
 
 
 def advice(job: Job, kind: Chip, memory: Memory | None = None) -> str:
-    """What to change where the memory does not suffice."""
+    """Settings to change where the memory is too small."""
     name = "supernet" if job.spec.arch is None else "retrain"
     ways = []
     if memory is None or memory.arguments < kind.memory:

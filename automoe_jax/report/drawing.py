@@ -217,8 +217,8 @@ def _text(
     x: float, y: float, text: str, fill: str = "muted", anchor: str = "start", extra: str = ""
 ) -> str:
     return (
-        f'<text x="{x:.1f}" y="{y:.1f}" fill="{light(fill)}"'
-        f' text-anchor="{anchor}"{extra}>{html.escape(text)}</text>'
+        f'<text x="{x:.1f}" y="{y:.1f}" fill="{light(fill)}" text-anchor="{anchor}"{extra}>'
+        f"{html.escape(text)}</text>"
     )
 
 
@@ -234,11 +234,9 @@ def _rect(
 ) -> str:
     inside = f"<title>{html.escape(title)}</title>" if title else ""
     fill = light(fill) if fill != "none" else fill
-    return (
-        f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(width, 1):.1f}" height="{height:.1f}"'
-        f' rx="{min(3, width / 5):.1f}" fill="{fill}"'
-        f' stroke="{light(stroke)}"{extra}>{inside}</rect>'
-    )
+    size = f'width="{max(width, 1):.1f}" height="{height:.1f}" rx="{min(3, width / 5):.1f}"'
+    colours = f'fill="{fill}" stroke="{light(stroke)}"'
+    return f'<rect x="{x:.1f}" y="{y:.1f}" {size} {colours}{extra}>{inside}</rect>'
 
 
 def _stack(
@@ -349,14 +347,14 @@ def _experts(layer: _Layer, x: float, y: float, scale: float, layout: Layout) ->
                 x + drawn / 2, y + layout.box / 2 + layout.font / 3, "id", "found", "middle"
             )
         x += drawn + _gap(layer)
-    beside = str(layer.widths[0])
+    label = str(layer.widths[0])
     if (
         len(layer.widths) == 1
         and layer.widths[0]
         and not _label(layer.widths[0], drawn, layout)
-        and right - x > layout.font * len(beside)
+        and right - x > layout.font * len(label)
     ):
-        yield _text(x + 3, y + layout.box / 2 + layout.font / 3, beside, "ink")
+        yield _text(x + 3, y + layout.box / 2 + layout.font / 3, label, "ink")
 
 
 def _label(width: int, drawn: float, layout: Layout) -> str:
@@ -426,7 +424,7 @@ def _links(
 ) -> str:
     """A curve from every decoder layer to each encoder layer that its cross attention sees."""
     start, end = layout.decoder_x, 1 + layout.column
-    bend = (start - end) * 0.5
+    bend, blue = (start - end) * 0.5, light("supernet")
     paths = []
     for j, layer in enumerate(decoder):
         for n in range(min(layer.cross_layers, encoder_layers)):
@@ -438,12 +436,10 @@ def _links(
             )
             y1 = _card_y(i, top, rows, layout) + layout.card * (1 - port)
             title = f"<title>decoder layer {j + 1} attends to encoder layer {i + 1}</title>"
+            bezier = f"{start - bend:.1f} {y0:.1f} {end + bend:.1f} {y1:.1f} {end} {y1:.1f}"
             paths += [
-                f'<path d="M{start} {y0:.1f}C{start - bend:.1f} {y0:.1f} {end + bend:.1f} {y1:.1f}'
-                f' {end} {y1:.1f}">{title}</path><circle cx="{end + 2}" cy="{y1:.1f}" r="2.4"'
-                f' fill="{light("supernet")}" stroke="none"/>'
+                f'<path d="M{start} {y0:.1f}C{bezier}">{title}</path>',
+                f'<circle cx="{end + 2}" cy="{y1:.1f}" r="2.4" fill="{blue}" stroke="none"/>',
             ]
-    return (
-        f'<g fill="none" stroke="{light("supernet")}" stroke-width="1.4"'
-        f' stroke-opacity="0.6">{"".join(paths)}</g>'
-    )
+    style = f'fill="none" stroke="{blue}" stroke-width="1.4" stroke-opacity="0.6"'
+    return f"<g {style}>{''.join(paths)}</g>"

@@ -48,7 +48,7 @@ def _architecture(contents: ReportContents, drawn: Figures) -> list[str]:
     return [
         _image("architecture", drawn),
         architecture_caption(contents),
-        _folded("The same in words", drawing.describe(contents.arch)),
+        _folded("The same in words", markdown_text(drawing.describe(contents.arch))),
     ]
 
 
@@ -108,12 +108,9 @@ def _reproduce(contents: ReportContents, drawn: Figures) -> list[str]:
     return [
         f"{fence}\n{contents.command}\n{fence}" if contents.command else "",
         _table(["", ""], rows),
-        (
-            f"<details><summary>All {len(settings)}"
-            f" settings</summary>\n\n{_table(['setting', 'value'], settings)}\n\n</details>"
-            if settings
-            else ""
-        ),
+        _folded(f"All {len(settings)} settings", _table(["setting", "value"], settings))
+        if settings
+        else "",
     ]
 
 
@@ -127,8 +124,8 @@ def _image(name: str, drawn: Figures) -> str:
     return f"![{TITLES[name]}]({FOLDER}/{name}.svg)" if name in drawn else ""
 
 
-def _folded(summary: str, text: str) -> str:
-    return f"<details><summary>{summary}</summary>\n\n{markdown_text(text)}\n\n</details>"
+def _folded(summary: str, body: str) -> str:
+    return f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>"
 
 
 def _code(text: str) -> str:

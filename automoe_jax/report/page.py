@@ -42,15 +42,16 @@ def html_page(contents: ReportContents, figures: Figures) -> str:
     ]
     links = " ".join(f'<a href="#{anchor}">{title}</a>' for anchor, title, _ in sections)
     body = "\n".join(
-        f'<section id="{anchor}" aria-labelledby="{anchor}-h"><h2'
-        f' id="{anchor}-h">{title}</h2>\n{body}\n</section>'
+        f'<section id="{anchor}" aria-labelledby="{anchor}-h">'
+        f'<h2 id="{anchor}-h">{title}</h2>\n'
+        f"{body}\n</section>"
         for anchor, title, body in sections
     )
     notes = " ".join(escape(note) for note in caveats(contents.results, contents.seed))
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width,'
-        f' initial-scale=1">\n<title>{escape(contents.title)}</title>\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(contents.title)}</title>\n"
         f"<style>\n{style_sheet()}</style>\n</head>\n<body>\n<main>\n<header>\n"
         f'<p class="kind">{escape(contents.title)}'
         f"{' · ' if contents.date else ''}{escape(contents.date)}</p>\n"
@@ -63,8 +64,10 @@ def html_page(contents: ReportContents, figures: Figures) -> str:
 
 def _tiles(contents: ReportContents) -> str:
     tiles = "".join(
-        f'<div class="tile"><dt>{name}</dt><dd><span class="value">{value}</span><span'
-        f' class="unit">{unit}</span><span class="more">{more}</span></dd></div>'
+        f'<div class="tile"><dt>{name}</dt><dd>'
+        f'<span class="value">{value}</span>'
+        f'<span class="unit">{unit}</span>'
+        f'<span class="more">{more}</span></dd></div>'
         for name, value, unit, more in _key_figures(contents)
     )
     return f'<dl class="tiles">{tiles}</dl>' if tiles else ""
@@ -118,28 +121,25 @@ def _key_figures(contents: ReportContents) -> Iterator[tuple[str, str, str, str]
 def _results(contents: ReportContents, figures: Figures) -> str:
     results = contents.results
     if not results:
-        return '<p class="quiet">Nothing was scored.</p>'
+        return _quiet("Nothing was scored.")
     shown = tables.columns(results)
     head = "".join(
-        '<th scope="col" role="columnheader"'
-        f' title="{escape(c.explanation)}">{escape(c.title)}</th>'
+        f'<th scope="col" role="columnheader" title="{escape(c.explanation)}">'
+        f"{escape(c.title)}</th>"
         for c in shown
     )
     rows = "\n".join(_result_row(row, shown, results) for row in results)
-    table = (
-        '<div class="card"><div class="scroll"><table class="results" role="table"><thead'
-        ' role="rowgroup"><tr role="row"><th scope="col"'
-        f' role="columnheader">system</th>{head}</tr></thead>\n<tbody'
-        f' role="rowgroup">\n{rows}\n</tbody></table></div></div>'
+    table = _scrolling(
+        '<table class="results" role="table"><thead role="rowgroup"><tr role="row">'
+        f'<th scope="col" role="columnheader">system</th>{head}</tr></thead>\n'
+        f'<tbody role="rowgroup">\n{rows}\n</tbody></table>'
     )
     lines = "".join(
         f"<br>{name} <code>{escape(signature)}</code>"
         for name, signature in tables.signatures(results)
     )
-    return (
-        f'{table}\n<p class="quiet">The best value of a column is bold with a dot.'
-        f" {count_note(contents)}{lines}</p>"
-    )
+    best = "The best value of a column is bold with a dot."
+    return f"{table}\n{_quiet(f'{best} {count_note(contents)}{lines}')}"
 
 
 def _result_row(row: Row, shown: Sequence[tables.Column], results: Sequence[Row]) -> str:
@@ -147,8 +147,8 @@ def _result_row(row: Row, shown: Sequence[tables.Column], results: Sequence[Row]
     note = f"<small>{escape(row.note)}</small>" if row.note else ""
     cells = "".join(_result_cell(column, row, results) for column in shown)
     return (
-        f'<tr{kind} role="row"><th scope="row"'
-        f' role="rowheader">{escape(row.title)}{note}</th>{cells}</tr>'
+        f'<tr{kind} role="row">'
+        f'<th scope="row" role="rowheader">{escape(row.title)}{note}</th>{cells}</tr>'
     )
 
 
@@ -156,8 +156,8 @@ def _result_cell(column: tables.Column, row: Row, results: Sequence[Row]) -> str
     value, label = column.value(row), escape(column.title)
     if value is None:
         return (
-            f'<td role="cell" class="missing-cell" data-label="{label}"><span'
-            f' class="missing">{numbers.MISSING}</span></td>'
+            f'<td role="cell" class="missing-cell" data-label="{label}">'
+            f'<span class="missing">{numbers.MISSING}</span></td>'
         )
     text = f"<span>{column.text(row)}</span>"
     if column.is_best(row, results):
@@ -174,28 +174,21 @@ def _figure(name: str, figures: Figures, caption: str) -> str:
         for form in ("wide", "narrow")
     )
     return (
-        f'<figure id="figure-{name}"><div'
-        f' class="paper">{forms}</div><figcaption>{escape(caption)}</figcaption></figure>'
+        f'<figure id="figure-{name}"><div class="paper">{forms}</div>'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 
 
 def _architecture(contents: ReportContents, figures: Figures) -> str:
-    words = (
-        "<details><summary>The same in"
-        f" words</summary><p>{escape(drawing.describe(contents.arch))}</p></details>"
-    )
-    json = (
-        "<details><summary>As"
-        f" JSON</summary><pre>{escape(contents.arch.to_json(indent=2))}</pre></details>"
-    )
-    return _figure("architecture", figures, architecture_caption(contents)) + words + json
+    figure = _figure("architecture", figures, architecture_caption(contents))
+    words = f"<p>{escape(drawing.describe(contents.arch))}</p>"
+    json = f"<pre>{escape(contents.arch.to_json(indent=2))}</pre>"
+    return figure + _folded("The same in words", words) + _folded("As JSON", json)
 
 
 def _search(contents: ReportContents, figures: Figures) -> str:
     figure = _figure("search", figures, search_caption(contents))
-    return (
-        figure or '<p class="quiet">No candidate with a finite loss was recorded.</p>'
-    ) + _front(contents)
+    return (figure or _quiet("No candidate with a finite loss was recorded.")) + _front(contents)
 
 
 def _front(contents: ReportContents) -> str:
@@ -219,8 +212,10 @@ def _front(contents: ReportContents) -> str:
     )
     rows = "".join(
         f"<tr><td>{numbers.significant(number(c, 'loss') or 0.0, 4)}</td>"
-        f"<td>{unit.show(number(c, 'flops'))}</td><td>{params.show(number(c, 'params'))}</td>"
-        f"<td>{params.show(number(c, 'active_params'))}</td><td>{_architecture_cell(c)}</td></tr>"
+        f"<td>{unit.show(number(c, 'flops'))}</td>"
+        f"<td>{params.show(number(c, 'params'))}</td>"
+        f"<td>{params.show(number(c, 'active_params'))}</td>"
+        f"<td>{_architecture_cell(c)}</td></tr>"
         for c in kept
     )
     head = "".join(
@@ -234,11 +229,8 @@ def _front(contents: ReportContents) -> str:
         )
     )
     some = f", {len(kept)} of {len(front)} shown" if len(kept) < len(front) else ""
-    return (
-        f"<details><summary>The Pareto front as a table ({len(front)}"
-        f" architectures{some})</summary>"
-        '<div class="card"><div class="scroll"><table>'
-        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></div></details>"
+    return _folded(
+        f"The Pareto front as a table ({len(front)} architectures{some})", _table(head, rows)
     )
 
 
@@ -251,28 +243,22 @@ def _architecture_cell(candidate: Mapping[str, Any]) -> str:
 
 def _training(contents: ReportContents, figures: Figures) -> str:
     figure = _figure("loss", figures, CAPTIONS["loss"])
-    return figure or '<p class="quiet">No loss was recorded.</p>'
+    return figure or _quiet("No loss was recorded.")
 
 
 def _routing(contents: ReportContents, figures: Figures) -> str:
     keys = [*(key for key, _ in routing_figures(contents)), "experts_shares"]
     shown = "".join(_figure(key, figures, CAPTIONS[key]) for key in keys)
     note = dead_note(contents)
-    return shown + (f'<p class="quiet">{note}</p>' if note else "")
+    return shown + (_quiet(note) if note else "")
 
 
 def _samples(contents: ReportContents, figures: Figures) -> str:
     if not contents.samples:
-        return '<p class="quiet">No sample was recorded.</p>'
-    intro = (
-        '<p class="quiet">Words with a dotted line under them are not in the reference at that'
-        " place.</p>"
-    )
-    return (
-        f'{intro}<div class="samples">'
-        + "\n".join(_sample(sample, contents) for sample in contents.samples)
-        + "</div>"
-    )
+        return _quiet("No sample was recorded.")
+    intro = _quiet("Words with a dotted line under them are not in the reference at that place.")
+    samples = "\n".join(_sample(sample, contents) for sample in contents.samples)
+    return f'{intro}<div class="samples">{samples}</div>'
 
 
 def _sample(sample: Sample, contents: ReportContents) -> str:
@@ -319,9 +305,7 @@ def _compared(translation: str, reference: str) -> str:
 
 
 def _data(contents: ReportContents, figures: Figures) -> str:
-    return (
-        _statistics(contents.data_statistics) or '<p class="quiet">No statistics were recorded.</p>'
-    )
+    return _statistics(contents.data_statistics) or _quiet("No statistics were recorded.")
 
 
 def _statistics(values: Mapping[str, Any], title: str = "") -> str:
@@ -338,10 +322,7 @@ def _statistics(values: Mapping[str, Any], title: str = "") -> str:
             + "</tr>"
             for name, cells in rows
         )
-        parts += [
-            '<div class="card"><div class="scroll"><table>'
-            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></div>"
-        ]
+        parts += [_table(head, body)]
     for name, value in values.items():
         if isinstance(value, Mapping) and value and not any(name == row for row, _ in rows):
             parts += [
@@ -371,10 +352,7 @@ def _reproduce(contents: ReportContents, figures: Figures) -> str:
     }
     parts += [_stages(contents), _pairs({name: value for name, value in facts.items() if value})]
     if contents.config:
-        parts += [
-            f"<details><summary>All {len(contents.config)}"
-            f" settings</summary>{_pairs(contents.config)}</details>"
-        ]
+        parts += [_folded(f"All {len(contents.config)} settings", _pairs(contents.config))]
     return "".join(parts)
 
 
@@ -388,12 +366,30 @@ def _stages(contents: ReportContents) -> str:
     if longest <= 0:
         return ""
     rows = "".join(
-        f'<span>{escape(stage)}</span><span class="bar"'
-        f' style="width:{max(0.0, 100 * value / longest):.1f}%"></span><span'
-        f' class="time">{numbers.duration(value)}</span>'
+        f"<span>{escape(stage)}</span>"
+        f'<span class="bar" style="width:{max(0.0, 100 * value / longest):.1f}%"></span>'
+        f'<span class="time">{numbers.duration(value)}</span>'
         for stage, value in seconds.items()
     )
     return f'<div class="stages">{rows}</div>'
+
+
+def _quiet(text: str) -> str:
+    """A paragraph in small grey type."""
+    return f'<p class="quiet">{text}</p>'
+
+
+def _folded(summary: str, body: str) -> str:
+    return f"<details><summary>{summary}</summary>{body}</details>"
+
+
+def _table(head: str, rows: str) -> str:
+    return _scrolling(f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>")
+
+
+def _scrolling(table: str) -> str:
+    """A table on a card; it scrolls where the screen is narrower."""
+    return f'<div class="card"><div class="scroll">{table}</div></div>'
 
 
 _SECTIONS: tuple[tuple[str, str, Callable[[ReportContents, Figures], str]], ...] = (

@@ -296,7 +296,7 @@ def training_curve(records: Sequence[Mapping[str, Any]]) -> Points:
 
 
 def binned(points: Points, most: int) -> Points:
-    """At most `points` points: means over equal runs of neighbours."""
+    """At most `most` points: means of equally long runs of neighbours."""
     steps, values = points
     if len(steps) <= most:
         return points

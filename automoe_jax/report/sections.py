@@ -17,17 +17,17 @@ CAPTIONS = {
         " loss can lie above the validation loss."
     ),
     "routing_entropy": (
-        "How evenly the tokens of a batch spread over a layer's experts: their entropy divided by"
-        " its largest value. 1 is even, 0 is a collapse onto one expert."
+        "Entropy of the distribution of a batch's tokens over a layer's experts, relative to its"
+        " maximum: 1 is an even distribution, 0 is a collapse onto one expert."
     ),
     "dead_experts": "Share of a layer's experts that got no token.",
-    "experts_per_token": "How many experts a token gets, on average over the tokens of a layer.",
+    "experts_per_token": "Number of experts per token, the mean over the tokens of a layer.",
     "dropped_choices": (
-        "Share of the tokens that found no room in their expert and passed the layer by."
+        "Share of the tokens that skipped the layer because their expert was full."
     ),
     "experts_shares": (
-        "How many experts the tokens of the test text get in each layer of the retrained"
-        " sub-Transformer: the darker, the more. The number at the right is the mean."
+        "Shares of the test text's tokens with 1, 2, … experts, in each layer of the retrained"
+        " sub-Transformer; a darker shade is a larger number. The number on the right is the mean."
     ),
 }
 
