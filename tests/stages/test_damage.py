@@ -12,20 +12,17 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from absl import flags
 from etils import epath
 
 from automoe_jax import main
+from automoe_jax.command.run import run_for_people
 from automoe_jax.config import STAGES
-from automoe_jax.errors import UserError, run_for_people
+from automoe_jax.errors import UserError
 from automoe_jax.runtime.files import absolute
 from automoe_jax.runtime.lock import locked
 from automoe_jax.search import history
 from automoe_jax.stages import prepare, report
 from automoe_jax.workdir import Workdir
-
-# absl's configuration flags load their file in a deprecated way.
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module")
 
 TINY = pathlib.Path(__file__).with_name("tiny.py")
 ROWS = "evaluate/retrained.json"
@@ -35,7 +32,6 @@ MOST_ADVICE = 2
 
 def run(workdir: pathlib.Path) -> int:
     """The exit code of the command, run in this process."""
-    flags.FLAGS.unparse_flags()
     arguments = ["main", f"--config={TINY}", f"--workdir={workdir}"]
     return run_for_people(lambda: main.run(arguments))
 
