@@ -44,6 +44,11 @@ class Workdir:
         return self.root / "data" / "tokenizer.model"
 
     @property
+    def shortlist_path(self) -> epath.Path:
+        """Tables of `inference.engine.shortlist`, of a translator."""
+        return self.root / "data" / "shortlist.npz"
+
+    @property
     def labels_path(self) -> epath.Path:
         return self.root / "data" / "labels.json"
 

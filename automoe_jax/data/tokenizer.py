@@ -104,6 +104,10 @@ class Tokenizer:
         """The vocabulary's text of one id, where ▁ is the space before a word."""
         return self._model.id_to_piece(token)
 
+    def byte_pieces(self) -> list[int]:
+        """The ids of the pieces of a single byte."""
+        return [token for token in range(self.vocab_size) if self._model.is_byte(token)]
+
     def decode(self, ids: Iterable[int]) -> str:
         """The clean text of `ids` up to the first EOS, one line whatever the byte pieces spell; the
         other special ids are dropped.

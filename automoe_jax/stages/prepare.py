@@ -8,6 +8,9 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+import numpy as np
+from tqdm import tqdm
+
 from automoe_jax.config import STAGES, Config
 from automoe_jax.data.batching import TokenPairs
 from automoe_jax.data.corpus import (
@@ -20,14 +23,17 @@ from automoe_jax.data.corpus import (
     load_corpus,
 )
 from automoe_jax.data.labels import Labels
+from automoe_jax.data.lexicon import ITERATIONS, frequent_targets, word_translations
 from automoe_jax.data.origin import digests
-from automoe_jax.data.tokenizer import Tokenizer, train_tokenizer
+from automoe_jax.data.tokenizer import SPECIAL_IDS, Tokenizer, train_tokenizer
 from automoe_jax.errors import UserError
-from automoe_jax.runtime.files import is_local, read_json, write_json
+from automoe_jax.inference.engine.shortlist import SIZE, Shortlist
+from automoe_jax.runtime.files import atomic_writer, is_local, read_json, write_json
 from automoe_jax.workdir import Workdir
 
 # A larger share of a split that is left out deserves a warning.
 _QUIET_SHARE = 0.03
+_QUIET_SECONDS = 5  # before a progress bar appears
 _LEAST_CLASSES = 2
 _LEFT_OUT = "left out"
 # A vocabulary smaller than asked has a multiple of this many pieces, which meshes divide.
@@ -50,6 +56,8 @@ def run(config: Config, workdir: Workdir) -> None:
         write_json(workdir.labels_path, labels.names)
     pieces = _train_tokenizer(corpus, config, workdir)
     use = {split: _write_split(split, corpus, labels, config, workdir) for split in SPLITS}
+    if config.task == "translate":
+        _write_shortlist(workdir)
     longest = config.data.buckets[-1]
     statistics = corpus.statistics | {
         "files": files,
@@ -100,6 +108,29 @@ def _write_split(
         write_json(workdir.text_path(split), lines)
     used = len(tokens) if _fate(split, config) == _LEFT_OUT else len(pairs)
     return Use(len(given), len(given) - len(pairs), too_long, used)
+
+
+def _write_shortlist(workdir: Workdir) -> None:
+    """Writes the word translations of the training text for the decoder's shortlist."""
+    tokens, tokenizer = workdir.tokens("train"), workdir.tokenizer()
+    size = tokenizer.vocab_size
+    with tqdm(
+        desc="word translations",
+        total=ITERATIONS,
+        unit="iteration",
+        file=sys.stderr,
+        dynamic_ncols=True,
+        delay=_QUIET_SECONDS,
+        leave=False,
+    ) as bar:
+        translations = word_translations(tokens, size, SIZE, bar.update)
+    shortlist = Shortlist(
+        always=np.array([*SPECIAL_IDS, *tokenizer.byte_pieces()], np.int32),
+        frequent=frequent_targets(tokens, size, SIZE),
+        translations=translations,
+    )
+    with atomic_writer(workdir.shortlist_path) as file:
+        shortlist.save(file)
 
 
 def _fate(split: str, config: Config) -> str:

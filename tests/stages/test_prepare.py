@@ -9,6 +9,7 @@ from etils import epath
 from automoe_jax.config import Config, MeshConfig, from_config_dict
 from automoe_jax.data import corpus
 from automoe_jax.errors import UserError
+from automoe_jax.inference.engine.shortlist import SIZE, load_shortlist
 from automoe_jax.runtime.files import read_json
 from automoe_jax.stages import prepare
 from automoe_jax.workdir import Workdir
@@ -197,3 +198,17 @@ def test_a_line_of_megabytes_does_not_decide_the_vocabulary(tmp_path):
     sources = [*SENTENCES[:-1], "a b " * 500_000]
     config = config_of(tmp_path / "a.tsv", pairs_of(sources, TRANSLATIONS), vocab_size=340)
     assert prepared(config, tmp_path)["vocabulary"] == 340
+
+
+def test_the_shortlist_translates_the_training_text(tmp_path):
+    config = config_of(tmp_path / "a.tsv", pairs_of(SENTENCES, TRANSLATIONS))
+    prepared(config, tmp_path)
+    workdir = Workdir(epath.Path(tmp_path / "run"))
+    shortlist = load_shortlist(workdir.shortlist_path.read_bytes(), "shortlist")
+    tokenizer = workdir.tokenizer()
+    assert shortlist.translations.shape == (tokenizer.vocab_size, SIZE)
+    (the, *_), (das, *_) = tokenizer.encode(["the", "das"])
+    assert das in shortlist.translations[the, :3]
+    assert das in shortlist.frequent
+    assert {0, 1, 2, 3} < set(shortlist.always.tolist())
+    assert len(shortlist.always) == 4 + 256

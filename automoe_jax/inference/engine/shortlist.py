@@ -1,0 +1,84 @@
+"""The lexical shortlist: the target pieces that a sentence's translation may consist of.
+
+Candidates of a sentence are the N most frequent target pieces, the N best translations of each of
+its pieces (Jean et al., 2015, "On Using Very Large Target Vocabulary for Neural Machine
+Translation", section 3.3), its own pieces, to be copied, and the special and byte pieces, which can
+spell any text.
+
+Axes: B sentences · V vocabulary · M translations of a piece · C candidates of a batch.
+"""
+
+import dataclasses
+import io
+import zipfile
+from collections.abc import Sequence
+from typing import IO, NamedTuple
+
+import numpy as np
+
+from automoe_jax.errors import UserError
+
+SIZE = 100  # the largest N
+MOST = 2000  # candidates of a sentence: beyond, the least probable translations are left out
+TABLES = ("always", "frequent", "translations")
+
+
+class Candidates(NamedTuple):
+    """Candidates of a batch."""
+
+    pieces: np.ndarray  # int64 [C], rising
+    own: np.ndarray  # bool [B, C]: those of each sentence
+
+
+@dataclasses.dataclass(frozen=True)
+class Shortlist:
+    """The tables behind the candidates."""
+
+    always: np.ndarray  # int32: special and byte pieces
+    frequent: np.ndarray  # int32 [at most M], most frequent first
+    translations: np.ndarray  # int32 [V, M], best first, then −1
+
+    def of_sentence(self, source: np.ndarray, size: int) -> np.ndarray:
+        """The candidates of a sentence of token ids, rising; size: N.
+
+        Raises `UserError` for an id without a row in the table.
+        """
+        if len(source) and source.max() >= len(self.translations):
+            raise UserError(
+                f"the shortlist has no row for the piece {source.max()} (its table has"
+                f" {len(self.translations)} rows): it was made for another tokenizer; export the"
+                " model again, or translate with --shortlist=0"
+            )
+        fixed = np.concatenate([self.always, self.frequent[:size], source])
+        ranked = self.translations[source, :size].T.reshape(-1)  # the best of every piece first
+        pieces, first = np.unique(ranked[ranked >= 0], return_index=True)
+        return np.union1d(fixed, pieces[np.argsort(first)][:MOST]).astype(np.int64)
+
+    def of_batch(self, sources: Sequence[np.ndarray], size: int) -> Candidates:
+        """The candidates of each of the sentences."""
+        each = [self.of_sentence(source, size) for source in sources]
+        pieces = np.unique(np.concatenate(each))
+        return Candidates(pieces, np.stack([np.isin(pieces, one) for one in each]))
+
+    def save(self, file: IO[bytes]) -> None:
+        """Writes the tables as .npz."""
+        np.savez_compressed(file, **{name: getattr(self, name) for name in TABLES})
+
+
+def load_shortlist(content: bytes, where: str) -> Shortlist:
+    """The shortlist that `save` wrote; raises `UserError` with the place of a damaged file."""
+    try:
+        with np.load(io.BytesIO(content)) as arrays:
+            return Shortlist(*(arrays[name] for name in TABLES))
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{where} is damaged ({error}); export the model again") from None
+
+
+def checked_size(size: int) -> int:
+    """`--shortlist`, from 0, the whole vocabulary, to `SIZE`; raises `UserError` for others."""
+    if not 0 <= size <= SIZE:
+        raise UserError(
+            f"--shortlist={size} must be between 0, the whole vocabulary, and {SIZE}, the"
+            " translations of a piece that the table holds"
+        )
+    return size
