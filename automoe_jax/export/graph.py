@@ -14,7 +14,6 @@ from onnx import helper, numpy_helper
 
 OPSET = 21
 IR_VERSION = 10  # the newest that ONNX Runtime 1.20 reads
-CONTRIB = "com.microsoft"  # ONNX Runtime's own operators
 PRODUCER = "automoe_jax"
 
 # Constants up to this size are stored once for each value; a comparison of weights would be wasted.
@@ -32,6 +31,8 @@ class Graph:
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
         self._small: dict[tuple, str] = {}
+        # of this graph alone, by identity; the array is held so that its identity is not reused
+        self._large: dict[int, tuple[str, Any]] = {}
         self._own: set[str] = set()  # values that can be outputs of a body: its nodes' results
         self._names: list[int] = outer._names if outer else [0]
 
@@ -66,7 +67,9 @@ class Graph:
         """The name of an array that is stored in the model."""
         array = np.ascontiguousarray(np.asarray(value, dtype)).reshape(np.shape(value))
         if array.nbytes > _SMALL_BYTES:
-            return self._stored(array)
+            if id(value) not in self._large:
+                self._large[id(value)] = (self._stored(array), value)
+            return self._large[id(value)][0]
         key = (array.dtype.str, array.shape, array.tobytes())
         found = self._known(key)
         if found is None:
@@ -95,21 +98,32 @@ class Graph:
         self._nodes.append(helper.make_node("Identity", [value], [name], name=name))
         self._outputs.append(_value(name, dtype, shape))
 
-    def branch(
+    def branches(
         self,
         condition: str,
-        then: Callable[["Graph"], str],
-        otherwise: Callable[["Graph"], str],
-        dtype: Any = np.float32,
-    ) -> str:
-        """The result of one of two bodies, of which only that one is computed."""
+        then: Callable[["Graph"], Sequence[str]],
+        otherwise: Callable[["Graph"], Sequence[str]],
+        dtypes: Sequence[Any],
+    ) -> tuple[str, ...]:
+        """The results of one of two bodies, of which only that one is computed."""
         bodies = []
         for label, build in (("then", then), ("else", otherwise)):
             body = Graph(self._fresh(label), self)
-            result = body._named(build(body))
-            body._outputs.append(_value(result, dtype, None))
+            for result, dtype in zip(build(body), dtypes, strict=True):
+                body._outputs.append(_value(body._named(result), dtype, None))
             bodies.append(body._proto())
-        return self.op("If", condition, then_branch=bodies[0], else_branch=bodies[1])
+        return self.ops(
+            "If", condition, outputs=len(dtypes), then_branch=bodies[0], else_branch=bodies[1]
+        )
+
+    def branch(
+        self, condition: str, then: Callable[["Graph"], str], otherwise: Callable[["Graph"], str]
+    ) -> str:
+        """`branches` with one float32 result."""
+        (found,) = self.branches(
+            condition, lambda g: (then(g),), lambda g: (otherwise(g),), (np.float32,)
+        )
+        return found
 
     def loop(
         self,
@@ -148,7 +162,7 @@ class Graph:
 
     def model(self) -> onnx.ModelProto:
         """The finished model."""
-        domains = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)]
+        domains = [helper.make_opsetid("", OPSET)]
         return helper.make_model(
             self._proto(), opset_imports=domains, ir_version=IR_VERSION, producer_name=PRODUCER
         )

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from automoe_jax.export.graph import CONTRIB, Graph
+from automoe_jax.export.graph import Graph
 from automoe_jax.export.settings import INT8, Settings, Weights
 
 EPSILON = 1e-5  # of the normalisation, as in ops.norm
@@ -67,12 +67,11 @@ def linear(g: Graph, x: Operand, weights: Weights, scale: float = 1.0) -> str:
 def added_and_normalised(g: Graph, x: str, y: str, weights: Weights) -> str:
     """The layer normalisation of x + y, [N, D]."""
     return g.op(
-        "SkipLayerNormalization",
-        x,
-        y,
+        "LayerNormalization",
+        g.op("Add", x, y),
         g.constant(weights["scale"], np.float32),
         g.constant(weights["bias"], np.float32),
-        domain=CONTRIB,
+        axis=-1,
         epsilon=EPSILON,
     )
 
@@ -132,42 +131,55 @@ def attention(
 
 
 class Table(NamedTuple):
-    """The embeddings of the vocabulary in a graph, [V, D]: stored once, used twice."""
+    """The embeddings of the vocabulary, [V, D]; rows of zeros fill the last group of words."""
 
-    rows: str  # float32 or int8 [V, D]
-    scales: str | None  # float32 [V], of int8 rows
-    transposed: str | None  # int8 [D, V], folded when the model is loaded
-    array_scales: np.ndarray | None
-    width: int
+    rows: np.ndarray  # float32 or int8
+    scales: np.ndarray | None  # float32 [V], of int8 rows
+    bias: np.ndarray  # float32 [V], of the logits: no probability for rows beyond the vocabulary
 
 
-def table(g: Graph, embeddings: np.ndarray, settings: Settings) -> Table:
-    """embeddings [V, D] as constants of the graph."""
-    array = np.ascontiguousarray(embeddings, np.float32)
+# The best words are sought in groups, of whose maxima the largest show where they are.
+WORD_GROUP = 32
+_FEW_WORDS = 2048  # no groups below
+
+
+def is_grouped(vocab_size: int) -> bool:
+    """Whether the best words are sought in groups."""
+    return vocab_size >= _FEW_WORDS
+
+
+def table(embeddings: np.ndarray, settings: Settings) -> Table:
+    """embeddings [V, D] for `embedded` and `projected`."""
+    filling = -len(embeddings) % WORD_GROUP if is_grouped(len(embeddings)) else 0
+    rows = np.pad(np.asarray(embeddings, np.float32), ((0, filling), (0, 0)))
+    bias = np.zeros(len(rows), np.float32)
+    bias[len(embeddings) :] = MASKED
     if settings.precision != INT8:
-        return Table(g.constant(array), None, None, None, array.shape[1])
-    integers, scales = quantised(array.T)
-    rows = g.constant(np.ascontiguousarray(integers.T))
-    transposed = g.op("Transpose", rows, perm=[1, 0])
-    return Table(rows, g.constant(scales), transposed, scales, array.shape[1])
+        return Table(rows, None, bias)
+    integers, scales = quantised(rows.T)
+    return Table(np.ascontiguousarray(integers.T), scales, bias)
 
 
 def embedded(g: Graph, table: Table, tokens: str, positions: str) -> str:
     """√D · embeddings of tokens [N] + positions [N or 1, D]."""
-    rows = g.op("Gather", table.rows, tokens)
-    scale = g.number(table.width**0.5)
+    rows = g.op("Gather", g.constant(table.rows), tokens)
+    scale = g.number(table.rows.shape[1] ** 0.5)
     if table.scales is not None:
         rows = g.op("Cast", rows, to=1)
-        own = g.op("Unsqueeze", g.op("Gather", table.scales, tokens), g.ints(-1))
+        own = g.op("Unsqueeze", g.op("Gather", g.constant(table.scales), tokens), g.ints(-1))
         scale = g.op("Mul", own, scale)
     return g.op("Add", g.op("Mul", rows, scale), positions)
 
 
 def projected(g: Graph, x: str, table: Table, precision: str) -> str:
-    """x [N, D] · tableᵀ → [N, V]."""
-    if table.transposed is None or table.array_scales is None:
-        return g.op("Gemm", x, table.rows, transB=1)
-    nothing = np.zeros(len(table.array_scales), np.float32)
-    return _integer_product(
-        g, operand(g, x, precision), table.transposed, table.array_scales, nothing
-    )
+    """x [N, D] · tableᵀ → [N, V].
+
+    The table is a constant of this very graph: ONNX Runtime packs no constant of a graph two levels
+    up.
+    """
+    rows = g.constant(table.rows)
+    if table.scales is None:
+        bias = [g.constant(table.bias)] if table.bias.any() else []
+        return g.op("Gemm", x, rows, *bias, transB=1)
+    columns = g.op("Transpose", rows, perm=[1, 0])  # folded when the model is loaded
+    return _integer_product(g, operand(g, x, precision), columns, table.scales, table.bias)

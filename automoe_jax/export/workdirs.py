@@ -16,7 +16,8 @@ from automoe_jax.export.cache import fingerprint
 from automoe_jax.export.folder import write_folder
 from automoe_jax.export.network import inputs_of
 from automoe_jax.export.settings import FLOAT32
-from automoe_jax.inference.engine.folder import MODEL, TOKENIZER, Description
+from automoe_jax.export.weights import separated
+from automoe_jax.inference.engine.folder import MODEL, TOKENIZER, WEIGHTS, Description
 from automoe_jax.model.network import Network
 from automoe_jax.report.rows import RETRAINED
 from automoe_jax.runtime.files import absolute
@@ -37,8 +38,8 @@ def trained(root: epath.PathLike) -> tuple[Workdir, Config, Network]:
         )
     if not runs.is_complete(workdir.retrained):
         raise UserError(
-            f"--workdir={root} holds no retrained sub-Transformer yet; finish its retrain stage"
-            " with python -m automoe_jax.main"
+            f"--workdir={root} holds no retrained sub-Transformer yet; let python -m"
+            " automoe_jax.main finish its retrain stage"
         )
     config = workdir.config()
     network = runs.load(workdir.retrained, workdir.spec(config, workdir.arch()))
@@ -52,10 +53,9 @@ def export_onnx(
     workdir, config, network = trained(root)
     arch, settings, weights = inputs_of(network, config.data.buckets, precision)
     build = models.classifier if settings.classes else models.translator
-    files = {
-        MODEL: build(arch, settings, weights).SerializeToString(),
-        TOKENIZER: workdir.tokenizer_path.read_bytes(),
-    }
+    model, constants = separated(build(arch, settings, weights), WEIGHTS)
+    tokenizer = workdir.tokenizer_path.read_bytes()
+    files = {MODEL: model, WEIGHTS: constants, TOKENIZER: tokenizer}
     write_folder(out, description(root, workdir, config, precision, license), files)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from automoe_jax.data.tokenizer import EOS
 from automoe_jax.errors import UserError
-from automoe_jax.export import models
+from automoe_jax.export import beam, models, parts
 from automoe_jax.export.network import inputs_of
 from automoe_jax.export.settings import INT8
 from automoe_jax.extract import extract
@@ -93,6 +93,26 @@ def test_beam_search_is_that_of_jax(name: str, beams: int) -> None:
             expected = tokens[b, i][: int(np.argmax(tokens[b, i] == EOS))]
             np.testing.assert_array_equal(hypothesis.tokens, expected)
             np.testing.assert_allclose(hypothesis.score, scores[b, i], rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [41, 64])
+def test_groups_of_words_hold_the_best(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Vocabularies of many words are searched in groups, of which the last may be filled up."""
+    monkeypatch.setattr(parts, "_FEW_WORDS", 40)
+    monkeypatch.setattr(parts, "WORD_GROUP", 8)
+    monkeypatch.setattr(beam, "WORD_GROUP", 8)
+    arch = SPACE.sample(np.random.default_rng(0))
+    network = random_network(SPACE, size, arch=arch)
+    tokens, scores = jax.tree.map(
+        np.asarray, beam_search(network, SOURCE, beam_size=3, max_length=12)
+    )
+    feeds = {"beams": np.array(3), "max_length": np.array(12), "stop": np.array(3)}
+    model = models.translator(*inputs_of(network, BUCKETS))
+    found = finished(Records(*outputs(model, source=SOURCE, **feeds)), 3, 0.6, EOS)
+    for b, (hypothesis,) in enumerate(found):
+        expected = tokens[b, 0][: int(np.argmax(tokens[b, 0] == EOS))]
+        np.testing.assert_array_equal(hypothesis.tokens, expected)
+        np.testing.assert_allclose(hypothesis.score, scores[b, 0], rtol=1e-5)
 
 
 def test_int8_is_nearly_float32() -> None:

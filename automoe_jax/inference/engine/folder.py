@@ -17,6 +17,7 @@ FORMAT = "automoe_jax"
 VERSION = 1  # of the folder; readers of other versions reject it
 DESCRIPTION = "model.json"
 MODEL = "model.onnx"
+WEIGHTS = "weights.bin"  # of the model
 TOKENIZER = "tokenizer.model"
 
 

@@ -1,0 +1,260 @@
+"""Beam search as ONNX operators, with the finishing rules of `inference.decode`.
+
+Steps are made in rounds: a round ends when some sentences are done, and the next one goes on
+without them.
+
+Axes: B sentences · k beams · n = 2k candidates · t steps · V vocabulary · G groups of words.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from automoe_jax.export.decoder import SENTENCE_AXES, Decoder, Sentences
+from automoe_jax.export.graph import Graph
+from automoe_jax.export.parts import WORD_GROUP, is_grouped
+from automoe_jax.export.settings import Settings
+
+IMPOSSIBLE = -1e9  # the score of a hypothesis that does not exist, as in inference.decode
+# A round ends when this share of its sentences is done: moving the caches costs a part of a step.
+DONE_SHARE = 8
+
+
+class _Search(NamedTuple):
+    """Values of the outermost graph that all steps use."""
+
+    decoder: Decoder
+    settings: Settings
+    beams: str  # int64 [], k
+    k: str  # int64 [1]
+    candidates: str  # int64 [1], n
+    each: str  # int64 [1]: candidates of one hypothesis
+    may_count: str  # bool [n]: an ending counts only among the k best candidates
+    last: str  # int64 []: the last position, at which a hypothesis ends
+    stop: str  # int64 []: finished hypotheses at which a sentence is done
+    allowed: str  # float32 [2, V], added to log p: at any position, and at the last one
+
+
+def beam_search(
+    g: Graph,
+    decoder: Decoder,
+    sentences: Sentences,
+    settings: Settings,
+    source: str,
+    beams: str,
+    length: str,
+    stop: str,
+) -> list[str]:
+    """Scores float32, tokens and origins int64 [t,B,n] of the candidates of all steps; of a
+    sentence that is done, 0.
+    """
+    search = _prepared(g, decoder, settings, beams, length, stop)
+    batch = g.op("Shape", source, start=0, end=1)
+    shape = g.op("Concat", batch, search.k, axis=0)
+    is_first = g.op("Equal", _numbers(g, beams), g.integer(0))
+    scores = g.op("Where", is_first, g.number(0), g.number(IMPOSSIBLE))
+    none = g.op("Concat", g.ints(0), batch, search.candidates, axis=0)
+    hypotheses = [
+        (g.op("Expand", g.integer(settings.eos_id), shape), np.int64),
+        (g.op("Expand", scores, shape), np.float32),
+        (g.op("Expand", g.integer(0), batch), np.int64),
+        (decoder.no_ancestors(g, batch), np.float32),
+        *((cache, np.float32) for cache in decoder.empty(g, batch)),
+    ]
+    constants: list[tuple[str, Any]] = [
+        (value, np.float32) for value in (*sentences.memories, *sentences.masks)
+    ]
+    constants += [(value, np.int64) for value in sentences.draws]
+    records = [
+        (g.op("Expand", g.number(0), none), np.float32),
+        (g.op("Expand", g.integer(0), none), np.int64),
+        (g.op("Expand", g.integer(0), none), np.int64),
+    ]
+    active = (_numbers(g, g.op("Squeeze", batch)), np.int64)
+    states = [(g.integer(0), np.int64), active, *records, *hypotheses, *constants]
+    count = len(hypotheses)
+
+    def round_of(body: Graph, turn: str, names: list[str]) -> tuple:
+        position, active, *rest = names
+        records, alive, constants = rest[:3], rest[3 : 3 + count], rest[3 + count :]
+        kept = _sentences(constants, sentences)
+        steps, moved = _round(body, search, kept, position, length, alive)
+        records = [
+            body.op("Concat", before, _spread(body, step, active, before), axis=0)
+            for before, step in zip(records, steps, strict=True)
+        ]
+        position = body.op("Add", position, body.op("Squeeze", body.op("Shape", steps[0], end=1)))
+        unfinished = body.op("Less", moved[2], search.stop)
+        some = body.op("ReduceMax", body.op("Cast", unfinished, to=7), keepdims=0)
+        going = body.op("And", body.op("Cast", some, to=9), body.op("Less", position, length))
+
+        def left(value: str, axis: int) -> str:
+            return body.op("Compress", value, unfinished, axis=axis)
+
+        axes = [0, 0, 0, 0] + [1] * (count - 4)
+        following = [left(value, axis) for value, axis in zip(moved, axes, strict=True)]
+        following += [
+            left(value, axis)
+            for group, axis in zip(kept, SENTENCE_AXES, strict=True)
+            for value in group
+        ]
+        return going, [position, left(active, 0), *records, *following], []
+
+    final, _ = g.loop(length, g.constant(True), states, round_of)
+    return final[2:5]
+
+
+def _prepared(
+    g: Graph, decoder: Decoder, settings: Settings, beams: str, length: str, stop: str
+) -> _Search:
+    k = g.op("Reshape", beams, g.ints(1))
+    candidates = g.op("Mul", k, g.ints(2))
+    allowed = np.zeros((2, settings.vocab_size), np.float32)
+    allowed[0, list(settings.never)] = IMPOSSIBLE
+    allowed[1] = IMPOSSIBLE
+    allowed[1, settings.eos_id] = 0
+    # words that are not generated may be among the best ones
+    spare = len(settings.never) if is_grouped(settings.vocab_size) else 0
+    each = g.op("Add", candidates, g.ints(spare))
+    return _Search(
+        decoder,
+        settings,
+        beams,
+        k,
+        candidates,
+        g.op("Min", each, g.ints(settings.vocab_size)),
+        g.op("Less", _numbers(g, g.op("Squeeze", candidates)), beams),
+        g.op("Sub", length, g.integer(1)),
+        stop,
+        g.constant(allowed),
+    )
+
+
+def _round(
+    g: Graph,
+    search: _Search,
+    sentences: Sentences,
+    start: str,
+    length: str,
+    states: list[str],
+) -> tuple[list[str], list[str]]:
+    """Steps from position `start` until enough sentences are done: records [t,B,n], states."""
+    batch = g.op("Shape", states[2])
+    own = search.decoder.own_entries(g, batch)
+    first_rows = g.op("Mul", _numbers(g, g.op("Squeeze", batch)), search.beams)
+    first_rows = g.op("Unsqueeze", first_rows, g.ints(1))
+    extensions = g.op("Concat", batch, g.op("Mul", search.k, search.each), axis=0)
+    rows = g.op("Concat", g.op("Mul", batch, search.k), g.ints(-1), axis=0)
+    most = g.op("Squeeze", g.op("Div", batch, g.ints(DONE_SHARE)))
+    enough = g.op("Max", most, g.integer(1))
+
+    def turn(body: Graph, number: str, names: list[str]) -> tuple:
+        tokens, scores, finished, ancestors, *caches = names
+        position = body.op("Add", start, number)
+        logits, caches, ancestors = search.decoder.step(
+            body, tokens, position, caches, ancestors, own, sentences
+        )
+        best, words = _best_words(body, search, logits, position)
+        before = body.op("Reshape", scores, body.ints(-1, 1))
+        total = body.op("Reshape", body.op("Add", best, before), extensions)
+        total, place = body.ops("TopK", total, search.candidates, outputs=2)
+        origin = body.op("Div", place, search.each)
+        token = body.op("GatherElements", body.op("Reshape", words, extensions), place, axis=1)
+        ends = body.op("Equal", token, body.integer(search.settings.eos_id))
+        exists = body.op("Greater", total, body.number(IMPOSSIBLE / 2))
+        complete = body.op("And", body.op("And", ends, exists), search.may_count)
+        count = body.op("ReduceSum", body.op("Cast", complete, to=7), body.ints(1), keepdims=0)
+        finished = body.op("Add", finished, count)
+        living = body.op("Where", ends, body.number(2 * IMPOSSIBLE), total)
+        scores, live = body.ops("TopK", living, search.k, outputs=2)
+        tokens = body.op("GatherElements", token, live, axis=1)
+        descend = body.op("Add", body.op("GatherElements", origin, live, axis=1), first_rows)
+        ancestors = body.op("Gather", body.op("Reshape", ancestors, rows), descend)  # [B,k,t·k]
+        ancestors = body.op("Unsqueeze", ancestors, body.ints(1))
+        done = body.op("Not", body.op("Less", finished, search.stop))
+        done = body.op("ReduceSum", body.op("Cast", done, to=7), keepdims=0)
+        return (
+            body.op("Less", done, enough),
+            [tokens, scores, finished, ancestors, *caches],
+            [(total, np.float32), (token, np.int64), (origin, np.int64)],
+        )
+
+    dtypes = [np.int64, np.float32, np.int64, *[np.float32] * (len(states) - 3)]
+    left = g.op("Sub", length, start)
+    moved, records = g.loop(left, g.constant(True), list(zip(states, dtypes, strict=True)), turn)
+    return records, moved
+
+
+def _best_words(g: Graph, search: _Search, logits: str, position: str) -> tuple[str, str]:
+    """log p and numbers [N, each] of the best next words for logits [N, V]."""
+    log_p = g.op("LogSoftmax", logits, axis=-1)
+    ends = g.op("Equal", position, search.last)
+
+    def plainly(body: Graph, row: str) -> tuple[str, ...]:
+        words = log_p
+        if is_grouped(search.settings.vocab_size):  # without the words that fill the last group
+            words = body.op(
+                "Slice", log_p, body.ints(0), body.ints(search.settings.vocab_size), body.ints(1)
+            )
+        permitted = body.op("Add", words, body.op("Gather", search.allowed, row))
+        return body.ops("TopK", permitted, search.each, outputs=2)
+
+    if not is_grouped(search.settings.vocab_size):
+        best, words = plainly(g, g.op("Cast", ends, to=7))
+        return best, words
+
+    def by_groups(body: Graph) -> tuple[str, ...]:
+        """The groups with the largest maxima hold the best words."""
+        groups = -(-search.settings.vocab_size // WORD_GROUP)
+        grouped = body.op("Reshape", log_p, body.ints(-1, groups, WORD_GROUP))
+        largest = body.op("ReduceMax", grouped, body.ints(2), keepdims=0)
+        count = body.op("Min", search.each, body.ints(groups))
+        _, holding = body.ops("TopK", largest, count, outputs=2)  # [N, each]
+        row = body.op(
+            "Range",
+            body.integer(0),
+            body.op("Squeeze", body.op("Shape", holding, end=1)),
+            body.integer(1),
+        )
+        row = body.op("Mul", body.op("Unsqueeze", row, body.ints(1)), body.integer(groups))
+        members = body.op(
+            "Gather",
+            body.op("Reshape", log_p, body.ints(-1, WORD_GROUP)),
+            body.op("Add", holding, row),
+        )
+        members = body.op("Flatten", members)  # [N, each · WORD_GROUP]
+        best, place = body.ops("TopK", members, search.each, outputs=2)
+        group = body.op(
+            "GatherElements", holding, body.op("Div", place, body.integer(WORD_GROUP)), axis=1
+        )
+        words = body.op("Mul", group, body.integer(WORD_GROUP))
+        words = body.op("Add", words, body.op("Mod", place, body.integer(WORD_GROUP)))
+        penalty = body.op("Gather", body.op("Gather", search.allowed, body.integer(0)), words)
+        return body.op("Add", best, penalty), words
+
+    best, words = g.branches(
+        ends, lambda body: plainly(body, body.integer(1)), by_groups, (np.float32, np.int64)
+    )
+    return best, words
+
+
+def _spread(g: Graph, records: str, active: str, like: str) -> str:
+    """records [t,b,n] of the sentences active [b] → [t,B,n], as many sentences as `like` has."""
+    shape = g.op("Shape", records)
+    index = g.op("Expand", g.op("Unsqueeze", active, g.ints(0, 2)), shape)
+    whole = g.op(
+        "Concat", g.op("Slice", shape, g.ints(0), g.ints(1)), g.op("Shape", like, start=1), axis=0
+    )
+    nothing = g.op("Expand", g.op("CastLike", g.integer(0), records), whole)
+    return g.op("ScatterElements", nothing, index, records, axis=1)
+
+
+def _sentences(values: list[str], like: Sentences) -> Sentences:
+    """`values` grouped as `like` is."""
+    first, second = len(like.memories), len(like.memories) + len(like.masks)
+    return Sentences(values[:first], values[first:second], values[second:])
+
+
+def _numbers(g: Graph, count: str) -> str:
+    """0 … count − 1, int64."""
+    return g.op("Range", g.integer(0), count, g.integer(1))

@@ -1,0 +1,169 @@
+"""The decoder, one step at a time with a cache, as ONNX operators.
+
+Axes: B sentences · S source tokens · T target tokens · k beams · t steps before this one · D
+embedding width · N = B · k · V vocabulary · L layers.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+from automoe_jax.arch import Arch
+from automoe_jax.export import routing
+from automoe_jax.export.encoder import (
+    Encoded,
+    decoder_table,
+    draw,
+    first_experts,
+    position_rows,
+)
+from automoe_jax.export.graph import Graph
+from automoe_jax.export.layers import LayerPlan, Tokens, decoder_layer, looked_up, plan
+from automoe_jax.export.parts import MASKED, KeysValues, Rows, Table, embedded, projected
+from automoe_jax.export.settings import DECODER, ENCODER, Settings, Weights, embed_dim
+
+
+class Sentences(NamedTuple):
+    """Arrays that all steps use."""
+
+    memories: list[str]  # keys [1,B,P,W,S] and values [1,B,P,S,W] for each layer
+    masks: list[str]  # float32 [B,1,1,S]
+    draws: list[str]  # int64 [B,T or 1,L]: where random routes start; none without these
+
+
+SENTENCE_AXES = (1, 0, 0)  # of the arrays of each field of `Sentences`
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoder:
+    """The decoder of a batch."""
+
+    arch: Arch
+    settings: Settings
+    layers: list[LayerPlan]
+    table: Table
+    positions: str  # the constant of the sinusoids
+    mask_of_layer: list[int]  # which of the masks each layer needs
+    beams: str  # int64 [1]: k
+
+    def empty(self, g: Graph, batch: str) -> list[str]:
+        """A key's and a value's cache [1,B,P,0,W] for each layer; batch: int64 [1], B."""
+        caches = []
+        for layer in self.layers:
+            heads = layer.self_heads
+            ends = g.ints(heads, 0, layer.qkv_dim // heads)
+            shape = g.op("Concat", g.ints(1), batch, ends, axis=0)
+            caches += [g.op("Expand", g.number(0), shape)] * 2
+        return caches
+
+    def no_ancestors(self, g: Graph, batch: str) -> str:
+        """float32 [B,1,k,0]."""
+        shape = g.op("Concat", batch, g.ints(1), self.beams, g.ints(0), axis=0)
+        return g.op("Expand", g.number(0), shape)
+
+    def own_entries(self, g: Graph, batch: str) -> str:
+        """float32 [B,1,k,k], added to scores: a hypothesis sees its own entry of this step."""
+        size = g.op("Squeeze", self.beams)
+        numbers = g.op("Range", g.integer(0), size, g.integer(1))
+        same = g.op("Equal", numbers, g.op("Unsqueeze", numbers, g.ints(1)))
+        own = g.op("Where", same, g.number(0), g.number(MASKED))
+        shape = g.op("Concat", batch, g.ints(1), self.beams, self.beams, axis=0)
+        return g.op("Expand", own, shape)
+
+    def step(
+        self,
+        g: Graph,
+        tokens: str,
+        position: str,
+        caches: list[str],
+        ancestors: str,
+        own_entries: str,
+        sentences: Sentences,
+    ) -> tuple[str, list[str], str]:
+        """tokens [B,k] at `position` [] → logits [N,V], the caches and ancestors with this step.
+
+        ancestors [B,1,k,t·k] is added to scores: the entries that a hypothesis descends from.
+        """
+        row = g.op("Add", position, g.integer(self.settings.pad_id + 1))
+        flat = g.op("Reshape", tokens, g.ints(-1))
+        y = embedded(g, self.table, flat, g.op("Gather", self.positions, row))
+        ancestors = g.op("Concat", ancestors, own_entries, axis=3)
+        routed = Tokens(Rows(self.beams), None, self._first(g, tokens, position, sentences))
+        written: list[str] = []
+        for i, layer in enumerate(self.layers):
+            y, cache = decoder_layer(
+                g,
+                layer,
+                y,
+                KeysValues(*caches[2 * i : 2 * i + 2]),
+                ancestors,
+                KeysValues(*sentences.memories[2 * i : 2 * i + 2]),
+                sentences.masks[self.mask_of_layer[i]],
+                routed,
+                few=False,
+            )
+            written += cache
+        return projected(g, y, self.table, self.settings.precision), written, ancestors
+
+    def _first(self, g: Graph, tokens: str, position: str, sentences: Sentences) -> str | None:
+        """int64 [N, L]: the experts that random routes of a step start at."""
+        way, count = draw(self.settings), len(self.layers)
+        if way is None:
+            return None
+        if way == routing.WORD:
+            first = first_experts(g, self.arch, self.settings, DECODER, tokens, None, None)
+            assert first is not None
+            return g.op("Reshape", first, g.ints(-1, count))
+        (draws,) = sentences.draws
+        if way == routing.POSITION:
+            draws = g.op("Gather", draws, g.op("Reshape", position, g.ints(1)), axis=1)
+        shape = g.op("Concat", g.op("Shape", tokens), g.ints(1), axis=0)
+        return g.op("Reshape", g.op("Expand", draws, shape), g.ints(-1, count))
+
+
+def decoder_of(
+    g: Graph,
+    arch: Arch,
+    settings: Settings,
+    weights: Weights,
+    encoded: Encoded,
+    beams: str,
+    length: str,
+) -> tuple[Decoder, Sentences]:
+    """The decoder over what the encoder gave; beams and length: int64 [], k and T."""
+    layers = [plan(arch, DECODER, i, weights, settings) for i in range(arch.decoder_layers)]
+    depths = sorted({int(arch.cross_layers[layer.index]) for layer in layers})
+    decoder = Decoder(
+        arch,
+        settings,
+        layers,
+        decoder_table(arch, settings, weights, encoded),
+        g.constant(position_rows(arch, settings, DECODER)),
+        [depths.index(int(arch.cross_layers[layer.index])) for layer in layers],
+        g.op("Reshape", beams, g.ints(1)),
+    )
+    masks = [
+        encoded.mask if depth == 1 else g.op("Concat", *[encoded.mask] * depth, axis=3)
+        for depth in depths
+    ]
+    memories = [part for layer in layers for part in _memory(g, arch, layer, encoded)]
+    positions = None
+    if draw(settings) == routing.POSITION:
+        steps = g.op("Range", g.integer(0), length, g.integer(1))
+        positions = g.op("Unsqueeze", steps, g.ints(0))
+    draws = None
+    if draw(settings) in (routing.POSITION, routing.SENTENCE):
+        draws = first_experts(g, arch, settings, DECODER, None, encoded.sentences, positions)
+    return decoder, Sentences(memories, masks, [] if draws is None else [draws])
+
+
+def _memory(g: Graph, arch: Arch, layer: LayerPlan, encoded: Encoded) -> KeysValues:
+    """Keys and values of a layer's cross attention, of the last encoder layers in turn."""
+    count = int(arch.cross_layers[layer.index])
+    newest = encoded.layers[::-1][:count]
+    if count == 1:
+        return looked_up(g, layer, newest[0], encoded.rows)
+    width = embed_dim(arch, ENCODER)
+    memory = g.op("Concat", *[encoded.rows.split(g, x, width) for x in newest], axis=1)
+    memory = g.op("Reshape", memory, g.ints(-1, width))
+    rows = Rows(g.op("Mul", encoded.rows.length, g.integer(count)))
+    return looked_up(g, layer, memory, rows)

@@ -1,0 +1,126 @@
+"""The encoder, the embeddings and the random routes as ONNX operators.
+
+Axes: B sentences · S source tokens · T target tokens · k beams · D embedding width · N tokens of
+all sentences · V vocabulary · L layers of a side.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from automoe_jax.arch import Arch
+from automoe_jax.export import routing
+from automoe_jax.export.graph import Graph
+from automoe_jax.export.layers import Tokens, encoder_layer, plan
+from automoe_jax.export.parts import MASKED, Rows, Table, embedded, table
+from automoe_jax.export.settings import (
+    DECODER,
+    ENCODER,
+    Settings,
+    Weights,
+    embed_dim,
+    layer_number,
+    sinusoids,
+)
+
+
+class Encoded(NamedTuple):
+    """Results of the encoder."""
+
+    layers: list[str]  # [N, D] of each layer
+    rows: Rows
+    real: str  # float32 [B, S], 0 for padding
+    mask: str  # float32 [B, 1, 1, S], added to scores
+    sentences: str | None  # int64 [B]: a number for each sentence, for random routes
+    table: Table
+
+
+def encode(g: Graph, arch: Arch, settings: Settings, weights: Weights, source: str) -> Encoded:
+    """The encoder on source [B,S], padded on the right."""
+    is_real = g.op("Not", g.op("Equal", source, g.integer(settings.pad_id)))
+    whole, real = g.op("Cast", is_real, to=7), g.op("Cast", is_real, to=1)
+    mask = g.op("Where", is_real, g.number(0), g.number(MASKED))
+    mask = g.op("Unsqueeze", mask, g.ints(1, 2))
+    counted = g.op("CumSum", whole, g.integer(1))
+    places = g.op("Add", g.op("Mul", counted, whole), g.integer(settings.pad_id))
+    rows, flat = Rows(g.op("Shape", source, start=1, end=2)), g.ints(-1)
+    embeddings = table(_embeddings(arch, weights, ENCODER), settings)
+    positions = g.constant(position_rows(arch, settings, ENCODER))
+    x = embedded(
+        g,
+        embeddings,
+        g.op("Reshape", source, flat),
+        g.op("Gather", positions, g.op("Reshape", places, flat)),
+    )
+    sentences = None
+    if draw(settings) in (routing.POSITION, routing.SENTENCE):
+        sentences = routing.hashed_sentences(g, source, whole)
+    place = g.op("Sub", counted, g.integer(1))
+    first = first_experts(g, arch, settings, ENCODER, source, sentences, place)
+    if first is not None:
+        first = g.op("Reshape", first, g.ints(-1, arch.encoder_layers))
+    tokens = Tokens(rows, g.op("Reshape", real, flat), first)
+    outputs = []
+    for i in range(arch.encoder_layers):
+        x = encoder_layer(g, plan(arch, ENCODER, i, weights, settings), x, mask, tokens)
+        outputs.append(x)
+    return Encoded(outputs, rows, real, mask, sentences, embeddings)
+
+
+def decoder_table(arch: Arch, settings: Settings, weights: Weights, encoded: Encoded) -> Table:
+    """The embeddings of the decoder: those of the encoder where the widths are equal."""
+    if embed_dim(arch, ENCODER) == embed_dim(arch, DECODER):
+        return encoded.table
+    return table(_embeddings(arch, weights, DECODER), settings)
+
+
+def position_rows(arch: Arch, settings: Settings, side: str) -> np.ndarray:
+    """The sinusoids of a side, float32 [rows, D]."""
+    most = settings.max_source if side == ENCODER else settings.max_target
+    rows = sinusoids(settings.pad_id + 1 + most, settings.super_dim(side), settings.pad_id)
+    return rows[:, : embed_dim(arch, side)]
+
+
+def draw(settings: Settings) -> str | None:
+    """What random routes depend on; None where there are none."""
+    return routing.ROUTERS.find(settings.router.kind).draw(settings.router)
+
+
+def first_experts(
+    g: Graph,
+    arch: Arch,
+    settings: Settings,
+    side: str,
+    tokens: str | None,
+    sentences: str | None,
+    positions: str | None,
+) -> str | None:
+    """The experts that random routes start at, int64 […, L], for tokens […], sentences [B, 1] or
+    [B], and positions that broadcast with them.
+    """
+    way = draw(settings)
+    counts = [len(widths) for widths in getattr(arch, f"{side}_experts")]
+    numbers = [layer_number(side, i) for i in range(len(counts))]
+    if way is None:
+        return None
+    if way == routing.WORD:
+        tables = [
+            routing.fixed_experts(settings.router, number, count, settings.vocab_size)
+            for number, count in zip(numbers, counts, strict=True)
+        ]
+        assert tokens is not None
+        return g.op("Gather", g.constant(np.stack(tables, axis=1)), tokens)
+    assert sentences is not None
+    identity = g.op("Unsqueeze", sentences, g.ints(1))
+    if way == routing.POSITION:
+        assert positions is not None
+        identity = routing.hashed_positions(g, identity, positions)
+    first = routing.first_experts(g, identity, settings.router, numbers, counts)
+    if way == routing.SENTENCE and positions is not None:  # [B, 1, L] → [B, S, L]
+        shape = g.op("Concat", g.op("Shape", positions), g.ints(1), axis=0)
+        return g.op("Expand", first, shape)
+    return first
+
+
+def _embeddings(arch: Arch, weights: Weights, side: str) -> np.ndarray:
+    return np.asarray(weights["embedding"]["table"], np.float32)[:, : embed_dim(arch, side)]
