@@ -1,4 +1,4 @@
-"""From a configuration to a translator: `python -m automoe_jax.main --config=configs/demo.py
+"""Runs the stages of a configuration: `python -m automoe_jax.main --config=configs/demo.py
 --workdir=runs/demo`.
 """
 

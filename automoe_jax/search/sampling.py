@@ -1,10 +1,10 @@
 """Even draws of architectures within the limits of a search.
 
-`SearchSpace.sample` draws every gene evenly, whatever the architecture costs. Random search, a
-first population and the SuperNet need the same distribution among the architectures that the limits
-admit, exactly. Rejection gives it: draw from a proposal that is even on a larger set, and repeat
-until the draw is within the limits. With the whole space as the larger set, a tight limit rejects
-nearly everything. So the proposal is even on a set that is just larger than what the limit admits:
+`SearchSpace.sample` draws every gene evenly, regardless of costs. Random search, a first population
+and the SuperNet need the same distribution among the architectures that the limits admit, exactly.
+Rejection gives it: draw from a proposal that is even on a larger set, and repeat until the draw is
+within the limits. With the whole space as the larger set, a tight limit rejects nearly everything.
+The proposal is therefore even on a set that is only slightly larger than the admitted one:
 
 1. A cost that is a sum over layers (`limits.Cost.additive`) splits, for given embedding widths,
    into one part for each layer. The part of a layer with several experts includes its router. A
@@ -130,7 +130,7 @@ class _Options(NamedTuple):
 
     genes: list[dict[str, int]]  # [O], without the experts
     first: np.ndarray  # [O], the width of the first expert
-    others: np.ndarray  # [O, W], how many of the other experts have each positive width
+    others: np.ndarray  # [O, W], numbers of other experts with each positive width
     weights: np.ndarray  # [O], the probability in an even draw
     costs: np.ndarray  # [O, C]
 
@@ -140,7 +140,7 @@ class _Rounded(NamedTuple):
 
     options: _Options
     order: np.ndarray  # [O], the options by rising cost
-    starts: np.ndarray  # [STEPS + 2], where the options of each cost begin in `order`
+    starts: np.ndarray  # [STEPS + 2], index of the first option of each cost in `order`
     weights: np.ndarray  # [STEPS + 1], the probability of each cost
 
 

@@ -1,4 +1,4 @@
-"""Requests to stop by signals, in this process and, where it ends, in one of its own."""
+"""Requests to stop by signals, in this process or, if it ends, in a separate one."""
 
 import os
 import pathlib
