@@ -67,6 +67,8 @@ class ModelConfig:
 
     dropout: float = 0.1  # scaled by sub width / super width
     attention_dropout: float = 0.1
+    # of the experts' hidden units, scaled like `dropout`; 0 in every published recipe
+    activation_dropout: float = 0.0
     # of the matrix products: float32 or bfloat16; parameters and router stay float32
     dtype: str = "float32"
     # scheme of the experts' initial weights: xavier (AutoMoE, HAT), linear (THOR) or
@@ -366,7 +368,7 @@ def _rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
             getattr(data, name) > 0,
             "must be positive",
         )
-    for name in ("dropout", "attention_dropout"):
+    for name in ("dropout", "attention_dropout", "activation_dropout"):
         yield (
             f"config.model.{name}",
             getattr(config.model, name),

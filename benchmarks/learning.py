@@ -15,7 +15,7 @@ import jax
 
 from automoe_jax.config import Config, default_config, from_config_dict
 from automoe_jax.model.network import initialised
-from automoe_jax.model.transformer import ForwardOptions
+from automoe_jax.model.transformer import training_options
 from automoe_jax.stages import run_stages
 from automoe_jax.train import runs
 from automoe_jax.train.loop import Run
@@ -109,7 +109,7 @@ def validation_loss(prepared: Workdir, system: System, scheme: str, share: float
         title=name,
         folder=prepared.root / "trained" / "".join(filter(str.isalnum, name)),
         train=config.retrain,
-        forward_options=ForwardOptions(config.model.dropout, config.model.attention_dropout),
+        forward_options=training_options(config),
         seed=config.seed,
         archs=lambda _: [arch],
         probes={"": arch},

@@ -41,6 +41,7 @@ class Rates(NamedTuple):
     residual: float  # of the encoder's self-attention residual, and base of the scaled ones
     scaled: float  # residual · D / the SuperNet's D (docs/systems/automoe.md, dropout)
     attention: float
+    hidden: float = 0.0  # of the experts' hidden units, scaled like `scaled`
 
 
 INFERENCE = Rates(0.0, 0.0, 0.0)
@@ -227,9 +228,8 @@ class ExpertLayer(_Layer):
         if self.is_initializing():  # only the parameters matter
             return LayerOutput(x, no_metrics(), None)
         if shape.exact and len(shape.max_widths) == 1:
-            hidden_rate = rates.residual * shape.max_widths[0] / shape.super_ffn_dim
             y = dense_ffn(
-                x, experts, hidden_dropout=hidden_rate, output_dropout=rates.scaled, rng=rng
+                x, experts, hidden_dropout=rates.hidden, output_dropout=rates.scaled, rng=rng
             )
             return LayerOutput(y, no_metrics(), None)
         widths = jnp.asarray(genes.widths)
@@ -237,14 +237,14 @@ class ExpertLayer(_Layer):
         routing, logits = self._route(x, gate, tokens, active, genes.top_k, rng)
         metrics = router_metrics(routing, active, tokens.counted, logits)
         if shape.router.capacity_factor and rng is not None:
-            dropout = ExpertDropout(rates.residual, rates.scaled, rng)
+            dropout = ExpertDropout(rates.hidden, rates.scaled, rng)
             y, kept = capacity_ffn(
                 x, routing, tokens.counted, experts, shape.router.capacity_factor, dropout
             )
             kept_share = jnp.sum(kept) / jnp.maximum(tokens.counted.sum() * kept.shape[1], 1)
             return LayerOutput(y, metrics._replace(dropped=1 - kept_share), routing)
         rows, table = ExpertRows(genes.starts, genes.widths), shape.table
-        dropout = self._dropout(widths, rates, rng)
+        dropout = _dropout(len(widths), rates, rng)
         y = parallel_experts_ffn(x, routing, experts, rows, table, dropout)
         return LayerOutput(y, metrics, routing)
 
@@ -265,17 +265,6 @@ class ExpertLayer(_Layer):
             router, logits, tokens, active, top_k, shape.max_top_k, shape.number, rng
         )
         return functions.route(inputs), logits
-
-    def _dropout(
-        self, widths: jax.Array, rates: Rates, rng: jax.Array | None
-    ) -> ExpertDropout | None:
-        """Dropout of dropless experts in training; hidden units scale with their width [E]."""
-        if rng is None:
-            return None
-        hidden_rate = None
-        if rates.residual:
-            hidden_rate = rates.residual * jnp.maximum(widths, 0) / self.shape.super_ffn_dim
-        return ExpertDropout(hidden_rate, rates.scaled, rng)
 
     def _gate(self, width: int) -> Gate:
         """The parameters of the router."""
@@ -324,7 +313,6 @@ class LayerShape(NamedTuple):
     gated: bool  # has a router's parameters
     max_top_k: int
     ffn_dims: tuple[int, ...]  # possible widths of a computing expert
-    super_ffn_dim: int
     number: int  # of the layer, the encoder's first
     router: RouterConfig
     ffn_init: str  # scheme of the experts' initial weights
@@ -541,6 +529,14 @@ def _apply_experts(
     flat = _before(layer, layer.experts_norm, x).reshape(-1, x.shape[-1])
     output = layer.experts(flat, tokens.flat(), genes.experts, rates, rng)
     return output._replace(x=_after(layer, layer.experts_norm, x + output.x.reshape(x.shape)))
+
+
+def _dropout(experts: int, rates: Rates, rng: jax.Array | None) -> ExpertDropout | None:
+    """Dropout of dropless experts in training: one rate for the hidden units of all of them."""
+    if rng is None:
+        return None
+    hidden_rates = jnp.full(experts, rates.hidden) if rates.hidden else None
+    return ExpertDropout(hidden_rates, rates.scaled, rng)
 
 
 def _before(layer: EncoderLayer | DecoderLayer, norm: LayerNorm, x: jax.Array) -> jax.Array:

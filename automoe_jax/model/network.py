@@ -235,7 +235,6 @@ class Spec:
             gated=self.gated,
             max_top_k=min(top_k, len(max_widths)),
             ffn_dims=width_choices(choices),
-            super_ffn_dim=self.super_ffn_dim,
             number=layer if side == "encoder" else MAX_LAYERS + layer,
             router=self.router,
             ffn_init=self.ffn_init,

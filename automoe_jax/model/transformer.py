@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from automoe_jax.arch import Arch, check_shapes
+from automoe_jax.config import Config
 from automoe_jax.model import masks
 from automoe_jax.model.inputs import check_same_batch, check_tokens
 from automoe_jax.model.layers import (
@@ -63,7 +64,20 @@ class ForwardOptions:
     passes: int = 1  # equal parts of the batch, with independent random routes in training
     # recomputation in the backward pass, for layers that every architecture has: none, dots or full
     remat: str = "none"
+    activation_dropout: float = 0.0  # of the experts' hidden units
     routings: bool = False  # return the routers' choices of every layer
+
+
+def training_options(config: Config) -> ForwardOptions:
+    """The forward pass in the training of a configuration."""
+    model = config.model
+    return ForwardOptions(
+        dropout=model.dropout,
+        attention_dropout=model.attention_dropout,
+        activation_dropout=model.activation_dropout,
+        dtype=model.dtype,
+        remat=config.remat,
+    )
 
 
 class Output(NamedTuple):
@@ -659,7 +673,10 @@ def _rates(
         return INFERENCE
     share = getattr(widths, side) / getattr(spec.super_widths, side)
     return Rates(
-        forward_options.dropout, forward_options.dropout * share, forward_options.attention_dropout
+        residual=forward_options.dropout,
+        scaled=forward_options.dropout * share,
+        attention=forward_options.attention_dropout,
+        hidden=forward_options.activation_dropout * share,
     )
 
 

@@ -22,7 +22,7 @@ from automoe_jax.arch import Arch
 from automoe_jax.costs import Costs, costs
 from automoe_jax.errors import UserError
 from automoe_jax.model.network import Network, abstract
-from automoe_jax.model.transformer import ForwardOptions
+from automoe_jax.model.transformer import training_options
 from automoe_jax.ops.grouped import use_backend
 from automoe_jax.plan import hlo
 from automoe_jax.plan.chips import Chip, slice_shape
@@ -194,11 +194,10 @@ def compile_step(job: Job, target: Target) -> Any:
     here.
     """
     placed = placement(job.config, target.devices)
-    model = job.config.model
     step: Any = make_train_step(
         job.spec,
         job.train,
-        ForwardOptions(model.dropout, model.attention_dropout, model.dtype, remat=job.config.remat),
+        training_options(job.config),
         placed,
     )
     tokens = jax.ShapeDtypeStruct(

@@ -7,7 +7,7 @@ from automoe_jax.arch import Arch
 from automoe_jax.config import Config
 from automoe_jax.extract import extract
 from automoe_jax.model.network import Network, initialised
-from automoe_jax.model.transformer import ForwardOptions
+from automoe_jax.model.transformer import training_options
 from automoe_jax.runtime.sharding import placement
 from automoe_jax.train import runs
 from automoe_jax.train.loop import Run
@@ -42,12 +42,7 @@ def _train(
         title=title,
         folder=folder,
         train=config.retrain,
-        forward_options=ForwardOptions(
-            config.model.dropout,
-            config.model.attention_dropout,
-            config.model.dtype,
-            remat=config.remat,
-        ),
+        forward_options=training_options(config),
         seed=config.seed,
         archs=lambda _: [arch],
         probes={"": arch},

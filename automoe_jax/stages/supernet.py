@@ -11,7 +11,7 @@ import numpy as np
 from automoe_jax.arch import Arch
 from automoe_jax.config import Config
 from automoe_jax.model.network import Spec, initialised
-from automoe_jax.model.transformer import ForwardOptions
+from automoe_jax.model.transformer import training_options
 from automoe_jax.runtime.sharding import placement
 from automoe_jax.search.limits import Conditions, check_limits, cost_function
 from automoe_jax.search.sampling import Draw, even_draws, largest_within, share_within
@@ -36,12 +36,7 @@ def run(config: Config, workdir: Workdir) -> None:
         title="SuperNet",
         folder=workdir.supernet,
         train=train,
-        forward_options=ForwardOptions(
-            config.model.dropout,
-            config.model.attention_dropout,
-            config.model.dtype,
-            remat=config.remat,
-        ),
+        forward_options=training_options(config),
         seed=config.seed,
         archs=functools.partial(sampled, config, trained),
         probes={"largest": trained.largest, "smallest": space.smallest()},

@@ -19,7 +19,6 @@ from automoe_jax.model import ForwardOptions, Network, Spec, forward, layers, tr
 from automoe_jax.model.layers import Rates
 from automoe_jax.model.network import Widths, abstract
 from automoe_jax.model.transformer import apply, at_widths, output_table, states_at
-from automoe_jax.ops.routers import Tokens
 from automoe_jax.ops.vocabulary import project
 from tests.oracles import SPACE, inside, quick_jit, random_network
 
@@ -277,7 +276,7 @@ def test_where_the_rates_apply(monkeypatch: pytest.MonkeyPatch) -> None:
         ("dropout", 0.4),  # embedding of the encoder, as wide as the SuperNet's
         ("attention", 0.1),
         ("dropout", 0.4),
-        ("dense_ffn", 0.2, 0.4),
+        ("dense_ffn", 0.0, 0.4),
         ("dropout", 0.2),  # embedding of the decoder
         ("attention", 0.1),
         ("dropout", 0.2),
@@ -287,28 +286,35 @@ def test_where_the_rates_apply(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-def test_hidden_dropout_is_scaled_by_the_width_of_each_expert(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_hidden_units_drop_at_a_rate_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same rate for experts of any width, scaled by the width of the embedding; 0 unless
+    `activation_dropout` is set, as in every published recipe.
+    """
     arch = make(8, [(2, (8,), 1)], [(1, 1, 1, (0, 8, 16), 2)])
     cut, found = extract(supernet(), arch), []
     monkeypatch.setattr(
         layers,
         "parallel_experts_ffn",
-        lambda x, *others: found.append(others[-1].hidden_rate) or x,
+        lambda x, *_: found.append(_[-1].hidden_rate) or x,
     )
-    spec, params = cut.spec, cut.params["decoder"]["layer_0"]["experts"]
-    module = layers.ExpertLayer(spec.layer_shape("decoder", 0, spec.widths))
-    genes, rates = spec.layer_genes("decoder", 0, arch).experts, Rates(0.4, 0.2, 0.1)
-    module.apply(
-        {"params": params},
-        jnp.zeros((1, 8)),
-        Tokens(jnp.ones(1, bool)),
-        genes,
-        rates,
+    for options in (ForwardOptions(0.4, 0.1, activation_dropout=0.2), ForwardOptions(0.4, 0.1)):
+        jax.eval_shape(
+            functools.partial(apply, forward_options=options),
+            cut,
+            arch,
+            *BATCH,
+            rng=jax.random.key(0),
+        )
+    assert found[0].shape == (3,)
+    assert found[1] is None
+    rates = transformer._rates(
+        cut.spec,
+        "decoder",
+        Widths(16, 8),
+        ForwardOptions(0.4, 0.1, activation_dropout=0.2),
         jax.random.key(0),
     )
-    np.testing.assert_allclose(found[0], [0, 0.2, 0.4])
+    assert rates == Rates(0.4, 0.2, 0.1, 0.1)
 
 
 def test_inference_is_deterministic_and_dropout_is_not() -> None:
