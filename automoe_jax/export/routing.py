@@ -114,7 +114,7 @@ def hashed_sentences(g: Graph, tokens: str, real: str) -> str:
 
 
 def hashed_positions(g: Graph, sentences: str, positions: str) -> str:
-    """int64: a number for each position of each sentence; both broadcast."""
+    """int64: one hash per position of each sentence; both broadcast."""
     place = wrapped(g, g.op("Mul", positions, g.integer(_SPREAD)))
     return mixed(g, wrapped(g, g.op("Add", sentences, place)))
 

@@ -31,7 +31,7 @@ from automoe_jax.runtime.sharding import placement
 from automoe_jax.train.loop import DROPOUT_RNG
 from automoe_jax.train.step import init_state, make_train_step
 
-UPDATES = 200  # of the SuperNet, whose sampled architectures give the mean FLOPs
+UPDATES = 200  # updates of the SuperNet whose sampled architectures give the mean FLOPs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Memory:
 
     arguments: int  # parameters, the optimizer's state and the batch
     outputs: int
-    reused: int  # of the outputs, in the place of arguments
+    reused: int  # of the outputs, in the memory of arguments
     temporaries: int
     peak: int
 
@@ -51,12 +51,12 @@ class Flops:
 
     model: float  # three times the forward pass, the mean over architectures
     largest: float  # the same for the most expensive update
-    again: float  # computed a second time to save memory, at most
+    again: float  # recomputed to save memory, at most
 
 
 @dataclasses.dataclass(frozen=True)
 class Seconds:
-    """A roofline: what each part would take at the chip's peak."""
+    """A roofline: time of each part at the chip's peak."""
 
     compute: float
     memory: float
@@ -64,7 +64,7 @@ class Seconds:
 
     @property
     def overlapped(self) -> float:
-        """If all three go on at the same time."""
+        """Time if all three overlap."""
         return max(self.compute, self.memory, self.links)
 
     @property
@@ -92,11 +92,11 @@ class Plan:
 
     @property
     def memory_traffic(self) -> float:
-        """Bytes that a device reads and writes: what the TPU's program says, else every array once
-        each way, the least there can be.
+        """Bytes that a device reads and writes: according to the TPU's program, otherwise every
+        array once each way, the minimum.
 
-        A program for a CPU holds more instructions between which arrays go through memory, and says
-        nothing of a chip.
+        A program for a CPU moves arrays through memory between more instructions and does not
+        describe a chip.
         """
         if not self.is_estimate:
             return self.traffic.memory
@@ -134,8 +134,8 @@ class Target(NamedTuple):
 
 
 def make_plan(job: Job, kind: Chip, simulate: bool = False) -> Plan:
-    """Compiles the step and reads off what it needs; raises `UserError` where the TPU's compiler
-    says that it does not fit.
+    """Compiles the step and reads its requirements; raises `UserError` if the TPU's compiler
+    reports that it does not fit.
     """
     target = choose_target(kind, job.devices, simulate)
     started = time.perf_counter()
@@ -164,7 +164,7 @@ def make_plan(job: Job, kind: Chip, simulate: bool = False) -> Plan:
 
 
 def choose_target(kind: Chip, count: int, simulate: bool) -> Target:
-    """So many chips of a TPU slice that is not there, or else simulated devices."""
+    """This number of chips of a TPU slice that need not exist, or simulated devices."""
     shape = slice_shape(kind, count)
     if simulate:
         why = "as told"
@@ -190,9 +190,7 @@ def choose_target(kind: Chip, count: int, simulate: bool) -> Target:
 
 
 def compile_step(job: Job, target: Target) -> Any:
-    """The train step compiled for the job's mesh over these devices; nothing of its size is made
-    here.
-    """
+    """The training step compiled for the job's mesh over these devices; allocates no arrays."""
     placed = placement(job.config, target.devices)
     step: Any = make_train_step(
         job.spec,
@@ -218,7 +216,7 @@ def compile_step(job: Job, target: Target) -> Any:
         arguments = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), arguments
         )
-    # LLVM's optimisations take long and change no buffer.
+    # LLVM's optimisations are slow and do not change buffers.
     options = {"xla_backend_optimization_level": 0} if target.platform == "cpu" else {}
     with use_backend(target.backend):
         return step.trace(*arguments).lower(lowering_platforms=(target.platform,)).compile(options)
@@ -237,8 +235,8 @@ def memory_of(compiled: Any) -> Memory:
 
 
 def flops_of(job: Job) -> Flops:
-    """Of an update: the mean over the architectures of the first `UPDATES` updates, and the most
-    that any could have.
+    """FLOPs of an update: the mean over the architectures of the first `UPDATES` updates, and the
+    maximum.
     """
     updates = 1 if job.spec.arch is not None else UPDATES
     found = [job.archs(update) for update in range(updates)]
@@ -275,7 +273,7 @@ def advice(job: Job, kind: Chip, memory: Memory | None = None) -> str:
 
 
 def _slice(kind: Chip, shape: Sequence[int]) -> list[Any]:
-    """The chips of a slice that only the compiler knows."""
+    """Chips of a slice that exists only for the compiler."""
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no cloud to ask
     os.environ.setdefault("TPU_STDERR_LOG_LEVEL", "3")
     options = {"chips_per_host_bounds": (1, 1, 1)} if math.prod(shape) == 1 else {}
@@ -293,7 +291,7 @@ def _simulated(count: int) -> list[Any]:
 
 
 def _costs(job: Job, arch: Arch) -> Costs:
-    """Of one sentence pair of the batch, in a forward pass."""
+    """Costs of one sentence pair of the batch, in a forward pass."""
     return costs(
         arch,
         job.bucket,
@@ -305,8 +303,8 @@ def _costs(job: Job, arch: Arch) -> Costs:
 
 
 def _kept(job: Job, arch: Arch) -> float:
-    """Forward FLOPs of a sentence that the backward pass does not compute again: of layers that
-    every architecture has.
+    """Forward FLOPs of a sentence that the backward pass does not recompute: of layers that every
+    architecture has.
     """
     if job.config.remat != "none":
         return 0
@@ -320,7 +318,7 @@ def _kept(job: Job, arch: Arch) -> float:
 
 @contextmanager
 def _progress(title: str) -> Iterator[None]:
-    """Shows on stderr that time goes by."""
+    """Shows elapsed time on stderr."""
     done = threading.Event()
     with tqdm(desc=title, bar_format="{desc}, {elapsed}", file=sys.stderr) as bar:
 

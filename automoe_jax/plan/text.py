@@ -102,7 +102,7 @@ def report(plan: Plan) -> str:
 
 
 def to_json(plan: Plan) -> str:
-    """The plan for programs; bytes, FLOPs and seconds."""
+    """The plan as JSON; bytes, FLOPs and seconds."""
     job = plan.job
     record = {
         "chip": dataclasses.asdict(plan.chip),
