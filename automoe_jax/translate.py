@@ -36,12 +36,13 @@ def load_translator(
     engine: str | None = None,
     precision: str | None = None,
     threads: int | None = None,
+    shortlist: int | None = None,
 ) -> Translate:
     """A function from lines to their translations, by the retrained sub-Transformer of a workdir;
     raises `UserError` if there is none.
 
     The engine is JAX where it has an accelerator, otherwise ONNX Runtime. The precision is float32,
-    or int8 where that passed the test of the stage evaluate.
+    or int8 where that passed the test of the stage evaluate; the shortlist likewise.
     """
     engine = engine or (JAX if has_accelerator() else ONNX)
     if engine == JAX:
@@ -49,10 +50,16 @@ def load_translator(
             raise UserError(
                 f"--precision={precision} is for --engine={ONNX}; leave it out with --engine={JAX}"
             )
+        if shortlist:
+            raise UserError(
+                f"--shortlist={shortlist} is for --engine={ONNX}; leave it out with --engine={JAX}"
+            )
         return _jax_translator(root, beam_size)
-    from automoe_jax.export.cache import exported
+    from automoe_jax.export.cache import default_shortlist, exported
 
-    return load_model(exported(os.fspath(root), precision), beam_size, threads=threads)
+    folder = exported(os.fspath(root), precision)
+    size = default_shortlist(os.fspath(root)) if shortlist is None else shortlist
+    return load_model(folder, beam_size, threads=threads, shortlist=size)
 
 
 def load_model(
@@ -60,11 +67,12 @@ def load_model(
     beam_size: int | None = None,
     *,
     threads: int | None = None,
+    shortlist: int | None = None,
 ) -> Translate:
     """translate(lines) → lines, with an exported folder; imports no JAX."""
     from automoe_jax.inference.engine.translator import load
 
-    return load(folder, beam_size=beam_size, threads=threads)
+    return load(folder, beam_size=beam_size, threads=threads, shortlist=shortlist)
 
 
 def has_accelerator() -> bool:
@@ -148,7 +156,7 @@ def _decoded(lines: list[bytes], done: int) -> Iterator[list[str]]:
 def main() -> None:
     """Translates standard input to standard output."""
     arguments = _arguments()
-    beam_size, threads = arguments.beam_size, arguments.threads
+    beam_size, threads, shortlist = arguments.beam_size, arguments.threads, arguments.shortlist
     if beam_size is not None and beam_size < 1:
         raise UserError(f"--beam_size={beam_size} must be at least 1")
     if sys.stdin is None:
@@ -157,7 +165,7 @@ def main() -> None:
             " automoe_jax.translate --workdir=DIR < source"
         )
     if arguments.model:
-        translate = load_model(arguments.model, beam_size, threads=threads)
+        translate = load_model(arguments.model, beam_size, threads=threads, shortlist=shortlist)
     else:
         translate = load_translator(
             arguments.workdir,
@@ -165,6 +173,7 @@ def main() -> None:
             engine=arguments.engine,
             precision=arguments.precision,
             threads=threads,
+            shortlist=shortlist,
         )
     for lines in arriving_lines(sys.stdin.fileno()):
         for start in range(0, len(lines), BATCH_SIZES[-1]):
@@ -190,6 +199,12 @@ def _arguments() -> argparse.Namespace:
         help="with --workdir: float32 or int8; by default int8 where the evaluation accepted it",
     )
     parser.add_argument("--threads", type=int, help="processor cores used; by default all")
+    parser.add_argument(
+        "--shortlist",
+        type=int,
+        help="N: translations consist of the N most frequent pieces and the N best translations of"
+        " each source piece; 0: of the whole vocabulary; by default as the evaluation accepted",
+    )
     arguments = parser.parse()
     if bool(arguments.workdir) == bool(arguments.model):
         raise UserError("give either --workdir or --model")

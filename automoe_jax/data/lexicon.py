@@ -13,7 +13,7 @@ from automoe_jax.data.batching import TokenPairs
 from automoe_jax.data.tokenizer import EOS
 
 ITERATIONS = 5
-# Text beyond this size is sampled evenly; about 600 MB of memory.
+# Text beyond this size is sampled evenly; about 1 GB of memory.
 MOST_CELLS = 20_000_000
 _TINY = np.float32(1e-30)  # instead of a sum that is rounded to 0
 _NULL = EOS  # the source token that words without a counterpart are aligned to

@@ -3,7 +3,8 @@
 Steps are made in rounds: a round ends when some sentences are done, and the next one goes on
 without them.
 
-Axes: B sentences · k beams · n = 2k candidates · t steps · V vocabulary · G groups of words.
+Axes: B sentences · k beams · n = 2k candidates · t steps · V vocabulary · G groups of words · C
+pieces of a shortlist.
 """
 
 from typing import Any, NamedTuple
@@ -12,12 +13,26 @@ import numpy as np
 
 from automoe_jax.export.decoder import SENTENCE_AXES, Decoder, Sentences
 from automoe_jax.export.graph import Graph
-from automoe_jax.export.parts import WORD_GROUP, is_grouped
+from automoe_jax.export.parts import (
+    MASKED,
+    WORD_GROUP,
+    Gathered,
+    gathered,
+    is_grouped,
+    projected_to,
+)
 from automoe_jax.export.settings import Settings
 
 IMPOSSIBLE = -1e9  # the score of a hypothesis that does not exist, as in inference.decode
 # A round ends when this share of its sentences is done: moving the caches costs a part of a step.
 DONE_SHARE = 8
+
+
+class Shortlist(NamedTuple):
+    """Pieces that translations may consist of."""
+
+    pieces: str  # int64 [C], of all sentences; none: the whole vocabulary
+    own: str  # bool [B, C]: those of each sentence
 
 
 class _Search(NamedTuple):
@@ -33,6 +48,10 @@ class _Search(NamedTuple):
     last: str  # int64 []: the last position, at which a hypothesis ends
     stop: str  # int64 []: finished hypotheses at which a sentence is done
     allowed: str  # float32 [2, V], added to log p: at any position, and at the last one
+    pieces: str  # int64 [C]: the shortlist
+    is_short: str  # bool []: whether there is one
+    rows: Gathered  # of the shortlist
+    allowed_pieces: str  # float32 [2, C]: `allowed` of the shortlist
 
 
 def beam_search(
@@ -44,11 +63,14 @@ def beam_search(
     beams: str,
     length: str,
     stop: str,
+    shortlist: Shortlist,
 ) -> list[str]:
     """Scores float32, tokens and origins int64 [t,B,n] of the candidates of all steps; of a
     sentence that is done, 0.
     """
-    search = _prepared(g, decoder, settings, beams, length, stop)
+    search = _prepared(g, decoder, settings, beams, length, stop, shortlist.pieces)
+    mask = g.op("Where", shortlist.own, g.number(0), g.number(MASKED))
+    sentences = sentences._replace(shortlists=[g.op("Unsqueeze", mask, g.ints(1))])
     batch = g.op("Shape", source, start=0, end=1)
     shape = g.op("Concat", batch, search.k, axis=0)
     is_first = g.op("Equal", _numbers(g, beams), g.integer(0))
@@ -65,6 +87,7 @@ def beam_search(
         (value, np.float32) for value in (*sentences.memories, *sentences.masks)
     ]
     constants += [(value, np.int64) for value in sentences.draws]
+    constants += [(value, np.float32) for value in sentences.shortlists]
     records = [
         (g.op("Expand", g.number(0), none), np.float32),
         (g.op("Expand", g.integer(0), none), np.int64),
@@ -105,7 +128,13 @@ def beam_search(
 
 
 def _prepared(
-    g: Graph, decoder: Decoder, settings: Settings, beams: str, length: str, stop: str
+    g: Graph,
+    decoder: Decoder,
+    settings: Settings,
+    beams: str,
+    length: str,
+    stop: str,
+    pieces: str,
 ) -> _Search:
     k = g.op("Reshape", beams, g.ints(1))
     candidates = g.op("Mul", k, g.ints(2))
@@ -116,17 +145,25 @@ def _prepared(
     # words that are not generated may be among the best ones
     spare = len(settings.never) if is_grouped(settings.vocab_size) else 0
     each = g.op("Add", candidates, g.ints(spare))
+    size = g.op("Shape", pieces)
+    is_short = g.op("Greater", size, g.ints(0))
+    words = g.op("Where", is_short, size, g.ints(settings.vocab_size))
+    everywhere = g.constant(allowed)
     return _Search(
         decoder,
         settings,
         beams,
         k,
         candidates,
-        g.op("Min", each, g.ints(settings.vocab_size)),
+        g.op("Min", each, words),
         g.op("Less", _numbers(g, g.op("Squeeze", candidates)), beams),
         g.op("Sub", length, g.integer(1)),
         stop,
-        g.constant(allowed),
+        everywhere,
+        pieces,
+        g.op("Squeeze", is_short),
+        gathered(g, decoder.table, pieces),
+        g.op("Gather", everywhere, pieces, axis=1),
     )
 
 
@@ -151,10 +188,10 @@ def _round(
     def turn(body: Graph, number: str, names: list[str]) -> tuple:
         tokens, scores, finished, ancestors, *caches = names
         position = body.op("Add", start, number)
-        logits, caches, ancestors = search.decoder.step(
+        y, caches, ancestors = search.decoder.step(
             body, tokens, position, caches, ancestors, own, sentences
         )
-        best, words = _best_words(body, search, logits, position)
+        best, words = _next_words(body, search, y, position, sentences)
         before = body.op("Reshape", scores, body.ints(-1, 1))
         total = body.op("Reshape", body.op("Add", best, before), extensions)
         total, place = body.ops("TopK", total, search.candidates, outputs=2)
@@ -183,6 +220,31 @@ def _round(
     left = g.op("Sub", length, start)
     moved, records = g.loop(left, g.constant(True), list(zip(states, dtypes, strict=True)), turn)
     return records, moved
+
+
+def _next_words(
+    g: Graph, search: _Search, y: str, position: str, sentences: Sentences
+) -> tuple[str, str]:
+    """log p and numbers [N, each] of the best next words after states y [N, D]."""
+
+    def of_vocabulary(body: Graph) -> tuple[str, ...]:
+        return _best_words(body, search, search.decoder.logits(body, y), position)
+
+    def of_shortlist(body: Graph) -> tuple[str, ...]:
+        logits = projected_to(body, y, search.rows, search.settings.precision)
+        (mask,) = sentences.shortlists
+        size = body.op("Shape", search.pieces)
+        by_sentence = body.op("Concat", body.ints(-1), search.k, size, axis=0)
+        masked = body.op("Add", body.op("Reshape", logits, by_sentence), mask)
+        rows = body.op("Concat", body.ints(-1), size, axis=0)
+        log_p = body.op("LogSoftmax", body.op("Reshape", masked, rows), axis=-1)
+        ends = body.op("Cast", body.op("Equal", position, search.last), to=7)
+        permitted = body.op("Add", log_p, body.op("Gather", search.allowed_pieces, ends))
+        best, place = body.ops("TopK", permitted, search.each, outputs=2)
+        return best, body.op("Gather", search.pieces, place)
+
+    best, words = g.branches(search.is_short, of_shortlist, of_vocabulary, (np.float32, np.int64))
+    return best, words
 
 
 def _best_words(g: Graph, search: _Search, logits: str, position: str) -> tuple[str, str]:
@@ -251,8 +313,8 @@ def _spread(g: Graph, records: str, active: str, like: str) -> str:
 
 def _sentences(values: list[str], like: Sentences) -> Sentences:
     """`values` grouped as `like` is."""
-    first, second = len(like.memories), len(like.memories) + len(like.masks)
-    return Sentences(values[:first], values[first:second], values[second:])
+    rest = iter(values)
+    return Sentences(*([next(rest) for _ in group] for group in like))
 
 
 def _numbers(g: Graph, count: str) -> str:

@@ -14,13 +14,14 @@ import tempfile
 
 from automoe_jax.errors import UserError
 from automoe_jax.export.settings import FLOAT32
-from automoe_jax.inference.engine.folder import DESCRIPTION
+from automoe_jax.inference.engine.folder import DESCRIPTION, VERSION
 
 FOLDER = "export"
 # files that identify the weights and settings of an export
 _SOURCES = ("config.json", "arch.json", "retrain/subtransformer/summary.json")
-# written by the stage evaluate: the default precision and the scores behind it
+# written by the stage evaluate: the defaults and the scores behind them
 PRECISION = "evaluate/precision.json"
+SHORTLIST = "evaluate/shortlist.json"
 
 
 def exported(root: str, precision: str | None = None) -> pathlib.Path:
@@ -57,6 +58,20 @@ def default_precision(root: str) -> str:
         ) from None
 
 
+def default_shortlist(root: str) -> int:
+    """N of the shortlist that passed the test of the stage evaluate in this workdir, otherwise 0,
+    the whole vocabulary.
+    """
+    try:
+        return int(json.loads((pathlib.Path(root) / SHORTLIST).read_text())["default"])
+    except FileNotFoundError:
+        return 0
+    except (ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{root}/{SHORTLIST} is damaged; delete it, or choose with --shortlist"
+        ) from None
+
+
 def fingerprint(root: str) -> str:
     """Identifies the weights and settings of a local workdir's sub-Transformer; empty if some of
     its files are absent.
@@ -73,6 +88,7 @@ def fingerprint(root: str) -> str:
 def _is_current(root: str, folder: pathlib.Path) -> bool:
     try:
         found = json.loads((folder / DESCRIPTION).read_text())
-        return bool(found["trained"]) and found["trained"] == fingerprint(root)
+        is_readable = found["version"] == VERSION
+        return is_readable and bool(found["trained"]) and found["trained"] == fingerprint(root)
     except (FileNotFoundError, ValueError, KeyError):
         return False

@@ -28,9 +28,11 @@ class Sentences(NamedTuple):
     memories: list[str]  # keys [1,B,P,W,S] and values [1,B,P,S,W] for each layer
     masks: list[str]  # float32 [B,1,1,S]
     draws: list[str]  # int64 [B,T or 1,L]: where random routes start; none without these
+    # float32 [B,1,C], added to the logits of a shortlist; none before the search
+    shortlists: list[str]
 
 
-SENTENCE_AXES = (1, 0, 0)  # of the arrays of each field of `Sentences`
+SENTENCE_AXES = (1, 0, 0, 0)  # of the arrays of each field of `Sentences`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Decoder:
         own_entries: str,
         sentences: Sentences,
     ) -> tuple[str, list[str], str]:
-        """tokens [B,k] at `position` [] → logits [N,V], the caches and ancestors with this step.
+        """tokens [B,k] at `position` [] → states [N,D], the caches and ancestors with this step.
 
         ancestors [B,1,k,t·k] is added to scores: the entries that a hypothesis descends from.
         """
@@ -102,7 +104,11 @@ class Decoder:
                 few=False,
             )
             written += cache
-        return projected(g, y, self.table, self.settings.precision), written, ancestors
+        return y, written, ancestors
+
+    def logits(self, g: Graph, y: str) -> str:
+        """y [N,D] → [N,V]."""
+        return projected(g, y, self.table, self.settings.precision)
 
     def _first(self, g: Graph, tokens: str, position: str, sentences: Sentences) -> str | None:
         """int64 [N, L]: the experts that random routes of a step start at."""
@@ -153,7 +159,7 @@ def decoder_of(
     draws = None
     if draw(settings) in (routing.POSITION, routing.SENTENCE):
         draws = first_experts(g, arch, settings, DECODER, None, encoded.sentences, positions)
-    return decoder, Sentences(memories, masks, [] if draws is None else [draws])
+    return decoder, Sentences(memories, masks, [] if draws is None else [draws], [])
 
 
 def _memory(g: Graph, arch: Arch, layer: LayerPlan, encoded: Encoded) -> KeysValues:

@@ -1,14 +1,14 @@
 """Whole models: translation by beam search, next-token logits of given translations, classes.
 
-Axes: B sentences · S source tokens · T target tokens · V vocabulary · C classes · D embedding
-width.
+Axes: B sentences · S source tokens · T target tokens · V vocabulary · C classes, or candidates
+of a shortlist · D embedding width.
 """
 
 import numpy as np
 import onnx
 
 from automoe_jax.arch import Arch
-from automoe_jax.export.beam import beam_search
+from automoe_jax.export.beam import Shortlist, beam_search
 from automoe_jax.export.decoder import decoder_of
 from automoe_jax.export.encoder import encode
 from automoe_jax.export.graph import Graph
@@ -19,7 +19,9 @@ def translator(arch: Arch, settings: Settings, weights: Weights) -> onnx.ModelPr
     """Beam search.
 
     Inputs, int64: source [B,S], padded on the right; beams [], k; max_length [], tokens of the
-    longest translation; stop [], the number of finished hypotheses at which a sentence is done.
+    longest translation; stop [], the number of finished hypotheses at which a sentence is done;
+    pieces [C], the shortlist of the batch, or none for the whole vocabulary. Bool: own [B,C], the
+    part of the shortlist that a sentence may use.
 
     Outputs, for each of the t steps that were made and the n = 2k best one-token extensions of a
     sentence's hypotheses, best first: scores float32, tokens and origins int64 [t,B,n], an origin
@@ -31,9 +33,10 @@ def translator(arch: Arch, settings: Settings, weights: Weights) -> onnx.ModelPr
     beams = g.input("beams", np.int64, ())
     length = g.input("max_length", np.int64, ())
     stop = g.input("stop", np.int64, ())
+    shortlist = Shortlist(g.input("pieces", np.int64, ("C",)), g.input("own", np.bool_, ("B", "C")))
     encoded = encode(g, arch, settings, weights, source)
     decoder, sentences = decoder_of(g, arch, settings, weights, encoded, beams, length)
-    found = beam_search(g, decoder, sentences, settings, source, beams, length, stop)
+    found = beam_search(g, decoder, sentences, settings, source, beams, length, stop, shortlist)
     names = {"scores": np.float32, "tokens": np.int64, "origins": np.int64}
     for value, (name, dtype) in zip(found, names.items(), strict=True):
         g.output(value, name, dtype, ("t", "B", "n"))
@@ -55,9 +58,10 @@ def scorer(arch: Arch, settings: Settings, weights: Weights) -> onnx.ModelProto:
 
     def turn(body: Graph, position: str, states: list[str]) -> tuple:
         last = body.op("Unsqueeze", body.op("Gather", target, position, axis=1), body.ints(1))
-        logits, caches, ancestors = decoder.step(
+        y, caches, ancestors = decoder.step(
             body, last, position, states[1:], states[0], own, sentences
         )
+        logits = decoder.logits(body, y)
         words = body.op("Slice", logits, body.ints(0), body.ints(settings.vocab_size), body.ints(1))
         return body.constant(True), [ancestors, *caches], [(words, np.float32)]
 

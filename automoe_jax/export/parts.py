@@ -1,7 +1,7 @@
 """Parts of the Transformer as ONNX operators: products with weights, normalisation, attention.
 
 Axes: B sentences · T queries · S keys · D embedding width · Q query width · P heads · W width of a
-head · I and O input and output width of a product · V vocabulary.
+head · I and O input and output width of a product · V vocabulary · C candidates.
 """
 
 from typing import NamedTuple
@@ -35,18 +35,16 @@ def product(g: Graph, x: Operand, kernel: np.ndarray, bias: np.ndarray) -> str:
     if x.quantised is None:
         return g.op("Gemm", x.value, g.constant(kernel), g.constant(bias))
     integers, scales = quantised(kernel)
-    return _integer_product(g, x, g.constant(integers), scales, bias)
+    scaled = _integer_product(g, x, g.constant(integers), g.constant(scales))
+    return g.op("Add", scaled, g.constant(bias))
 
 
-def _integer_product(
-    g: Graph, x: Operand, kernel: str, scales: np.ndarray, bias: np.ndarray
-) -> str:
-    """ONNX Runtime fuses this pattern into one operator."""
+def _integer_product(g: Graph, x: Operand, kernel: str, scales: str) -> str:
+    """ONNX Runtime fuses this pattern, with a bias, into one operator."""
     assert x.quantised is not None
     values, scale, zero = x.quantised
     summed = g.op("MatMulInteger", values, kernel, zero, g.constant(np.int8(0)))
-    scaled = g.op("Mul", g.op("Cast", summed, to=1), g.op("Mul", scale, g.constant(scales)))
-    return g.op("Add", scaled, g.constant(bias))
+    return g.op("Mul", g.op("Cast", summed, to=1), g.op("Mul", scale, scales))
 
 
 def quantised(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -162,11 +160,12 @@ def table(embeddings: np.ndarray, settings: Settings) -> Table:
 
 def embedded(g: Graph, table: Table, tokens: str, positions: str) -> str:
     """√D · embeddings of tokens [N] + positions [N or 1, D]."""
-    rows = g.op("Gather", g.constant(table.rows), tokens)
+    rows = g.op("Gather", g.root.constant(table.rows), tokens)
     scale = g.number(table.rows.shape[1] ** 0.5)
     if table.scales is not None:
         rows = g.op("Cast", rows, to=1)
-        own = g.op("Unsqueeze", g.op("Gather", g.constant(table.scales), tokens), g.ints(-1))
+        scales = g.op("Gather", g.root.constant(table.scales), tokens)
+        own = g.op("Unsqueeze", scales, g.ints(-1))
         scale = g.op("Mul", own, scale)
     return g.op("Add", g.op("Mul", rows, scale), positions)
 
@@ -182,4 +181,28 @@ def projected(g: Graph, x: str, table: Table, precision: str) -> str:
         bias = [g.constant(table.bias)] if table.bias.any() else []
         return g.op("Gemm", x, rows, *bias, transB=1)
     columns = g.op("Transpose", rows, perm=[1, 0])  # folded when the model is loaded
-    return _integer_product(g, operand(g, x, precision), columns, table.scales, table.bias)
+    scaled = _integer_product(g, operand(g, x, precision), columns, g.constant(table.scales))
+    return g.op("Add", scaled, g.constant(table.bias))
+
+
+class Gathered(NamedTuple):
+    """The rows of a `Table` for some pieces, gathered once for all products with them."""
+
+    weights: str  # float32 [C, D] or int8 [D, C]
+    scales: str | None  # float32 [C], of int8 weights
+
+
+def gathered(g: Graph, table: Table, pieces: str) -> Gathered:
+    """The rows of pieces [C]."""
+    rows = g.op("Gather", g.root.constant(table.rows), pieces)
+    if table.scales is None:
+        return Gathered(rows, None)
+    scales = g.op("Gather", g.root.constant(table.scales), pieces)
+    return Gathered(g.op("Transpose", rows, perm=[1, 0]), scales)
+
+
+def projected_to(g: Graph, x: str, rows: Gathered, precision: str) -> str:
+    """x [N, D] · gathered rowsᵀ → [N, C]."""
+    if rows.scales is None:
+        return g.op("Gemm", x, rows.weights, transB=1)
+    return _integer_product(g, operand(g, x, precision), rows.weights, rows.scales)

@@ -12,12 +12,12 @@ from automoe_jax.costs import costs
 from automoe_jax.data.tokenizer import EOS
 from automoe_jax.errors import UserError
 from automoe_jax.export import models
-from automoe_jax.export.cache import fingerprint
+from automoe_jax.export.cache import default_shortlist, fingerprint
 from automoe_jax.export.folder import write_folder
 from automoe_jax.export.network import inputs_of
 from automoe_jax.export.settings import FLOAT32
 from automoe_jax.export.weights import separated
-from automoe_jax.inference.engine.folder import MODEL, TOKENIZER, WEIGHTS, Description
+from automoe_jax.inference.engine.folder import MODEL, SHORTLIST, TOKENIZER, WEIGHTS, Description
 from automoe_jax.model.network import Network
 from automoe_jax.report.rows import RETRAINED
 from automoe_jax.runtime.files import absolute
@@ -56,6 +56,8 @@ def export_onnx(
     model, constants = separated(build(arch, settings, weights), WEIGHTS)
     tokenizer = workdir.tokenizer_path.read_bytes()
     files = {MODEL: model, WEIGHTS: constants, TOKENIZER: tokenizer}
+    if not settings.classes and workdir.shortlist_path.exists():
+        files[SHORTLIST] = workdir.shortlist_path.read_bytes()
     write_folder(out, description(root, workdir, config, precision, license), files)
 
 
@@ -86,6 +88,7 @@ def description(
         length_penalty=config.evaluate.length_penalty,
         pad_id=spec.pad_id,
         eos_id=EOS,
+        shortlist=default_shortlist(str(root)),
         labels=tuple(names),
         trained=fingerprint(str(root)),
     )

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from automoe_jax.data.tokenizer import EOS
 from automoe_jax.errors import UserError
 from automoe_jax.export import beam, models, parts
+from automoe_jax.export.beam import IMPOSSIBLE
 from automoe_jax.export.network import inputs_of
-from automoe_jax.export.settings import INT8
+from automoe_jax.export.settings import INT8, PRECISIONS
 from automoe_jax.extract import extract
 from automoe_jax.inference.decode import beam_search
 from automoe_jax.inference.engine.hypotheses import Records, finished
@@ -41,6 +42,18 @@ SOURCE[1, 4:], SOURCE[2, 2:] = PAD, PAD
 TARGET_INPUT = RNG.integers(4, VOCAB, (3, 6))
 TARGET_INPUT[:, 0] = EOS
 masked_forward = quick_jit(forward)
+
+
+def feeds(beams: int, pieces: tuple[int, ...] = (), **own: np.ndarray) -> dict[str, np.ndarray]:
+    """Inputs of a translator."""
+    return {
+        "source": SOURCE,
+        "beams": np.array(beams),
+        "max_length": np.array(12),
+        "stop": np.array(beams),
+        "pieces": np.array(pieces, np.int64),
+        "own": np.ones((len(SOURCE), len(pieces)), bool),
+    } | own
 
 
 @functools.cache
@@ -85,9 +98,8 @@ def test_beam_search_is_that_of_jax(name: str, beams: int) -> None:
     tokens, scores = jax.tree.map(
         np.asarray, beam_search(network, SOURCE, beam_size=beams, max_length=12)
     )
-    feeds = {"beams": np.array(beams), "max_length": np.array(12), "stop": np.array(beams)}
     model = models.translator(*inputs_of(network, BUCKETS))
-    records = Records(*outputs(model, source=SOURCE, **feeds))
+    records = Records(*outputs(model, **feeds(beams)))
     for b, hypotheses in enumerate(finished(records, beams, 0.6, EOS, best=beams)):
         for i, hypothesis in enumerate(hypotheses):
             expected = tokens[b, i][: int(np.argmax(tokens[b, i] == EOS))]
@@ -95,9 +107,14 @@ def test_beam_search_is_that_of_jax(name: str, beams: int) -> None:
             np.testing.assert_allclose(hypothesis.score, scores[b, i], rtol=1e-5)
 
 
+@pytest.mark.parametrize("short", [False, True])
 @pytest.mark.parametrize("size", [41, 64])
-def test_groups_of_words_hold_the_best(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    """Vocabularies of many words are searched in groups, of which the last may be filled up."""
+def test_groups_of_words_hold_the_best(
+    monkeypatch: pytest.MonkeyPatch, size: int, short: bool
+) -> None:
+    """Vocabularies of many words are searched in groups, of which the last may be filled up; a
+    shortlist is not.
+    """
     monkeypatch.setattr(parts, "_FEW_WORDS", 40)
     monkeypatch.setattr(parts, "WORD_GROUP", 8)
     monkeypatch.setattr(beam, "WORD_GROUP", 8)
@@ -106,20 +123,58 @@ def test_groups_of_words_hold_the_best(monkeypatch: pytest.MonkeyPatch, size: in
     tokens, scores = jax.tree.map(
         np.asarray, beam_search(network, SOURCE, beam_size=3, max_length=12)
     )
-    feeds = {"beams": np.array(3), "max_length": np.array(12), "stop": np.array(3)}
     model = models.translator(*inputs_of(network, BUCKETS))
-    found = finished(Records(*outputs(model, source=SOURCE, **feeds)), 3, 0.6, EOS)
+    pieces = tuple(range(size)) if short else ()
+    found = finished(Records(*outputs(model, **feeds(3, pieces))), 3, 0.6, EOS)
     for b, (hypothesis,) in enumerate(found):
         expected = tokens[b, 0][: int(np.argmax(tokens[b, 0] == EOS))]
         np.testing.assert_array_equal(hypothesis.tokens, expected)
         np.testing.assert_allclose(hypothesis.score, scores[b, 0], rtol=1e-5)
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_shortlist_of_all_pieces_is_the_full_search(precision: str) -> None:
+    network = extract(supernet("top-k"), SPACE.largest())
+    run_model = session(
+        models.translator(*inputs_of(network, BUCKETS, precision)).SerializeToString(), threads=1
+    )
+    full = Records(*run(run_model, feeds(3)))
+    short = Records(*run(run_model, feeds(3, tuple(range(VOCAB)))))
+    np.testing.assert_array_equal(short.tokens, full.tokens)
+    np.testing.assert_array_equal(short.origins, full.origins)
+    np.testing.assert_allclose(short.scores, full.scores, rtol=1e-6)
+
+
+def test_a_shortlist_is_a_softmax_over_its_pieces() -> None:
+    """Each sentence has its own pieces, and its translation is the same in every batch."""
+    network = extract(supernet("top-k"), SPACE.largest())
+    run_model = session(
+        models.translator(*inputs_of(network, BUCKETS)).SerializeToString(), threads=1
+    )
+    pieces = (EOS, 5, 8, 9, 11, 20, 21, 22, 29)
+    own = np.ones((3, len(pieces)), bool)
+    own[0, 2:4], own[1, 5:] = False, False
+    together = Records(*run(run_model, feeds(2, pieces, own=own)))
+    for b in range(3):
+        alone = feeds(2, tuple(np.array(pieces)[own[b]]))
+        alone |= {"source": SOURCE[b : b + 1], "own": alone["own"][:1]}
+        expected = Records(*run(run_model, alone))
+        steps = len(expected.tokens)
+        exists = expected.scores[:, 0] > IMPOSSIBLE / 2
+        np.testing.assert_array_equal(
+            together.tokens[:steps, b][exists], expected.tokens[:, 0][exists]
+        )
+        np.testing.assert_allclose(
+            together.scores[:steps, b][exists], expected.scores[:, 0][exists], rtol=1e-5
+        )
+        assert set(expected.tokens[:, 0][exists].tolist()) <= set(np.array(pieces)[own[b]].tolist())
+
+
 def test_int8_is_nearly_float32() -> None:
     network = extract(supernet("top-k"), SPACE.largest_dense())
-    feeds = {"source": SOURCE, "target_input": TARGET_INPUT}
+    texts = {"source": SOURCE, "target_input": TARGET_INPUT}
     ((exact,), (rounded,)) = (
-        outputs(models.scorer(*inputs_of(network, BUCKETS, precision)), **feeds)
+        outputs(models.scorer(*inputs_of(network, BUCKETS, precision)), **texts)
         for precision in ("float32", INT8)
     )
     difference = np.abs(rounded - exact).max() / np.abs(exact).max()

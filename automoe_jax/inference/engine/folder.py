@@ -14,11 +14,12 @@ from typing import Any
 from automoe_jax.errors import UserError
 
 FORMAT = "automoe_jax"
-VERSION = 1  # of the folder; readers of other versions reject it
+VERSION = 2  # of the folder; readers of other versions reject it
 DESCRIPTION = "model.json"
 MODEL = "model.onnx"
 WEIGHTS = "weights.bin"  # of the model
 TOKENIZER = "tokenizer.model"
+SHORTLIST = "shortlist.npz"  # of a translator whose workdir has one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Description:
     length_penalty: float
     pad_id: int
     eos_id: int
+    shortlist: int = 0  # N of the shortlist that is used by default; 0: the whole vocabulary
     labels: tuple[str, ...] = ()  # of a classifier, in the order of its outputs
     trained: str = ""  # identifies the weights
 

@@ -13,9 +13,15 @@ import onnxruntime
 
 from automoe_jax.data.tokenizer import Tokenizer
 from automoe_jax.errors import UserError
-from automoe_jax.inference.engine.folder import MODEL, TOKENIZER, Folder, open_folder
+from automoe_jax.inference.engine.folder import MODEL, SHORTLIST, TOKENIZER, Folder, open_folder
 from automoe_jax.inference.engine.hypotheses import Hypothesis, Records, finished
 from automoe_jax.inference.engine.session import checked_threads, run, session
+from automoe_jax.inference.engine.shortlist import (
+    Candidates,
+    Shortlist,
+    checked_size,
+    load_shortlist,
+)
 from automoe_jax.inference.lines import batches, padded, translate_lines
 
 MOST_SENTENCES = 64  # of a batch
@@ -29,6 +35,8 @@ class Translator:
     tokenizer: Tokenizer
     session: onnxruntime.InferenceSession
     beam_size: int
+    shortlist: Shortlist | None = None
+    shortlist_size: int = 0  # N; 0: the whole vocabulary
 
     def __call__(
         self, lines: Sequence[str], progress: Callable[[int], Any] = lambda done: None
@@ -72,7 +80,9 @@ class Translator:
                 description.eos_id,
                 description.pad_id,
             )
-            records = self.search(source, batch.max_length)
+            records = self.search(
+                source, batch.max_length, self.candidates([sources[i] for i in members])
+            )
             results = finished(
                 records, self.beam_size, description.length_penalty, description.eos_id, best
             )
@@ -81,28 +91,56 @@ class Translator:
             progress(members)
         return found
 
-    def search(self, source: np.ndarray, max_length: int) -> Records:
+    def candidates(self, sources: Sequence[np.ndarray]) -> Candidates:
+        """The shortlist of a batch; none for the whole vocabulary."""
+        if self.shortlist is None or not self.shortlist_size:
+            return Candidates(np.zeros(0, np.int64), np.zeros((len(sources), 0), bool))
+        return self.shortlist.of_batch(sources, self.shortlist_size)
+
+    def search(self, source: np.ndarray, max_length: int, shortlist: Candidates) -> Records:
         """The records of a beam search over source [B,S]."""
         feeds = {
             "source": source.astype(np.int64),
             "beams": np.array(self.beam_size),
             "max_length": np.array(max_length),
             "stop": np.array(self.beam_size),
+            "pieces": shortlist.pieces,
+            "own": shortlist.own,
         }
         return Records(*run(self.session, feeds))
 
 
 def load(
-    path: str | os.PathLike[str], *, beam_size: int | None = None, threads: int | None = None
+    path: str | os.PathLike[str],
+    *,
+    beam_size: int | None = None,
+    threads: int | None = None,
+    shortlist: int | None = None,
 ) -> Translator:
-    """The translator of an exported folder; raises `UserError` if there is none that runs here."""
+    """The translator of an exported folder; raises `UserError` if there is none that runs here.
+
+    shortlist: N, 0 for the whole vocabulary; by default as the folder says.
+    """
     threads = checked_threads(threads)
     folder = open_folder(path)
     if folder.description.task != "translate":
         raise UserError(f"{path} holds a classifier; it classifies and cannot translate")
+    size = checked_size(folder.description.shortlist if shortlist is None else shortlist)
     return Translator(
         folder=folder,
         tokenizer=Tokenizer(folder.file(TOKENIZER)),
         session=session(folder.file(MODEL), threads),
         beam_size=beam_size or folder.description.beam_size,
+        shortlist=_shortlist(folder) if size else None,
+        shortlist_size=size,
     )
+
+
+def _shortlist(folder: Folder) -> Shortlist:
+    path = folder.path / SHORTLIST
+    if not path.exists():
+        raise UserError(
+            f"{folder.path} holds no shortlist: its workdir was prepared by a version of this"
+            " package without one; train in a new workdir, or translate with --shortlist=0"
+        )
+    return load_shortlist(path.read_bytes(), str(path))
