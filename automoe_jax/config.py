@@ -33,6 +33,7 @@ from automoe_jax.space import SearchSpace
 REMATS = ("none", "dots", "full")
 FFN_INITS = ("xavier", "linear", "truncated_normal")
 SHARED_EMBEDDINGS = ("all", "decoder", "none")
+LEAST_PIECES = 8  # of a vocabulary
 NORMS = ("post", "pre")
 TASKS = ("translate", "classify")
 STAGES = ("prepare", "supernet", "search", "retrain", "evaluate", "report")
@@ -55,7 +56,10 @@ class DataConfig:
     # for the search and the choice of checkpoints, where the source has no validation split
     validation_pairs: int = 1000
     test_pairs: int = 1000  # for the scores, where the source has no test split
-    vocab_size: int = 4000  # pieces of the joint SentencePiece BPE, including four special ones
+    vocab_size: int = 4000  # pieces of the SentencePiece BPE, including four special ones
+    # one vocabulary for both languages; False: one for each, with model.shared_embeddings not 'all'
+    joint_vocabulary: bool = True
+    target_vocab_size: int = 0  # pieces of a separate target vocabulary; 0: as many as vocab_size
     # sentences are padded to the next of these lengths; training skips longer ones
     buckets: tuple[int, ...] = (16, 32, 64)
     seed: int = 0
@@ -348,7 +352,12 @@ def _rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
             f"is not a stage; the stages are {', '.join(STAGES)}{suggestion(name, list(STAGES))}",
         )
     yield from sources.rules(data, config.task)
-    yield "config.data.vocab_size", data.vocab_size, data.vocab_size >= 8, "must be at least 8"
+    yield (
+        "config.data.vocab_size",
+        data.vocab_size,
+        data.vocab_size >= LEAST_PIECES,
+        f"must be at least {LEAST_PIECES}",
+    )
     rising = (
         all(0 < a < b for a, b in zip(data.buckets, data.buckets[1:], strict=False))
         and data.buckets[0] > 1
@@ -384,6 +393,7 @@ def _rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
     for name, valid in choices.items():
         value = getattr(config.model, name)
         yield f"config.model.{name}", value, value in valid, f"must be one of {', '.join(valid)}"
+    yield from _vocabulary_rules(config)
     yield from _task_rules(config)
     yield from routers.rules(config.router, config.space, config.mesh.expert)
     yield from _mesh_rules(config)
@@ -471,6 +481,30 @@ def _rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
         )
 
 
+def _vocabulary_rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
+    data, shared = config.data, config.model.shared_embeddings
+    yield (
+        "config.data.joint_vocabulary",
+        data.joint_vocabulary,
+        data.joint_vocabulary or config.task == "translate",
+        "is for translation; a classifier has one vocabulary, so leave it True",
+    )
+    yield (
+        "config.model.shared_embeddings",
+        shared,
+        data.joint_vocabulary or shared != "all",
+        "needs one vocabulary; set 'decoder' or 'none', or data.joint_vocabulary=True",
+    )
+    size = data.target_vocab_size
+    valid = size == 0 if data.joint_vocabulary else size == 0 or size >= LEAST_PIECES
+    rule = (
+        "is for data.joint_vocabulary=False; leave it 0"
+        if data.joint_vocabulary
+        else f"must be at least {LEAST_PIECES}, or 0 for as many pieces as data.vocab_size"
+    )
+    yield "config.data.target_vocab_size", size, valid, rule
+
+
 def _task_rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
     classify, layers = config.task == "classify", config.space.decoder_layers
     yield "config.task", config.task, config.task in TASKS, f"must be one of {', '.join(TASKS)}"
@@ -523,12 +557,14 @@ def _mesh_rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
         space.qkv_dim % mesh.model == 0,
         f"must divide config.space.qkv_dim={space.qkv_dim}",
     )
-    yield (
-        "config.mesh.model",
-        mesh.model,
-        config.data.vocab_size % max(mesh.model, 1) == 0,
-        f"must divide config.data.vocab_size={config.data.vocab_size}",
-    )
+    for name in ("vocab_size", "target_vocab_size"):
+        pieces = getattr(config.data, name)
+        yield (
+            "config.mesh.model",
+            mesh.model,
+            pieces % max(mesh.model, 1) == 0,
+            f"must divide config.data.{name}={pieces}",
+        )
 
 
 def _train_rules(

@@ -17,7 +17,7 @@ from automoe_jax.arch import Arch
 from automoe_jax.config import STAGES, Config, flatten, from_flat
 from automoe_jax.data.batching import TokenPairs
 from automoe_jax.data.labels import Labels
-from automoe_jax.data.tokenizer import Tokenizer
+from automoe_jax.data.tokenizer import SeparateTokenizers, Tokenizer
 from automoe_jax.dependencies import FREE, TABLE, outdated
 from automoe_jax.errors import UserError
 from automoe_jax.model.network import Spec, spec_of
@@ -45,8 +45,13 @@ class Workdir:
 
     @property
     def shortlist_path(self) -> epath.Path:
-        """Tables of `inference.engine.shortlist`, of a translator."""
+        """Tables of `inference.engine.shortlist`, of a translator with a joint vocabulary."""
         return self.root / "data" / "shortlist.npz"
+
+    @property
+    def target_tokenizer_path(self) -> epath.Path:
+        """The target's tokenizer where vocabularies are separate."""
+        return self.root / "data" / "target_tokenizer.model"
 
     @property
     def labels_path(self) -> epath.Path:
@@ -106,13 +111,12 @@ class Workdir:
         with readable(path):
             return TokenPairs.load(path)
 
-    def tokenizer(self) -> Tokenizer:
-        """The tokenizer of both languages."""
-        with readable(self.tokenizer_path):
-            tokenizer = Tokenizer(self.tokenizer_path)
-            if not tokenizer.vocab_size:
-                raise ValueError("it holds no pieces")
-            return tokenizer
+    def tokenizer(self) -> Tokenizer | SeparateTokenizers:
+        """The tokenizer of both languages, or the two of a run with separate vocabularies."""
+        if self.target_tokenizer_path.exists():
+            target = _tokenizer(self.target_tokenizer_path)
+            return SeparateTokenizers(_tokenizer(self.tokenizer_path), target)
+        return _tokenizer(self.tokenizer_path)
 
     def labels(self) -> Labels:
         """The classes of the task "classify"."""
@@ -128,7 +132,19 @@ class Workdir:
         `arch`.
         """
         classes = self.labels().size if config.task == "classify" else 0
-        return spec_of(config, self.tokenizer().vocab_size, arch=arch, classes=classes)
+        tokenizer = self.tokenizer()
+        if not config.data.joint_vocabulary and not self.target_tokenizer_path.exists():
+            raise UserError(
+                f"{self.target_tokenizer_path} is missing; run the same command again with"
+                " automoe_jax.main, which writes it"
+            )
+        return spec_of(
+            config,
+            tokenizer.vocab_size,
+            arch=arch,
+            classes=classes,
+            target_vocab_size=tokenizer.target_vocab_size,
+        )
 
     def arch(self) -> Arch:
         """The architecture that the search found."""
@@ -282,6 +298,14 @@ def recorded_settings(path: epath.Path) -> dict[str, Any]:
     their defaults.
     """
     return _settings(Config()) | read_json(path, dict)
+
+
+def _tokenizer(path: epath.Path) -> Tokenizer:
+    with readable(path):
+        tokenizer = Tokenizer(path)
+        if not tokenizer.vocab_size:
+            raise ValueError("it holds no pieces")
+        return tokenizer
 
 
 def _settings(config: Config) -> dict[str, Any]:

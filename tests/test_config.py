@@ -27,6 +27,15 @@ ONE_ARCH = {
 }
 
 
+CLASSIFIER = {
+    "task": "classify",
+    "data.source": "text",
+    "data.path": "a.tsv",
+    "space.decoder_layers": (0,),
+    "space.decoder_embed_dims": (512,),
+}
+
+
 def changed(settings: dict[str, Any]) -> Config:
     return from_flat(SETTINGS | settings)
 
@@ -130,3 +139,48 @@ def test_a_library_is_asked_for_before_it_is_needed(monkeypatch: pytest.MonkeyPa
     with pytest.raises(UserError, match="int8 needs the library qwix"):
         check_environment(config, STAGES)
     check_environment(config, STAGES[:4])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model.shared_embeddings": "half"}, "shared_embeddings='half' must be one of all, dec"),
+        ({"data.joint_vocabulary": False}, "shared_embeddings='all' needs one vocabulary; set 'de"),
+        ({"data.target_vocab_size": 900}, "target_vocab_size=900 is for data.joint_vocabulary=F"),
+        (
+            {
+                "data.joint_vocabulary": False,
+                "model.shared_embeddings": "none",
+                "data.target_vocab_size": 7,
+            },
+            "target_vocab_size=7 must be at least 8, or 0 for as many pieces as data.vocab_size",
+        ),
+        (
+            {
+                "data.joint_vocabulary": False,
+                "model.shared_embeddings": "none",
+                "data.target_vocab_size": 901,
+                "mesh.model": 2,
+            },
+            "config.mesh.model=2 must divide config.data.target_vocab_size=901",
+        ),
+        (
+            CLASSIFIER | {"model.shared_embeddings": "none"},
+            "shared_embeddings='none' is for translation; leave it 'all'",
+        ),
+        (
+            CLASSIFIER | {"data.joint_vocabulary": False},
+            "joint_vocabulary=False is for translation; a classifier has one vocabulary",
+        ),
+    ],
+)
+def test_vocabularies_and_their_tables(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as raised:
+        changed(settings)
+    assert message in str(raised.value)
+
+
+def test_separate_vocabularies() -> None:
+    settings = {"data.joint_vocabulary": False, "model.shared_embeddings": "decoder"}
+    assert changed(settings).data.target_vocab_size == 0
+    assert changed(settings | {"data.target_vocab_size": 900}).data.target_vocab_size == 900

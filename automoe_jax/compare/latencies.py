@@ -88,7 +88,13 @@ def specs(record: Record) -> dict[RowKey, Spec]:
     """
     arch = Arch.from_dict(record.arch)
     return {
-        key: spec_of(way, record.vocab_size, arch=arch, classes=record.classes)
+        key: spec_of(
+            way,
+            record.vocab_size,
+            arch=arch,
+            classes=record.classes,
+            target_vocab_size=record.target_vocab_size,
+        )
         for key, way in inferences(from_flat(record.config)).items()
     }
 

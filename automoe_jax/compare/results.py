@@ -55,6 +55,7 @@ class Record:
     disagreement: Curve  # while training, between two draws of experts, nats per token
     validation_nll: Curve
     config: Mapping[str, Any]  # flat
+    target_vocab_size: int = 0  # 0: as many pieces as the source has
 
     @property
     def run(self) -> str:
@@ -92,6 +93,7 @@ def keep(workdir: Workdir, name: str, seed: int, results: Path) -> None:
         test=digest,
         arch=arch.to_dict(),
         vocab_size=spec.vocab_size,
+        target_vocab_size=spec.target_vocab_size,
         classes=spec.classes,
         sparsity=own,
         sparsity_published=published,

@@ -19,7 +19,7 @@ from etils import epath
 
 from automoe_jax.data.corpus import Pairs
 from automoe_jax.data.labels import Labels
-from automoe_jax.data.tokenizer import EOS, PAD, Tokenizer
+from automoe_jax.data.tokenizer import EOS, PAD, SeparateTokenizers, Tokenizer
 from automoe_jax.errors import UserError
 from automoe_jax.runtime.files import atomic_writer
 
@@ -58,13 +58,18 @@ class TokenPairs:
 
     @classmethod
     def from_pairs(
-        cls, pairs: Pairs, tokenizer: Tokenizer, longest: int, labels: Labels | None = None
+        cls,
+        pairs: Pairs,
+        tokenizer: Tokenizer | SeparateTokenizers,
+        longest: int,
+        labels: Labels | None = None,
     ) -> tuple["TokenPairs", int]:
         """Pairs of at most `longest` tokens on either side, EOS included, and the number of longer
         pairs, which are left out.
 
         `labels`: the targets are names of these classes; longer sentences are cut instead.
         """
+        encode_target = labels.encode if labels else tokenizer.encode_target
         source: list[np.ndarray] = []
         target: list[np.ndarray] = []
         fitting = 0
@@ -73,7 +78,7 @@ class TokenPairs:
             encoded = list(
                 zip(
                     tokenizer.encode(pairs.source[part]),
-                    (labels or tokenizer).encode(pairs.target[part]),
+                    encode_target(pairs.target[part]),
                     strict=True,
                 )
             )

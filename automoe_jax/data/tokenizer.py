@@ -39,14 +39,17 @@ _IGNORED = "▅"
 
 
 def train_tokenizer(
-    corpus_lines: Iterable[str], vocab_size: int, path: os.PathLike[str] | str
+    corpus_lines: Iterable[str],
+    vocab_size: int,
+    path: os.PathLike[str] | str,
+    setting: str = "config.data.vocab_size",
 ) -> int:
     """Learns the pieces from `corpus_lines` and writes the model to `path`, complete or not at all.
 
     `corpus_lines` alternates the languages (`Pairs.lines`). Returns the number of pieces, the
     special ones included: `vocab_size`, or fewer when the text is too small to have so many. The
-    same lines give the same file. Raises `UserError` when `vocab_size` cannot hold even the
-    characters.
+    same lines give the same file. Raises `UserError`, which names the `setting`, when `vocab_size`
+    cannot hold even the characters.
     """
     from automoe_jax.runtime.files import atomic_writer
 
@@ -71,7 +74,7 @@ def train_tokenizer(
             minloglevel=2,
         )
     except RuntimeError as error:
-        raise UserError(_explained(error, vocab_size)) from None
+        raise UserError(_explained(error, f"{setting}={vocab_size}")) from None
     with atomic_writer(path) as file:
         file.write(model.getvalue())
     return sentencepiece.SentencePieceProcessor(model_proto=model.getvalue()).get_piece_size()
@@ -100,6 +103,15 @@ class Tokenizer:
         lines = [clean_line(line) for line in lines]
         return [np.array(ids, np.int32) for ids in self._model.encode(lines)]
 
+    @property
+    def target_vocab_size(self) -> int:
+        """The number of pieces of the target, which are those of the source."""
+        return self.vocab_size
+
+    def encode_target(self, lines: Sequence[str]) -> list[np.ndarray]:
+        """The ids of lines of the target, as `encode`."""
+        return self.encode(lines)
+
     def piece(self, token: int) -> str:
         """The vocabulary's text of one id, where ▁ is the space before a word."""
         return self._model.id_to_piece(token)
@@ -115,6 +127,42 @@ class Tokenizer:
         before_end = itertools.takewhile(lambda token: token != EOS, map(int, ids))
         text = self._model.decode([token for token in before_end if token not in SPECIAL_IDS])
         return clean_line(text)
+
+
+@dataclasses.dataclass(frozen=True)
+class SeparateTokenizers:
+    """The tokenizers of source and target, with the interface of one: encodes lines of the source
+    and decodes ids of the target.
+    """
+
+    source: Tokenizer
+    target: Tokenizer
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of pieces of the source."""
+        return self.source.vocab_size
+
+    @property
+    def target_vocab_size(self) -> int:
+        """The number of pieces of the target."""
+        return self.target.vocab_size
+
+    def encode(self, lines: Sequence[str]) -> list[np.ndarray]:
+        """The ids of lines of the source, as `Tokenizer.encode`."""
+        return self.source.encode(lines)
+
+    def encode_target(self, lines: Sequence[str]) -> list[np.ndarray]:
+        """The ids of lines of the target, as `Tokenizer.encode`."""
+        return self.target.encode(lines)
+
+    def piece(self, token: int) -> str:
+        """The text of one id of the source, as `Tokenizer.piece`."""
+        return self.source.piece(token)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids of the target, as `Tokenizer.decode`."""
+        return self.target.decode(ids)
 
 
 def _parts(lines: Iterable[str]) -> Iterator[str]:
@@ -139,16 +187,16 @@ def _bytes_of(path: os.PathLike[str] | str) -> bytes:
     return epath.Path(path).read_bytes()
 
 
-def _explained(error: RuntimeError, vocab_size: int) -> str:
+def _explained(error: RuntimeError, size: str) -> str:
     """SentencePiece's complaint in the words of our settings."""
     if sizes := re.search(r"smaller than required_chars\. \d+ vs (\d+)", str(error)):
         rule = (
             f"must be at least {sizes[1]} for this text: 4 special pieces, {_BYTES} bytes and the"
             " text's own characters"
         )
-        return f"config.data.vocab_size={vocab_size} {rule}"
+        return f"{size} {rule}"
     detail = " ".join(str(error).split())
     return (
-        f"no tokenizer of config.data.vocab_size={vocab_size} can be learnt from this text"
+        f"no tokenizer of {size} can be learnt from this text"
         f" ({detail}); give more text or another size"
     )

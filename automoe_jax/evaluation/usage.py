@@ -6,7 +6,7 @@ import numpy as np
 
 from automoe_jax.config import Config
 from automoe_jax.data.batching import Batch, evaluation_batches
-from automoe_jax.data.tokenizer import Tokenizer
+from automoe_jax.data.tokenizer import SeparateTokenizers, Tokenizer
 from automoe_jax.inference import expert_usage
 from automoe_jax.inference.expert_usage import ExpertUsage
 from automoe_jax.model.network import Network
@@ -27,7 +27,9 @@ def loads(usage: ExpertUsage) -> tuple[tuple[float, ...], ...]:
     return _rounded(usage.loads)
 
 
-def numbers_of_experts(usage: ExpertUsage, tokenizer: Tokenizer) -> dict[str, Any]:
+def numbers_of_experts(
+    usage: ExpertUsage, tokenizer: Tokenizer | SeparateTokenizers
+) -> dict[str, Any]:
     """Fields of a row for routers whose number of experts depends on the token: by layer, for the
     most frequent pieces of the source text, and for some rare ones.
     """

@@ -7,6 +7,7 @@ import numpy as np
 
 from automoe_jax.arch import Arch
 from automoe_jax.data.tokenizer import EOS, SPECIAL_IDS
+from automoe_jax.errors import UserError
 from automoe_jax.export.settings import FLOAT32, Settings, Weights
 from automoe_jax.inference.decode import NEVER
 from automoe_jax.inference.lines import longest_translation
@@ -17,9 +18,14 @@ def inputs_of(
     network: Network, buckets: Sequence[int], precision: str = FLOAT32
 ) -> tuple[Arch, Settings, Weights]:
     """Architecture, settings and NumPy weights of a sub-Transformer, for sources of at most the
-    last bucket; raises `UserError` for a SuperNet.
+    last bucket; raises `UserError` for a SuperNet, and for unshared embeddings.
     """
     spec = network.spec
+    if spec.shared_embeddings != "all":
+        raise UserError(
+            f"a network with model.shared_embeddings={spec.shared_embeddings!r} cannot be exported"
+            " yet, only one whose source, target and output share one table ('all')"
+        )
     settings = Settings(
         vocab_size=spec.vocab_size,
         encoder_super_dim=spec.super_widths.encoder,

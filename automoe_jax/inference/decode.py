@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from automoe_jax.data.tokenizer import BOS, EOS, PAD, Tokenizer
+from automoe_jax.data.tokenizer import BOS, EOS, PAD, SeparateTokenizers, Tokenizer
 from automoe_jax.errors import UserError, check_rising, check_whole
 from automoe_jax.inference import lines as lines_of_text
 from automoe_jax.inference.lines import batches, padded
@@ -217,7 +217,7 @@ def _top_k(x: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
 
 def translate_lines(
     network: Network,
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | SeparateTokenizers,
     lines: Sequence[str],
     *,
     buckets: tuple[int, ...],

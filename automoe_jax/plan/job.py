@@ -96,7 +96,12 @@ def make_job(
             " them"
         )
     train: TrainConfig = config.retrain if arch else config.supernet
-    spec = spec_of(config, config.data.vocab_size, arch=_arch(config, arch) if arch else None)
+    spec = spec_of(
+        config,
+        config.data.vocab_size,
+        arch=_arch(config, arch) if arch else None,
+        target_vocab_size=config.data.target_vocab_size,
+    )
     rows = rows_per_batch(bucket, train.tokens_per_batch, train.accumulate * parts)
     return Job(config, train, spec, bucket, rows, wanted.accumulate)
 

@@ -21,7 +21,10 @@ def written(stage: str, config: Config, workdir: Workdir) -> list[epath.Path]:
             texts = [workdir.text_path(split) for split in SPLITS if split != "train"]
             labels = [workdir.labels_path] if config.task == "classify" else []
             tokens = [workdir.tokens_path(split) for split in SPLITS]
-            return [workdir.tokenizer_path, *labels, *tokens, *texts, workdir.statistics_path]
+            tokenizers = [workdir.tokenizer_path]
+            if not config.data.joint_vocabulary:
+                tokenizers.append(workdir.target_tokenizer_path)
+            return [*tokenizers, *labels, *tokens, *texts, workdir.statistics_path]
         case "supernet":
             return runs.results(workdir.supernet) if searched else []
         case "search":

@@ -5,10 +5,11 @@ import math
 import pathlib
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
+from etils import epath
 from tqdm import tqdm
 
 from automoe_jax.config import STAGES, Config
@@ -25,7 +26,12 @@ from automoe_jax.data.corpus import (
 from automoe_jax.data.labels import Labels
 from automoe_jax.data.lexicon import ITERATIONS, frequent_targets, word_translations
 from automoe_jax.data.origin import digests
-from automoe_jax.data.tokenizer import SPECIAL_IDS, Tokenizer, train_tokenizer
+from automoe_jax.data.tokenizer import (
+    SPECIAL_IDS,
+    SeparateTokenizers,
+    Tokenizer,
+    train_tokenizer,
+)
 from automoe_jax.errors import UserError
 from automoe_jax.inference.engine.shortlist import SIZE, Shortlist
 from automoe_jax.runtime.files import atomic_writer, is_local, read_json, write_json
@@ -54,15 +60,19 @@ def run(config: Config, workdir: Workdir) -> None:
     labels = _labels(corpus) if config.task == "classify" else None
     if labels:
         write_json(workdir.labels_path, labels.names)
-    pieces = _train_tokenizer(corpus, config, workdir)
+    vocabularies = _vocabularies(corpus, config, workdir)
+    for stale in (workdir.target_tokenizer_path, workdir.shortlist_path):
+        stale.unlink(missing_ok=True)  # of settings that have changed
+    pieces = {one: _train_tokenizer(one, config) for one in vocabularies}
     use = {split: _write_split(split, corpus, labels, config, workdir) for split in SPLITS}
-    if config.task == "translate":
+    # A shortlist holds the source's own pieces, which a separate target vocabulary does not have.
+    if config.task == "translate" and config.data.joint_vocabulary:
         _write_shortlist(workdir)
     longest = config.data.buckets[-1]
     statistics = corpus.statistics | {
         "files": files,
-        "vocabulary": pieces,
-        "vocabulary asked for": config.data.vocab_size,
+        **{one.name: count for one, count in pieces.items()},
+        **{f"{one.name} asked for": one.asked(config) for one in vocabularies},
         f"pairs beyond {longest} tokens": {name: counts.too_long for name, counts in use.items()},
         "use": {name: counts._asdict() for name, counts in use.items()},
     }
@@ -71,6 +81,19 @@ def run(config: Config, workdir: Workdir) -> None:
     print("\n".join(_summary(pieces, use, config)), flush=True)
     for warning in _warnings(use, corpus.statistics["preparation"], config):
         print(f"warning: {warning}", file=sys.stderr, flush=True)
+
+
+class Vocabulary(NamedTuple):
+    """The pieces of one tokenizer."""
+
+    name: str  # in the statistics
+    setting: str  # of `config.data`: the number of pieces asked for
+    lines: Callable[[], Iterable[str]]  # the text that the pieces are learnt from
+    path: epath.Path  # of the tokenizer
+
+    def asked(self, config: Config) -> int:
+        """The number of pieces asked for."""
+        return getattr(config.data, self.setting)
 
 
 class Use(NamedTuple):
@@ -140,21 +163,36 @@ def _fate(split: str, config: Config) -> str:
     return "translated in parts" if split == "test" else _LEFT_OUT
 
 
-def _train_tokenizer(corpus: Corpus, config: Config, workdir: Workdir) -> int:
-    """The number of pieces of the tokenizer that is written to the workdir.
+def _vocabularies(corpus: Corpus, config: Config, workdir: Workdir) -> list[Vocabulary]:
+    data, train = config.data, corpus.train
+    if data.joint_vocabulary:
+        joint = Vocabulary("vocabulary", "vocab_size", train.lines, workdir.tokenizer_path)
+        return [joint]
+    own = "target_vocab_size" if data.target_vocab_size else "vocab_size"
+    source = Vocabulary(
+        "source vocabulary", "vocab_size", lambda: train.source, workdir.tokenizer_path
+    )
+    target = Vocabulary(
+        "target vocabulary", own, lambda: train.target, workdir.target_tokenizer_path
+    )
+    return [source, target]
+
+
+def _train_tokenizer(vocabulary: Vocabulary, config: Config) -> int:
+    """The number of pieces of the tokenizer that is written.
 
     Where the text has fewer pieces than asked, the rarest few are left out, so that devices can
     share the vocabulary evenly (`config.mesh.model`): what remains is the same BPE, stopped some
     merges earlier.
     """
-    path, asked = workdir.tokenizer_path, config.data.vocab_size
-    pieces = train_tokenizer(corpus.train.lines(), asked, path)
+    asked, setting = vocabulary.asked(config), f"config.data.{vocabulary.setting}"
+    pieces = train_tokenizer(vocabulary.lines(), asked, vocabulary.path, setting)
     excess = pieces % math.lcm(_VOCABULARY_MULTIPLE, config.mesh.model)
     if pieces == asked or not excess:
         return pieces
     # A text of hardly more than its characters has no merges to leave out.
     with contextlib.suppress(UserError):
-        return train_tokenizer(corpus.train.lines(), pieces - excess, path)
+        return train_tokenizer(vocabulary.lines(), pieces - excess, vocabulary.path, setting)
     return pieces
 
 
@@ -192,7 +230,9 @@ def _of_known_classes(pairs: Pairs, corpus: Corpus, split: str, labels: Labels) 
     return kept
 
 
-def _nothing_fits(pairs: Pairs, tokenizer: Tokenizer, split: str, config: Config) -> str:
+def _nothing_fits(
+    pairs: Pairs, tokenizer: Tokenizer | SeparateTokenizers, split: str, config: Config
+) -> str:
     tokens, _ = TokenPairs.from_pairs(pairs, tokenizer, sys.maxsize)
     return (
         f"no {split} sentence fits into config.data.buckets={config.data.buckets}: the shortest of"
@@ -200,11 +240,14 @@ def _nothing_fits(pairs: Pairs, tokenizer: Tokenizer, split: str, config: Config
     )
 
 
-def _summary(pieces: int, use: Mapping[str, Use], config: Config) -> list[str]:
-    """One line about the vocabulary, and one about each split."""
-    asked, longest = config.data.vocab_size, config.data.buckets[-1]
-    fewer = "" if pieces == asked else f" of config.data.vocab_size={asked}: the text has no more"
-    lines = [f"  vocabulary: {pieces:,} pieces{fewer}"]
+def _summary(pieces: Mapping[Vocabulary, int], use: Mapping[str, Use], config: Config) -> list[str]:
+    """One line about each vocabulary, and one about each split."""
+    longest, lines = config.data.buckets[-1], []
+    for vocabulary, count in pieces.items():
+        asked = vocabulary.asked(config)
+        fewer = f" of config.data.{vocabulary.setting}={asked}: the text has no more"
+        line = f"  {vocabulary.name}: {count:,} pieces"
+        lines.append(line if count == asked else line + fewer)
     for split, counts in use.items():
         line = f"  {split}: {counts.used:,} of {counts.pairs:,} pairs used"
         if counts.unknown_class:

@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from automoe_jax.data.cleaning import clean_line
-from automoe_jax.data.tokenizer import BOS, EOS, PAD, SPECIAL_IDS, UNK, Tokenizer, train_tokenizer
+from automoe_jax.data.tokenizer import (
+    BOS,
+    EOS,
+    PAD,
+    SPECIAL_IDS,
+    UNK,
+    SeparateTokenizers,
+    Tokenizer,
+    train_tokenizer,
+)
 from automoe_jax.errors import UserError
 from automoe_jax.model.network import EOS_ID, PAD_ID
 
@@ -125,3 +134,21 @@ def test_use_is_cleaned_like_training(tokenizer):
     for other in others:
         np.testing.assert_array_equal(other, plain)
     assert [len(ids) for ids in tokenizer.encode(["\u00a0", "\u200b", "▁", "\ufeff"])] == [0] * 4
+
+
+def test_separate_tokenizers_read_the_source_and_write_the_target(tmp_path):
+    for name, lines, size in (("source", LINES[1::2], 320), ("target", LINES[::2], 300)):
+        assert train_tokenizer(lines, size, tmp_path / name) == size
+    both = SeparateTokenizers(Tokenizer(tmp_path / "source"), Tokenizer(tmp_path / "target"))
+    assert (both.vocab_size, both.target_vocab_size) == (320, 300)
+    german, english = LINES[:2]
+    np.testing.assert_array_equal(both.encode([english])[0], both.source.encode([english])[0])
+    ids = both.encode_target([german])[0]
+    assert both.decode([*ids, EOS, *ids]) == german
+    assert both.source.decode(ids) != german
+    assert both.piece(int(both.encode([english])[0][0])) in f"▁{english}"
+
+
+def test_one_tokenizer_reads_and_writes_both(tokenizer):
+    assert tokenizer.target_vocab_size == tokenizer.vocab_size
+    np.testing.assert_array_equal(tokenizer.encode_target(LINES)[0], tokenizer.encode(LINES)[0])

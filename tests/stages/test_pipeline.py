@@ -300,6 +300,27 @@ def test_workdirs_that_do_not_fit(
 
 
 @pytest.mark.slow
+def test_separate_vocabularies_from_text_to_translation(tmp_path: pathlib.Path) -> None:
+    settings = [
+        "--config.data.joint_vocabulary=False",
+        "--config.data.target_vocab_size=312",
+        "--config.model.shared_embeddings=none",
+        "--config.retrain.init=inherited",
+    ]
+    workdir = tmp_path / "run"
+    done = run(command(workdir, *settings))
+    assert done.returncode == 0, done.stderr.decode()
+    found = json.loads((workdir / "data" / "statistics.json").read_text())
+    assert (found["source vocabulary"], found["target vocabulary"]) == (320, 312)
+    evaluated = json.loads((workdir / "evaluate" / "results.json").read_text())
+    assert evaluated["output_size"] == 312
+    translate = [sys.executable, "-m", "automoe_jax.translate", f"--workdir={workdir}"]
+    translated = run(translate, b"The child sleeps.\n")
+    assert translated.returncode == 0, translated.stderr.decode()
+    assert translated.stdout.count(b"\n") == 1
+
+
+@pytest.mark.slow
 def test_another_limit_searches_again_on_the_same_supernet(
     finished: tuple[pathlib.Path, dict[str, float]], tmp_path: pathlib.Path
 ) -> None:

@@ -212,3 +212,51 @@ def test_the_shortlist_translates_the_training_text(tmp_path):
     assert das in shortlist.frequent
     assert {0, 1, 2, 3} < set(shortlist.always.tolist())
     assert len(shortlist.always) == 4 + 256
+
+
+def test_separate_vocabularies_have_a_tokenizer_each(tmp_path, capsys):
+    separate = {"vocab_size": 330, "joint_vocabulary": False, "target_vocab_size": 300}
+    config = config_of(tmp_path / "a.tsv", pairs_of(SENTENCES, TRANSLATIONS), **separate)
+    config = dataclasses.replace(
+        config, model=dataclasses.replace(config.model, shared_embeddings="none")
+    )
+    found = prepared(config, tmp_path)
+    sizes = found["source vocabulary"], found["target vocabulary"]
+    assert found["target vocabulary asked for"] == 300
+    assert "vocabulary" not in found
+    assert f"source vocabulary: {sizes[0]} pieces" in capsys.readouterr().out
+    workdir = Workdir(epath.Path(tmp_path / "run"))
+    assert not workdir.shortlist_path.exists()
+    tokenizer = workdir.tokenizer()
+    assert (tokenizer.vocab_size, tokenizer.target_vocab_size) == sizes
+    spec = workdir.spec(config)
+    assert (spec.vocab_size, spec.output_size) == sizes
+    text = read_json(workdir.text_path("validation"))
+    source, target = workdir.tokens("validation")[0]
+    assert tokenizer.source.decode(source) == text["source"][0]
+    assert tokenizer.decode(target) == text["target"][0]
+    workdir.target_tokenizer_path.unlink()
+    with pytest.raises(
+        UserError, match=r"target_tokenizer\.model is missing; run the same command"
+    ):
+        workdir.spec(config)
+
+
+def test_a_joint_vocabulary_replaces_separate_ones(tmp_path):
+    joint = config_of(tmp_path / "a.tsv", pairs_of(SENTENCES, TRANSLATIONS), vocab_size=330)
+    separate = dataclasses.replace(
+        joint, data=dataclasses.replace(joint.data, joint_vocabulary=False)
+    )
+    prepared(separate, tmp_path)
+    assert Workdir(epath.Path(tmp_path / "run")).target_tokenizer_path.exists()
+    prepared(joint, tmp_path)
+    workdir = Workdir(epath.Path(tmp_path / "run"))
+    assert not workdir.target_tokenizer_path.exists()
+    assert workdir.spec(joint).target_vocab_size == 0
+
+
+def test_a_small_target_vocabulary_is_named_by_its_setting(tmp_path):
+    separate = {"joint_vocabulary": False, "target_vocab_size": 20}
+    config = config_of(tmp_path / "a.tsv", pairs_of(SENTENCES, TRANSLATIONS), **separate)
+    with pytest.raises(UserError, match=r"config\.data\.target_vocab_size=20 must be at least"):
+        prepared(config, tmp_path)
