@@ -41,10 +41,11 @@ def load_translator(
     """A function from lines to their translations, by the retrained sub-Transformer of a workdir;
     raises `UserError` if there is none.
 
-    The engine is JAX where it has an accelerator, otherwise ONNX Runtime. The precision is float32,
-    or int8 where that passed the test of the stage evaluate; the shortlist likewise.
+    The engine is JAX where it has an accelerator or the network cannot be exported, otherwise ONNX
+    Runtime. The precision is float32, or int8 where that passed the test of the stage evaluate; the
+    shortlist likewise.
     """
-    engine = engine or (JAX if has_accelerator() else ONNX)
+    engine = engine or (JAX if has_accelerator() or not exportable(root) else ONNX)
     if engine == JAX:
         if precision not in (None, "float32"):
             raise UserError(
@@ -85,6 +86,15 @@ def has_accelerator() -> bool:
     import jax
 
     return jax.default_backend() != "cpu"
+
+
+def exportable(root: str | os.PathLike[str]) -> bool:
+    """Whether the network of a workdir can be exported: one whose tables are shared."""
+    from automoe_jax.runtime.files import absolute, read_json
+
+    path = absolute(root) / "config.json"
+    settings = read_json(path, dict) if path.exists() else {}
+    return settings.get("model.shared_embeddings", "all") == "all"
 
 
 def _jax_translator(root: str | os.PathLike[str], beam_size: int | None) -> Translate:

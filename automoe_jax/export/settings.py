@@ -53,7 +53,7 @@ def sinusoids(rows: int, width: int, pad_id: int) -> np.ndarray:
     zero.
     """
     half = width // 2
-    rate = np.exp(np.arange(half) * -(np.log(10000.0) / (half - 1)))
+    rate = np.exp(np.arange(half) * -(np.log(10000.0) / max(half - 1, 1)))
     angle = np.arange(rows)[:, None] * rate
     table = np.concatenate([np.sin(angle), np.cos(angle), np.zeros((rows, width % 2))], axis=1)
     table[pad_id] = 0

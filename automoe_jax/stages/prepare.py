@@ -135,7 +135,7 @@ def _write_split(
 
 def _write_shortlist(workdir: Workdir) -> None:
     """Writes the word translations of the training text for the decoder's shortlist."""
-    tokens, tokenizer = workdir.tokens("train"), workdir.tokenizer()
+    tokens, tokenizer = workdir.tokens("train"), Tokenizer(workdir.tokenizer_path)
     size = tokenizer.vocab_size
     with tqdm(
         desc="word translations",

@@ -15,12 +15,12 @@ from automoe_jax.errors import UserError
 from automoe_jax.export import beam, models, parts
 from automoe_jax.export.beam import IMPOSSIBLE
 from automoe_jax.export.network import inputs_of
-from automoe_jax.export.settings import INT8, PRECISIONS
+from automoe_jax.export.settings import INT8, PRECISIONS, sinusoids
 from automoe_jax.extract import extract
 from automoe_jax.inference.decode import beam_search
 from automoe_jax.inference.engine.hypotheses import Records, finished
 from automoe_jax.inference.engine.session import run, session
-from automoe_jax.model import Network, forward
+from automoe_jax.model import Network, forward, transformer
 from automoe_jax.routers import RouterConfig
 from tests.oracles import SPACE, quick_jit, random_network
 
@@ -187,3 +187,16 @@ def test_an_unknown_router_has_no_graph() -> None:
     facts = dataclasses.replace(facts, router=RouterConfig(kind="mine"))
     with pytest.raises(UserError, match=r"config\.router\.kind='mine' must be one of topk"):
         models.translator(sub, facts, weights)
+
+
+def test_unshared_tables_are_refused_by_name() -> None:
+    network = random_network(SPACE, VOCAB, shared_embeddings="none")
+    with pytest.raises(UserError, match=r"model\.shared_embeddings='none' cannot be exported yet"):
+        inputs_of(extract(network, SPACE.smallest()), BUCKETS)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 9])
+def test_sinusoids_are_those_of_the_model(width: int) -> None:
+    found = sinusoids(7, width, PAD)
+    assert np.isfinite(found).all()
+    np.testing.assert_array_equal(found, transformer.sinusoids(7, width, PAD))
