@@ -241,7 +241,7 @@ def _fields(value: Any, where: str, names: set[str]) -> Mapping[str, Any]:
     for name in sorted(names - set(value)):
         raise UserError(f"{at} lacks the field {name!r}; it needs {sorted(names)}")
     for name in sorted(set(value) - names, key=str):
-        raise UserError(f"{at} has an unknown field {name!r}; it takes {sorted(names)}")
+        raise UserError(f"{at} has an unknown field {name!r}; the fields are {sorted(names)}")
     return value
 
 
@@ -298,5 +298,5 @@ def _check(arch: Arch, decoder_layers: Sequence[Mapping[str, Any]]) -> None:
         if layer["cross_layers"] > arch.encoder_layers:
             raise UserError(
                 f"decoder.layers[{i}].cross_layers={layer['cross_layers']} exceeds the"
-                f" {arch.encoder_layers} encoder layers there are"
+                f" {arch.encoder_layers} encoder layers"
             )

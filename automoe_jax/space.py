@@ -258,8 +258,8 @@ class SearchSpace:
             )
         if self.super_ffn_dim == 0:
             raise UserError(
-                "space.expert_ffn_dims=(0,) must hold a positive width beside the identity expert's"
-                " 0; add one"
+                "space.expert_ffn_dims=(0,) must hold a positive width in addition to the identity"
+                " expert's 0; add one"
             )
 
     def _require(self, arch: Arch) -> None:

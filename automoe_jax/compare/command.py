@@ -24,16 +24,16 @@ from automoe_jax.errors import UserError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Trains, gathers, prints the table; returns 1 if a run failed."""
-    parser = Parser("automoe_jax.compare", "Systems trained alike, in one table.")
+    parser = Parser("automoe_jax.compare", "Systems trained under one protocol, in one table.")
     parser.add_argument(
         "--configs",
         default="",
         help="configuration files or folders of them, separated by commas; none: only gather",
     )
     parser.add_argument("--seeds", default="1", help="numbers, separated by commas (default: 1)")
-    parser.add_argument("--workdir", required=True, help="where the runs are kept")
+    parser.add_argument("--workdir", required=True, help="folder of the runs")
     parser.add_argument(
-        "--results", help="where their JSON files and the table go (default: WORKDIR/results)"
+        "--results", help="folder of their JSON files and the table (default: WORKDIR/results)"
     )
     parser.add_switch(
         "redo",

@@ -61,8 +61,8 @@ def _check_alike(first: Experiment, other: Experiment) -> None:
         if theirs[field] != value:
             raise UserError(
                 f"config.{field} is {value!r} in {first.path} and {theirs[field]!r} in"
-                f" {other.path}; systems that are compared must train on the same text for the same"
-                " number of tokens and be measured alike"
+                f" {other.path}; compared systems must share text, number of tokens and settings"
+                " of evaluation"
             )
 
 

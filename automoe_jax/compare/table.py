@@ -34,14 +34,14 @@ def gather(results: Path, baseline: str) -> list[System]:
     records = load_records(results)
     if not records:
         raise UserError(
-            f"{results} holds no finished run; let python -m automoe_jax.compare --configs=… train"
-            " some"
+            f"{results} holds no finished run; train some with python -m automoe_jax.compare"
+            " --configs=…"
         )
     for record in records:
         if record.test != records[0].test:
             raise UserError(
-                f"{record.run} translated another test text than {records[0].run}; keep their files"
-                f" in folders of their own, not both in {results}"
+                f"{record.run} translated another test text than {records[0].run}; keep their"
+                f" files in separate folders, not both in {results}"
             )
     runs = _runs(results, records)
     systems = [_system(name, seeds) for name, seeds in runs.items()]

@@ -120,7 +120,7 @@ def _content(path: str) -> bytes:
         raise UserError(f"{path} is a folder; {rule}") from None
     except PermissionError:
         raise UserError(
-            f"{path} may not be read by you; change its permissions or name another file"
+            f"{path} cannot be read: permission denied; change its permissions or name another file"
         ) from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UserError(

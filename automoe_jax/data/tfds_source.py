@@ -71,7 +71,7 @@ def load_labelled(config: DataConfig, cache_dir: pathlib.Path) -> corpus.Corpus:
     if len(train) <= config.validation_pairs:
         raise UserError(
             f"config.data.validation_pairs={config.validation_pairs} must be fewer than the"
-            f" {len(train)} there are to train on"
+            f" {len(train)} training pairs"
         )
     order = np.random.default_rng(config.seed).permutation(len(train)).tolist()
     validation = train.take(sorted(order[: config.validation_pairs]))

@@ -1,8 +1,8 @@
 """Builder of ONNX graphs: operators by name, constants, conditionals and loops.
 
 A `Graph` appends nodes; an operator's result is the name of a value, which later operators take as
-input. Conditionals and loops have bodies, which are graphs of their own that also see the values of
-the graphs around them.
+input. Conditionals and loops have bodies: separate graphs that also see the values of the enclosing
+graphs.
 """
 
 from collections.abc import Callable, Sequence
@@ -57,7 +57,7 @@ class Graph:
         return self if self._outer is None else self._outer.root
 
     def shared(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """`op`, once for all that ask for the same."""
+        """`op`, with one node for equal calls."""
         key = (kind, inputs, tuple(sorted(attributes.items())))
         if key not in self._small:
             self._small[key] = self.op(kind, *inputs, **attributes)
@@ -132,7 +132,7 @@ class Graph:
         states: Sequence[tuple[str, Any]],
         build: Callable[["Graph", str, list[str]], tuple[str, list[str], list[tuple[str, Any]]]],
     ) -> tuple[list[str], list[str]]:
-        """The last states, and what every turn recorded, stacked along a new first axis.
+        """The last states, and the records of every iteration, stacked along a new first axis.
 
         states: the first values and their dtypes. build(body, turn, states) adds the body of the
         loop and returns whether to continue, the next states, and the records with their dtypes.
@@ -173,7 +173,7 @@ class Graph:
         )
 
     def _named(self, value: str) -> str:
-        """A result of this very graph that is no output of it yet."""
+        """A result of this graph that is not yet an output of it."""
         if value not in self._own:
             return self.op("Identity", value)
         self._own.remove(value)

@@ -22,8 +22,8 @@ def check_tokens(name: str, tokens: Any, vocab_size: int) -> None:
     shape = jnp.shape(tokens)
     if len(shape) != 2:
         raise UserError(
-            f"{name} has the shape {shape}; it must hold token ids [sentences, tokens], so a lone"
-            f" sentence is {name}[None]"
+            f"{name} has the shape {shape}; it must hold token ids [sentences, tokens], so a"
+            f" single sentence is {name}[None]"
         )
     if 0 in shape:
         raise UserError(

@@ -281,18 +281,18 @@ class Spec:
         check_shapes(arch)
         if any(isinstance(field, jax.core.Tracer) for field in arch):
             raise UserError(
-                "the architecture is traced, so it cannot be checked or cut out; use it outside"
+                "the architecture is traced, so it cannot be checked or extracted; use it outside"
                 " jax.jit, or as a constant of the compiled function"
             )
         if self.arch is not None and arch != self.arch:
             raise UserError(
-                "this network is cut out for another architecture than the one given; pass its own,"
+                "this network was extracted for another architecture; pass its own,"
                 " network.spec.arch"
             )
         if self.arch is None and not self.space.contains(arch):
             raise UserError(
-                "the architecture is not in the search space of this SuperNet; draw it with"
-                " space.sample or check space.contains"
+                "the architecture is not in the search space of this SuperNet; use space.sample,"
+                " or check it with space.contains"
             )
 
 

@@ -173,7 +173,7 @@ def choose_target(kind: Chip, count: int, simulate: bool) -> Target:
     elif shape is None:
         why = f"as no slice of {kind.title} has {count} chips"
     elif importlib.util.find_spec("libtpu") is None:
-        why = 'as libtpu is not installed (`pip install "jax[tpu]"` brings it)'
+        why = 'as libtpu is not installed (`pip install "jax[tpu]"` installs it)'
     else:
         name = "x".join(map(str, shape))
         try:

@@ -59,7 +59,7 @@ def architecture_caption(contents: ReportContents) -> str:
     ]
     parts += [
         "The boxes are experts, as wide as their hidden layer; the number at the right of a card"
-        " says how many of them a token uses."
+        " is the number of experts that a token uses."
     ]
     parts += (
         ["A dashed “id” box is an identity expert, which costs nothing."]

@@ -40,7 +40,7 @@ def stopped(number: int, where: str) -> Interrupted:
     saved.
     """
     return Interrupted(
-        f"stopped by {_NAMES[number]} after {where}; run the same command again to go on", number
+        f"stopped by {_NAMES[number]} after {where}; run the same command again to resume", number
     )
 
 

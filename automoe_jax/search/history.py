@@ -33,6 +33,6 @@ def _parse(line: bytes, where: str) -> Candidate:
         return Candidate.from_dict(json.loads(line))
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{where} does not hold a candidate ({error}); delete the line, or the file to search"
-            " anew"
+            f"{where} does not hold a candidate ({error}); delete the line, or the file to start"
+            " the search again"
         ) from None

@@ -29,7 +29,7 @@ def run(config: Config, workdir: Workdir) -> None:
     if config.space.size() == 1:
         if is_first():
             write_json(workdir.arch_path, config.space.largest().to_dict())
-        print("search: the space has one architecture, which is taken", flush=True)
+        print("search: the space has one architecture, which is the result", flush=True)
         return
 
     cost = cost_function(Conditions(settings, config.router, spec.output_size, spec.norm == "pre"))

@@ -24,7 +24,7 @@ def run(config: Config, workdir: Workdir) -> None:
     """Writes the trained SuperNet to the workdir; skipped for a space of one architecture."""
     space, train = config.space, config.supernet
     if space.size() == 1:
-        print("supernet: the space has one architecture, which needs none", flush=True)
+        print("supernet: skipped, because the space has one architecture", flush=True)
         return
     trained = trained_part(config, workdir.spec(config))
     print(

@@ -98,8 +98,8 @@ def test_systems_must_train_alike(configs: pathlib.Path) -> None:
     with pytest.raises(
         UserError,
         match=(
-            r"config.retrain.steps is 4 in .*dense.py and 5 in .*longer.py; systems that are"
-            r" compared must"
+            r"config.retrain.steps is 4 in .*dense.py and 5 in .*longer.py; compared systems"
+            r" must share"
         ),
     ):
         load_experiments([str(configs)])

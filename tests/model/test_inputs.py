@@ -42,7 +42,7 @@ def ids(*shape: int) -> np.ndarray:
         (ids(0, 4), ids(0, 4), r"source has the shape \(0, 4\); it must hold at least one"),
         (ids(2, 0), ids(2, 4), r"source has the shape \(2, 0\); it must hold at least one"),
         (ids(2, 4), ids(2, 0), r"target_input has the shape \(2, 0\); it must hold at least one"),
-        (ids(4), ids(2, 4), r"source has the shape \(4,\); .* a lone sentence is source\[None\]"),
+        (ids(4), ids(2, 4), r"source has the shape \(4,\); .* a single sentence is source\[None\]"),
         (ids(2, 4), ids(2, 4, 1), r"target_input has the shape \(2, 4, 1\)"),
         (ids(2, 4), ids(1, 4), "target_input has 1 sentences and source 2; they must be pairs"),
         (ids(1, 4), ids(3, 4), "target_input has 3 sentences and source 1; they must be pairs"),

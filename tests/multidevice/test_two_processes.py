@@ -162,7 +162,7 @@ def test_sigterm_to_one_stops_both_after_the_same_update_and_one_goes_on_alone(
         last[0]
         == last[1]
         == f"stopped by SIGTERM after update {saved(tmp_path)[-1]}, which is saved; run the same"
-        " command again to go on"
+        " command again to resume"
     )
 
     codes, said = end([start(tmp_path, 8, SUPERNET)])

@@ -18,7 +18,7 @@ def cores() -> int:
 
 
 def checked_threads(threads: int | None) -> int:
-    """`threads`, or as many as there are cores; raises `UserError` for more than these."""
+    """`threads`, by default the number of cores; raises `UserError` for more."""
     most = cores()
     if threads is not None and not 1 <= threads <= most:
         raise UserError(
@@ -42,7 +42,7 @@ def session(model: str | bytes, threads: int) -> onnxruntime.InferenceSession:
             providers=["CPUExecutionProvider"],
             disabled_optimizers=[_SLOW_FUSION],
         )
-    except Exception as error:  # the library's errors have no common class of their own
+    except Exception as error:  # the library's errors have no common class
         if type(error).__module__.partition(".")[0] != "onnxruntime":
             raise
         raise UserError(

@@ -38,7 +38,7 @@ __all__ = [
 FUNCTIONS: Registry[RouterFunctions] = Registry(
     "config.router.kind",
     {"topk": top_k.FUNCTIONS, "importance": importance.FUNCTIONS, "random": random.FUNCTIONS},
-    "; register its functions in automoe_jax.ops.routers.FUNCTIONS beside its declaration",
+    "; register its functions in automoe_jax.ops.routers.FUNCTIONS in addition to its declaration",
 )
 
 
