@@ -9,20 +9,22 @@ from automoe_jax.runtime.sharding import DATA, EXPERT, MODEL
 
 def report(plan: Plan) -> str:
     """The plan for people."""
-    job, memory, seconds, flops = plan.job, plan.memory, plan.seconds, plan.flops
+    parts = (_heading, _memory, _flops, _collectives, _time)
+    return "\n\n".join("\n".join(part(plan)) for part in parts)
+
+
+def _heading(plan: Plan) -> list[str]:
+    job = plan.job
     mesh, train = job.config.mesh, job.train
     what = "the SuperNet" if job.spec.arch is None else "one architecture"
-    tokens = job.sentences * job.bucket
     lines = [
         f"Training {what} on {job.devices} × {plan.chip.title}: data {mesh.data} × expert"
         f" {mesh.expert} × model {mesh.model}" + (", FSDP" if job.config.fsdp else ""),
         f"compiled in {plan.compile_seconds:.0f} s by {plan.compiler}"
         + ("; all of it is an ESTIMATE" if plan.is_estimate else ""),
-        (
-            f"an update: {job.sentences:,} sentences of {job.bucket} + {job.bucket} tokens"
-            f" ({tokens:,} target tokens), micro-batches: {train.accumulate}, remat:"
-            f" {job.config.remat}, {job.config.model.dtype}"
-        ),
+        f"an update: {job.sentences:,} sentences of {job.bucket} + {job.bucket} tokens"
+        f" ({_tokens(plan):,} target tokens), micro-batches: {train.accumulate}, remat:"
+        f" {job.config.remat}, {job.config.model.dtype}",
     ]
     if train.accumulate != job.configured:
         lines.append(
@@ -30,38 +32,39 @@ def report(plan: Plan) -> str:
             f" sentence: run with --config.supernet.accumulate={train.accumulate}"
             f" --config.retrain.accumulate={train.accumulate}"
         )
-    lines += ["", "memory of a device"]
-    rows = {
-        "arguments": memory.arguments,
-        "outputs": memory.outputs,
-        "of these reused": memory.reused,
-        "temporaries": memory.temporaries,
-    }
-    lines += [_row(name, size, "B") for name, size in rows.items()]
-    lines.append(
+    return lines
+
+
+def _memory(plan: Plan) -> list[str]:
+    memory = plan.memory
+    lines = [
+        "memory of a device",
+        _row("arguments", memory.arguments, "B"),
+        _row("outputs", memory.outputs, "B"),
+        _row("of these reused", memory.reused, "B"),
+        _row("temporaries", memory.temporaries, "B"),
         f"{_row('peak', memory.peak, 'B')} of {plan.chip.memory / 1e9:.0f} GB:"
-        f" {'fits' if plan.fits else 'DOES NOT FIT'}"
-    )
-    if not plan.fits:
-        lines.append(f"  {advice(job, plan.chip, memory)}")
-    lines += ["", "FLOPs of an update (closed form of automoe_jax.costs; forward pass × 3)"]
-    rows = {
-        "mean over architectures": flops.model,
-        "the largest": flops.largest,
-        "computed again to save memory, at most": flops.again,
-    }
-    lines += [_row(name, value, "FLOP") for name, value in rows.items()]
-    lines += [
-        "",
-        f"{'collectives of an update, on each device':<44}"
-        f"{'runs':>6}{'MB of arrays':>14}{'MB sent':>10}",
+        f" {'fits' if plan.fits else 'DOES NOT FIT'}",
     ]
+    return lines if plan.fits else [*lines, f"  {advice(plan.job, plan.chip, memory)}"]
+
+
+def _flops(plan: Plan) -> list[str]:
+    return [
+        "FLOPs of an update (closed form of automoe_jax.costs; forward pass × 3)",
+        _row("mean over architectures", plan.flops.model, "FLOP"),
+        _row("the largest", plan.flops.largest, "FLOP"),
+        _row("computed again to save memory, at most", plan.flops.again, "FLOP"),
+    ]
+
+
+def _collectives(plan: Plan) -> list[str]:
+    title = "collectives of an update, on each device"
+    lines = [f"{title:<44}{'runs':>6}{'MB of arrays':>14}{'MB sent':>10}"]
     for kind, moved in sorted(plan.traffic.collectives.items()):
-        where = "network" if kind.crosses else "links"
-        lines.append(
-            f"  {f'{kind.name}, over the {where}':<42}{moved.count:>6.0f}"
-            f"{moved.payload / 1e6:>14.1f}{moved.sent / 1e6:>10.1f}"
-        )
+        name = f"{kind.name}, over the {'network' if kind.crosses else 'links'}"
+        sizes = f"{moved.payload / 1e6:>14.1f}{moved.sent / 1e6:>10.1f}"
+        lines.append(f"  {name:<42}{moved.count:>6.0f}{sizes}")
     if not plan.traffic.collectives:
         lines.append("  none")
     if plan.traffic.unknown_loops:
@@ -69,36 +72,31 @@ def report(plan: Plan) -> str:
             f"  {plan.traffic.unknown_loops} loops whose length is data count once, so there may be"
             " more"
         )
-    chip, read = (
-        plan.chip,
-        (
-            "temporaries written and read once"
-            if plan.is_estimate
-            else "as the program's instructions do"
-        ),
-    )
-    lines += [
-        "",
+    return lines
+
+
+def _time(plan: Plan) -> list[str]:
+    chip, seconds, tokens = plan.chip, plan.seconds, _tokens(plan)
+    read = "as the program's instructions do"
+    if plan.is_estimate:
+        read = "temporaries written and read once"
+    return [
         f"time of an update at the chip's peak: a MODEL, not a measurement ({chip.source})",
-        (
-            f"{_row('compute', seconds.compute, 's')} {chip.flops / 1e12:.0f} TFLOP/s in bfloat16,"
-            " shared evenly"
-        ),
+        f"{_row('compute', seconds.compute, 's')} {chip.flops / 1e12:.0f} TFLOP/s in bfloat16,"
+        " shared evenly",
         f"{_row('memory', seconds.memory, 's')} {chip.bandwidth / 1e9:.0f} GB/s, {read}",
-        (
-            f"{_row('links', seconds.links, 's')} {chip.link / 1e9:.0f} GB/s, over the network"
-            f" {chip.network / 1e9:.1f}"
-        ),
-        (
-            f"{_row('all three at once', seconds.overlapped, 's')}"
-            f" {tokens / seconds.overlapped:,.0f} target tokens/s"
-        ),
-        (
-            f"{_row('one after another', seconds.serial, 's')} {tokens / seconds.serial:,.0f}"
-            " target tokens/s"
-        ),
+        f"{_row('links', seconds.links, 's')} {chip.link / 1e9:.0f} GB/s, over the network"
+        f" {chip.network / 1e9:.1f}",
+        f"{_row('all three at once', seconds.overlapped, 's')}"
+        f" {tokens / seconds.overlapped:,.0f} target tokens/s",
+        f"{_row('one after another', seconds.serial, 's')}"
+        f" {tokens / seconds.serial:,.0f} target tokens/s",
     ]
-    return "\n".join(lines)
+
+
+def _tokens(plan: Plan) -> int:
+    """Target tokens of an update."""
+    return plan.job.sentences * plan.job.bucket
 
 
 def to_json(plan: Plan) -> str:
