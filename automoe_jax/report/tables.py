@@ -52,9 +52,10 @@ def columns(results: Sequence[Row]) -> list[Column]:
 
 
 def _all_columns(results: Sequence[Row]) -> list[Column]:
-    flops = numbers.unit_of(number(row, "flops") for row in results)
-    params = numbers.unit_of(number(row, "params") for row in results)
-    dense = number(find(results, DENSE), "flops")
+    return [*_score_columns(), *_cost_columns(results), *_time_columns()]
+
+
+def _score_columns() -> list[Column]:
     return [
         Column("BLEU", "higher is better", _value("bleu"), numbers.score, max),
         Column("chrF", "higher is better", _value("chrf"), numbers.score, max),
@@ -66,6 +67,14 @@ def _all_columns(results: Sequence[Row]) -> list[Column]:
             numbers.score,
             max,
         ),
+    ]
+
+
+def _cost_columns(results: Sequence[Row]) -> list[Column]:
+    flops = numbers.unit_of(number(row, "flops") for row in results)
+    params = numbers.unit_of(number(row, "params") for row in results)
+    dense = number(find(results, DENSE), "flops")
+    return [
         Column(
             f"{flops.prefix}FLOPs",
             "of one sentence, vocabulary projection left out",
@@ -109,6 +118,11 @@ def _all_columns(results: Sequence[Row]) -> list[Column]:
             None,
             4,
         ),
+    ]
+
+
+def _time_columns() -> list[Column]:
+    return [
         Column(
             "trained on",
             "target tokens, or texts that are classified",
