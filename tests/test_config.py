@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from automoe_jax import stages
-from automoe_jax.config import STAGES, Config, flatten, from_flat
+from automoe_jax.config import MOST_TRANSLATIONS, STAGES, Config, flatten, from_flat
 from automoe_jax.costs import costs
 from automoe_jax.errors import UserError
 from automoe_jax.model import Spec
@@ -184,3 +184,11 @@ def test_separate_vocabularies() -> None:
     settings = {"data.joint_vocabulary": False, "model.shared_embeddings": "decoder"}
     assert changed(settings).data.target_vocab_size == 0
     assert changed(settings | {"data.target_vocab_size": 900}).data.target_vocab_size == 900
+
+
+def test_a_shortlist_has_at_most_the_translations_of_its_table() -> None:
+    assert changed({"evaluate.shortlist": MOST_TRANSLATIONS}).evaluate.shortlist == 100
+    with pytest.raises(
+        UserError, match=r"evaluate\.shortlist=101 must be between 0, none, and 100"
+    ):
+        changed({"evaluate.shortlist": 101})

@@ -34,7 +34,7 @@ def _classes(
         "tokens_per_batch": config.retrain.tokens_per_batch,
     }
     classify(network, tokens, **options)  # compiles
-    with _progress(f"classify ({title})", len(tokens), "text") as bar:
+    with progress_bar(f"classify ({title})", len(tokens), "text") as bar:
         started = time.perf_counter()
         found = classify(network, tokens, progress=bar.update, **options)
         seconds = time.perf_counter() - started
@@ -59,11 +59,12 @@ def _translations(
         shapes.setdefault(bucket, line)
     for line in shapes.values():
         translate_lines(network, tokenizer, [line], **options)
-    with _progress(f"translate ({title})", len(sources), "sentence") as bar:
+    with progress_bar(f"translate ({title})", len(sources), "sentence") as bar:
         started = time.perf_counter()
         translations = translate_lines(network, tokenizer, sources, progress=bar.update, **options)
         return translations, time.perf_counter() - started
 
 
-def _progress(description: str, total: int, unit: str) -> tqdm:
+def progress_bar(description: str, total: int, unit: str) -> tqdm:
+    """A progress bar on stderr."""
     return tqdm(desc=description, total=total, unit=unit, file=sys.stderr, dynamic_ncols=True)

@@ -36,8 +36,9 @@ _BASELINE_TITLES = {  # where the title is not the variant itself
 class RowKey(NamedTuple):
     """Identifier of a row: its role, and the variant where a role has several rows.
 
-    Variants of the retrained sub-Transformer are "" (as configured), "int8" and the ways to choose
-    experts at random in inference; those of `Role.BASELINE` are the names of the baselines.
+    Variants of the retrained sub-Transformer are "" (as configured), "int8", "shortlist of N" and
+    the ways to choose experts at random in inference; those of `Role.BASELINE` are the names of the
+    baselines.
     """
 
     role: Role
@@ -95,7 +96,7 @@ class Row:
     flops_with_vocabulary: float | None = None
     params: float | None = None
     active_params: float | None = None
-    bleu_difference: float | None = None  # BLEU of int8 weights minus BLEU of float32 weights
+    bleu_difference: float | None = None  # of int8 or a shortlist to the exact network
     parameter_bytes: int | None = None
     experts_per_token: tuple[float, ...] = ()  # mean of each layer
     flops_measured: float | None = None  # with the experts that the test text's tokens got

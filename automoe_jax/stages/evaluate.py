@@ -9,6 +9,7 @@ from automoe_jax.evaluation import results
 from automoe_jax.evaluation.baselines import baselines
 from automoe_jax.evaluation.networks import inferences, int8_row, joined, network_row
 from automoe_jax.evaluation.results import Evaluation, Scored
+from automoe_jax.evaluation.shortlist import shortlist_row
 from automoe_jax.evaluation.usage import evenly_spaced
 from automoe_jax.inference.scores import tokenization
 from automoe_jax.report import Sample, results_table
@@ -56,6 +57,8 @@ def _networks(
     rows = [network_row(way, workdir, key, arch, *text) for key, way in inferences(config).items()]
     if config.evaluate.int8:
         rows.insert(1, int8_row(config, workdir, rows[0].row, arch, *text))
+    if config.evaluate.shortlist:
+        rows.insert(1, shortlist_row(config, workdir, rows[0], *text))
     if runs.is_complete(workdir.supernet):
         rows.append(network_row(config, workdir, INHERITED, arch, *text))
     if config.retrain.dense_baseline:

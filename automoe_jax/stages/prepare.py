@@ -12,7 +12,7 @@ import numpy as np
 from etils import epath
 from tqdm import tqdm
 
-from automoe_jax.config import STAGES, Config
+from automoe_jax.config import MOST_TRANSLATIONS, STAGES, Config
 from automoe_jax.data.batching import TokenPairs
 from automoe_jax.data.corpus import (
     OVERLAPPING,
@@ -33,7 +33,7 @@ from automoe_jax.data.tokenizer import (
     train_tokenizer,
 )
 from automoe_jax.errors import UserError
-from automoe_jax.inference.engine.shortlist import SIZE, Shortlist
+from automoe_jax.inference.engine.shortlist import Shortlist
 from automoe_jax.runtime.files import atomic_writer, is_local, read_json, write_json
 from automoe_jax.workdir import Workdir
 
@@ -146,10 +146,10 @@ def _write_shortlist(workdir: Workdir) -> None:
         delay=_QUIET_SECONDS,
         leave=False,
     ) as bar:
-        translations = word_translations(tokens, size, SIZE, bar.update)
+        translations = word_translations(tokens, size, MOST_TRANSLATIONS, bar.update)
     shortlist = Shortlist(
         always=np.array([*SPECIAL_IDS, *tokenizer.byte_pieces()], np.int32),
-        frequent=frequent_targets(tokens, size, SIZE),
+        frequent=frequent_targets(tokens, size, MOST_TRANSLATIONS),
         translations=translations,
     )
     with atomic_writer(workdir.shortlist_path) as file:

@@ -6,10 +6,10 @@ import pathlib
 import pytest
 from etils import epath
 
-from automoe_jax.config import Config, MeshConfig, from_config_dict
+from automoe_jax.config import MOST_TRANSLATIONS, Config, MeshConfig, from_config_dict
 from automoe_jax.data import corpus
 from automoe_jax.errors import UserError
-from automoe_jax.inference.engine.shortlist import SIZE, load_shortlist
+from automoe_jax.inference.engine.shortlist import load_shortlist
 from automoe_jax.runtime.files import read_json
 from automoe_jax.stages import prepare
 from automoe_jax.workdir import Workdir
@@ -206,7 +206,7 @@ def test_the_shortlist_translates_the_training_text(tmp_path):
     workdir = Workdir(epath.Path(tmp_path / "run"))
     shortlist = load_shortlist(workdir.shortlist_path.read_bytes(), "shortlist")
     tokenizer = workdir.tokenizer()
-    assert shortlist.translations.shape == (tokenizer.vocab_size, SIZE)
+    assert shortlist.translations.shape == (tokenizer.vocab_size, MOST_TRANSLATIONS)
     (the, *_), (das, *_) = tokenizer.encode(["the", "das"])
     assert das in shortlist.translations[the, :3]
     assert das in shortlist.frequent

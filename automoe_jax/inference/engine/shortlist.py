@@ -18,7 +18,6 @@ import numpy as np
 
 from automoe_jax.errors import UserError
 
-SIZE = 100  # the largest N
 MOST = 2000  # candidates of a sentence: beyond, the least probable translations are left out
 TABLES = ("always", "frequent", "translations")
 
@@ -35,7 +34,7 @@ class Shortlist:
     """The tables behind the candidates."""
 
     always: np.ndarray  # int32: special and byte pieces
-    frequent: np.ndarray  # int32 [at most M], most frequent first
+    frequent: np.ndarray  # int32, most frequent first
     translations: np.ndarray  # int32 [V, M], best first, then −1
 
     def of_sentence(self, source: np.ndarray, size: int) -> np.ndarray:
@@ -60,6 +59,16 @@ class Shortlist:
         pieces = np.unique(np.concatenate(each))
         return Candidates(pieces, np.stack([np.isin(pieces, one) for one in each]))
 
+    def checked_size(self, size: int) -> int:
+        """`--shortlist`, at most M; raises `UserError` for others."""
+        most = self.translations.shape[1]
+        if not 0 < size <= most:
+            raise UserError(
+                f"--shortlist={size} must be between 0, the whole vocabulary, and {most}, the"
+                " translations of a piece that the table holds"
+            )
+        return size
+
     def save(self, file: IO[bytes]) -> None:
         """Writes the tables as .npz."""
         np.savez_compressed(file, **{name: getattr(self, name) for name in TABLES})
@@ -72,13 +81,3 @@ def load_shortlist(content: bytes, where: str) -> Shortlist:
             return Shortlist(*(arrays[name] for name in TABLES))
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{where} is damaged ({error}); export the model again") from None
-
-
-def checked_size(size: int) -> int:
-    """`--shortlist`, from 0, the whole vocabulary, to `SIZE`; raises `UserError` for others."""
-    if not 0 <= size <= SIZE:
-        raise UserError(
-            f"--shortlist={size} must be between 0, the whole vocabulary, and {SIZE}, the"
-            " translations of a piece that the table holds"
-        )
-    return size

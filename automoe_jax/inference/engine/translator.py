@@ -19,7 +19,6 @@ from automoe_jax.inference.engine.session import checked_threads, run, session
 from automoe_jax.inference.engine.shortlist import (
     Candidates,
     Shortlist,
-    checked_size,
     load_shortlist,
 )
 from automoe_jax.inference.lines import batches, padded, translate_lines
@@ -125,14 +124,15 @@ def load(
     folder = open_folder(path)
     if folder.description.task != "translate":
         raise UserError(f"{path} holds a classifier; it classifies and cannot translate")
-    size = checked_size(folder.description.shortlist if shortlist is None else shortlist)
+    size = folder.description.shortlist if shortlist is None else shortlist
+    table = _shortlist(folder) if size else None
     return Translator(
         folder=folder,
         tokenizer=Tokenizer(folder.file(TOKENIZER)),
         session=session(folder.file(MODEL), threads),
         beam_size=beam_size or folder.description.beam_size,
-        shortlist=_shortlist(folder) if size else None,
-        shortlist_size=size,
+        shortlist=table,
+        shortlist_size=table.checked_size(size) if table else 0,
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from automoe_jax.errors import UserError
 from automoe_jax.inference.engine import shortlist as module
-from automoe_jax.inference.engine.shortlist import Shortlist, checked_size, load_shortlist
+from automoe_jax.inference.engine.shortlist import Shortlist, load_shortlist
 
 TABLE = np.full((8, 3), -1, np.int32)
 TABLE[4] = 20, 21, 22
@@ -51,7 +51,7 @@ def test_files() -> None:
             load_shortlist(content, "x.npz")
 
 
-@pytest.mark.parametrize("size", [-1, 101])
+@pytest.mark.parametrize("size", [-1, 4])
 def test_sizes_beyond_the_table(size: int) -> None:
-    with pytest.raises(UserError, match=f"--shortlist={size} must be between 0"):
-        checked_size(size)
+    with pytest.raises(UserError, match=f"--shortlist={size} must be between 0, .*, and 3"):
+        SHORTLIST.checked_size(size)
