@@ -67,7 +67,7 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """What the genes do not say about the Transformer."""
+    """Properties of the Transformer that no gene determines."""
 
     dropout: float = 0.1  # scaled by sub width / super width
     attention_dropout: float = 0.1
@@ -109,7 +109,7 @@ class TrainConfig:
     # the balancing loss over the layers with several experts: mean, or sum (Switch)
     balance_layers: str = "mean"
     z_loss: float = 0.0  # coefficient of the mean (log Σ exp)² of the routers' logits (Switch)
-    # 2: each batch goes forward twice, with draws and dropout of its own (THOR, arXiv 2110.04260)
+    # 2: each batch goes forward twice, with its own draws and dropout (THOR, arXiv 2110.04260)
     passes: int = 1
     consistency: float = 0.0  # α of the divergence between the two passes' predictions
     # SuperNet only: uniform, or sandwich (largest, smallest and random ones in every update)
@@ -117,7 +117,7 @@ class TrainConfig:
     # SuperNet only: draw sub-networks within the limits of the search; off: from the whole space,
     # which serves searches under other limits too
     within_limits: bool = True
-    sandwich_random: int = 2  # random sub-networks beside the largest and smallest
+    sandwich_random: int = 2  # random sub-networks, next to the largest and smallest
     distillation: bool = True  # sandwich only: the others learn from the largest one's predictions
     # sandwich only: final share of distillation in the others' loss, the rest is cross entropy
     distillation_weight: float = 0.5
@@ -128,12 +128,12 @@ class TrainConfig:
     checkpoint_every: int = 500
     # the last ones, whose average is used if it validates best; 1: no averaging
     average_checkpoints: int = 3
-    keep_best: int = 1  # checkpoints with the lowest validation loss, kept beside the last ones
+    keep_best: int = 1  # checkpoints kept for their validation loss, next to the last ones
 
 
 @dataclasses.dataclass(frozen=True)
 class RetrainConfig(TrainConfig):
-    """Training of the found sub-Transformer, and in the same way of what it is compared with."""
+    """Training of the found sub-Transformer and of the networks that it is compared with."""
 
     init: str = "scratch"  # scratch or inherited: from the SuperNet's weights
     dense_baseline: bool = True  # also train the largest dense architecture of the space
@@ -175,7 +175,7 @@ class EvaluateConfig:
 
     beam_size: int = 5
     length_penalty: float = 0.6
-    max_pairs: int = 0  # score the first so many test pairs; 0: all
+    max_pairs: int = 0  # score only the first pairs of the test text; 0: all
     batch_size: int = 64  # sentences translated together
     samples: int = 8  # translations shown in the report
     latency_runs: int = 0  # translations of one sentence that are timed; 0: none
@@ -205,7 +205,7 @@ class Config:
     # target names
     task: str = "translate"
     stages: str = ",".join(STAGES)  # which to run, in this order; finished ones are skipped
-    # modules to import first, or paths of .py files, separated by commas: what they register is
+    # modules to import first, or paths of .py files, separated by commas: their entries are
     # known wherever this configuration is read, in `translate` too
     plugins: str = ""
     data: DataConfig = DataConfig()
@@ -242,7 +242,7 @@ def from_config_dict(settings: Mapping[str, Any]) -> Config:
 
 
 def from_flat(settings: Mapping[str, Any]) -> Config:
-    """What `flatten` made flat, frozen and checked; raises `UserError` as `from_config_dict`
+    """The inverse of `flatten`, frozen and checked; raises `UserError` as `from_config_dict`
     does.
     """
     nested: dict[str, Any] = {}
@@ -309,7 +309,7 @@ def _freeze(kind: type, settings: Mapping[str, Any], prefix: str) -> Any:
 
 
 def _coerce(value: Any, default: Any, name: str) -> Any:
-    """`value` as the type of `default`: whole numbers may stand for floats, lists for tuples."""
+    """`value` as the type of `default`: accepts whole numbers for floats and lists for tuples."""
     if isinstance(default, tuple) and isinstance(value, list | tuple):
         if not value or not all(
             isinstance(item, int) and not isinstance(item, bool) for item in value

@@ -27,7 +27,7 @@ Rule = tuple[str, Any, bool, str]
 
 @dataclasses.dataclass(frozen=True)
 class NoOptions:
-    """Options of a router without options of its own."""
+    """Options of a router that has none."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,8 +3,8 @@
     python -m benchmarks.learning --workdir=runs/learning [--updates=0.1]
 
 Trains each system from scratch on the built-in text with every scheme of initial weights, and with
-pre-norm, and prints validation loss in nats per token as a Markdown table. What is finished is
-skipped. Two seeds where the spread decides. No test text is used.
+pre-norm, and prints validation loss in nats per token as a Markdown table. Finished runs are
+skipped. Two seeds where one does not decide. No test text is used.
 """
 
 import argparse

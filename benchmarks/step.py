@@ -21,7 +21,7 @@ from benchmarks import job
 from benchmarks.harness import Row, medians, products, rates, run
 
 TRAIN = TrainConfig()
-REGIME = ForwardOptions(job.DROPOUT, job.ATTENTION_DROPOUT)
+DROPOUT_RATES = ForwardOptions(job.DROPOUT, job.ATTENTION_DROPOUT)
 KEY = jax.random.key(1, impl="rbg")
 
 
@@ -120,7 +120,7 @@ def _proportion(network: Network, batch: Batch, archs: list[Arch]) -> Row:
 
 
 def _gradients(network: Network, batch: Batch, archs: Arch, key: jax.Array) -> Any:
-    return gradients_of(network, batch, archs, key, TRAIN, REGIME)
+    return gradients_of(network, batch, archs, key, TRAIN, DROPOUT_RATES)
 
 
 class _Stepper:
@@ -128,7 +128,7 @@ class _Stepper:
 
     def __init__(self, network: Network, batch: Batch) -> None:
         self._state = init_state(jax.tree.map(jnp.copy, network), TRAIN)
-        self._step, self._batch = make_train_step(network.spec, TRAIN, REGIME), batch
+        self._step, self._batch = make_train_step(network.spec, TRAIN, DROPOUT_RATES), batch
 
     def __call__(self, arch: Arch) -> Any:
         self._state, metrics = self._step(self._state, self._batch, job.stacked(arch), KEY)

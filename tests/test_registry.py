@@ -117,7 +117,7 @@ def test_a_file_imports_its_neighbours_and_defines_dataclasses(
     ("text", "message"),
     [
         ("weight=3", "config.search.limits='weight' must be one of flops, params, active_params"),
-        ("flops=3e6", "config.search.limits='flops' has a setting of its own, search.max_flops"),
+        ("flops=3e6", "config.search.limits='flops' has its own setting, search.max_flops"),
         ("depth=much", "config.search.limits='much' must be a positive number, as in depth=2.5"),
         ("depth", "config.search.limits='' must be a positive number"),
         ("depth=inf", "config.search.limits='inf' must be a positive number"),

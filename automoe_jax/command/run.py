@@ -133,7 +133,7 @@ def _occupy(descriptor: int) -> None:
 
 
 def _end_output() -> None:
-    """Writes what is left in the buffer of stdout, or drops it, so that Python does not report
+    """Writes the rest of the buffer of stdout, or drops it, so that Python does not report
     another error when it ends.
     """
     try:

@@ -97,7 +97,7 @@ class TokenPairs:
         )
 
     def save(self, path: os.PathLike[str] | str) -> None:
-        """Writes an .npz file to `path`, complete or not at all."""
+        """Writes an .npz file to `path` atomically."""
         with atomic_writer(path) as file:
             np.savez(
                 file,

@@ -252,13 +252,16 @@ def _take_groups(
 
 
 def _sizes(pairs: Pairs) -> dict[str, int]:
-    words = lambda lines: sum(len(line.split()) for line in lines)  # noqa: E731
     target = (
         {"classes": len(set(pairs.target))}
         if isinstance(pairs, Labelled)
-        else {"target_words": words(pairs.target)}
+        else {"target_words": _words(pairs.target)}
     )
-    return {"pairs": len(pairs), "source_words": words(pairs.source), **target}
+    return {"pairs": len(pairs), "source_words": _words(pairs.source), **target}
+
+
+def _words(lines: Iterable[str]) -> int:
+    return sum(len(line.split()) for line in lines)
 
 
 def _fingerprint(parts: Iterable[Pairs]) -> str:

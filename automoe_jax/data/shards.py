@@ -35,7 +35,10 @@ def micro_batches(placement: Placement, accumulate: int, batch: Batch) -> dict[s
     def joined(rows: np.ndarray) -> jax.Array:
         local = rows.reshape(accumulate, len(held), -1, rows.shape[-1])  # [A, held, B/P, S]
         size = local.shape[2]
-        part = lambda index: local[:, held.index((index[1].start or 0) // size)]  # noqa: E731
+
+        def part(index: Any) -> np.ndarray:  # the slices of a device
+            return local[:, held.index((index[1].start or 0) // size)]
+
         return jax.make_array_from_callback(
             (accumulate, parts * size, rows.shape[-1]), sharding, part
         )

@@ -47,7 +47,7 @@ def train_tokenizer(
     """Learns the pieces from `corpus_lines` and writes the model to `path`, complete or not at all.
 
     `corpus_lines` alternates the languages (`Pairs.lines`). Returns the number of pieces, the
-    special ones included: `vocab_size`, or fewer when the text is too small to have so many. The
+    special ones included: `vocab_size`, or fewer when the text is too small for that number. The
     same lines give the same file. Raises `UserError`, which names the `setting`, when `vocab_size`
     cannot hold even the characters.
     """

@@ -1,6 +1,6 @@
 """Beam search as ONNX operators, with the finishing rules of `inference.decode`.
 
-Steps are made in rounds: a round ends when some sentences are done, and the next one goes on
+Steps are made in rounds: a round ends when some sentences are done, and the next one continues
 without them.
 
 Axes: B sentences · k beams · n = 2k candidates · t steps · V vocabulary · G groups of words · C

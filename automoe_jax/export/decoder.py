@@ -135,7 +135,7 @@ def decoder_of(
     beams: str,
     length: str,
 ) -> tuple[Decoder, Sentences]:
-    """The decoder over what the encoder gave; beams and length: int64 [], k and T."""
+    """The decoder over the encoder's output; beams and length: int64 [], k and T."""
     layers = [plan(arch, DECODER, i, weights, settings) for i in range(arch.decoder_layers)]
     depths = sorted({int(arch.cross_layers[layer.index]) for layer in layers})
     decoder = Decoder(

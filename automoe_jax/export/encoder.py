@@ -82,7 +82,7 @@ def position_rows(arch: Arch, settings: Settings, side: str) -> np.ndarray:
 
 
 def draw(settings: Settings) -> str | None:
-    """What random routes depend on; None where there are none."""
+    """Dependence of random routes (`routing.Router.draw`); None where there are none."""
     return routing.ROUTERS.find(settings.router.kind).draw(settings.router)
 
 

@@ -1,4 +1,4 @@
-"""Writes the folder of an exported model, complete or not at all."""
+"""Writes the folder of an exported model atomically."""
 
 import pathlib
 import shutil

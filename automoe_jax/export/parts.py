@@ -75,7 +75,7 @@ def added_and_normalised(g: Graph, x: str, y: str, weights: Weights) -> str:
 
 
 class KeysValues(NamedTuple):
-    """What attention looks into, [1, B, P, S, W] each."""
+    """Keys and values of attention, [1, B, P, S, W] each."""
 
     key: str
     value: str

@@ -1,4 +1,4 @@
-"""Weights of an ONNX model in a file of their own, equal arrays once."""
+"""Weights of an ONNX model in a separate file, equal arrays once."""
 
 import hashlib
 from collections.abc import Iterator

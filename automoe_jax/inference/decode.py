@@ -81,7 +81,7 @@ def search_from(
     length_penalty: float,
     stop_early: bool = True,
 ) -> tuple[jax.Array, jax.Array]:
-    """`beam_search` from what the encoder gave; without `stop_early` it makes all max_length
+    """`beam_search` from the encoder's output; without `stop_early` it makes all max_length
     steps.
     """
     spec = network.spec
@@ -129,7 +129,7 @@ def search_from(
 def _extend(beams: Beams, logits: jax.Array, length_penalty: float) -> Beams:
     """One more token. logits [B,k,V]."""
     _, size, length = beams.tokens.shape
-    # Twice as many candidates as beams, so that k go on even if k of them end.
+    # Twice as many candidates as beams, so that k remain even if k of them end.
     scores, origin, token = _best_extensions(
         beams.scores, logits, beams.position == length - 1, 2 * size
     )
@@ -261,7 +261,7 @@ def translate_ids(
     """The best translation of each source, token ids without EOS in and out, in the order given.
 
     Sentences are sorted by length and translated in batches of few shapes: the buckets by the
-    smallest of the rising `batch_sizes` that holds what is there. Each source must fit into the
+    smallest of the rising `batch_sizes` that holds the rest. Each source must fit into the
     last bucket with its EOS, and a translation may be one and a half times as long as its bucket,
     plus 10. `progress` is called after every batch with the numbers of its sources.
 

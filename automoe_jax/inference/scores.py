@@ -28,7 +28,7 @@ _TOKENIZERS = {
     ),
 }
 _DEFAULT_TOKENIZER = "13a"
-# What to install for a tokenizer, and what replaces it without.
+# Packages of the tokenizers that sacreBLEU installs as extras, and the tokenizer without them.
 _PACKAGES = {"ja-mecab": "sacrebleu[ja]", "ko-mecab": "sacrebleu[ko]"}
 _REPLACEMENT = "char"
 # Scripts without blanks between words, by the first word of their characters' Unicode names.
@@ -124,7 +124,7 @@ def score(translations: Sequence[str], references: Sequence[str], language: str 
 
 
 def _meaning(translations: Sequence[str], found: Any) -> str:
-    """What limits the meaning of a BLEU score, or nothing."""
+    """The reason why a BLEU score means little, or nothing."""
     empty = sum(not line.strip() for line in translations)
     if empty == len(translations):
         return "all translations are empty, so BLEU is 0"

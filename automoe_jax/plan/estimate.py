@@ -167,7 +167,7 @@ def choose_target(kind: Chip, count: int, simulate: bool) -> Target:
     """This number of chips of a TPU slice that need not exist, or simulated devices."""
     shape = slice_shape(kind, count)
     if simulate:
-        why = "as told"
+        why = "as requested"
     elif not kind.topology:
         why = f"as there is no compiler for a {kind.title} without one"
     elif shape is None:

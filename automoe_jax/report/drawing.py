@@ -21,7 +21,7 @@ FONT = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class DrawingSizes:
     """Sizes of the drawing."""
 
     width: int
@@ -49,10 +49,10 @@ class Layout:
         return self.font + 2
 
 
-WIDE = Layout(
+WIDE = DrawingSizes(
     width=1000, column=405, card=66, gap=10, pad=9, number=22, bar=72, font=12, words=True
 )
-NARROW = Layout(
+NARROW = DrawingSizes(
     width=352, column=148, card=58, gap=7, pad=6, number=14, bar=32, font=10, words=False
 )
 
@@ -65,14 +65,14 @@ class _Layer:
     top_k: int
 
 
-def architecture_svg(arch: Arch, space: SearchSpace, layout: Layout) -> str:
+def architecture_svg(arch: Arch, space: SearchSpace, sizes: DrawingSizes) -> str:
     """The drawing as an SVG document."""
     encoder, decoder = _encoder(arch), _decoder(arch)
     rows = max(*space.encoder_layers, *space.decoder_layers, len(encoder), len(decoder))
-    scale = _scale([*encoder, *decoder], layout)
-    top = 2 * layout.font + 20
-    bottom = top + rows * (layout.card + layout.gap)
-    height = bottom + layout.font + 16
+    scale = _scale([*encoder, *decoder], sizes)
+    top = 2 * sizes.font + 20
+    bottom = top + rows * (sizes.card + sizes.gap)
+    height = bottom + sizes.font + 16
     dims = [
         *space.encoder_embed_dims,
         *space.decoder_embed_dims,
@@ -80,20 +80,20 @@ def architecture_svg(arch: Arch, space: SearchSpace, layout: Layout) -> str:
         int(arch.decoder_embed_dim),
     ]
     stack = functools.partial(
-        _stack, rows=rows, top=top, bottom=bottom, scale=scale, widest=max(dims), layout=layout
+        _stack, rows=rows, top=top, bottom=bottom, scale=scale, widest=max(dims), sizes=sizes
     )
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {layout.width} {height}" role="img" '
-        f'width="{layout.width}" height="{height}" font-family="{FONT}" font-size="{layout.font}">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {sizes.width} {height}" role="img" '
+        f'width="{sizes.width}" height="{height}" font-family="{FONT}" font-size="{sizes.font}">'
         f"<desc>{html.escape(describe(arch))}</desc>"
-        + _rect(0, 0, layout.width, height, "paper", "paper")
-        + _links(decoder, len(encoder), top, rows, layout)
+        + _rect(0, 0, sizes.width, height, "paper", "paper")
+        + _links(decoder, len(encoder), top, rows, sizes)
         + stack("Encoder", encoder, 1, int(arch.encoder_embed_dim), max(space.encoder_layers))
         + (
             stack(
                 "Decoder",
                 decoder,
-                layout.decoder_x,
+                sizes.decoder_x,
                 int(arch.decoder_embed_dim),
                 max(space.decoder_layers),
             )
@@ -182,32 +182,32 @@ def _experts_text(layer: _Layer) -> str:
     return f"{len(widths)} experts of {', '.join(widths)}, {layer.top_k} per token"
 
 
-def _card_y(i: int, top: int, rows: int, layout: Layout) -> int:
-    return top + (rows - 1 - i) * (layout.card + layout.gap)
+def _card_y(i: int, top: int, rows: int, sizes: DrawingSizes) -> int:
+    return top + (rows - 1 - i) * (sizes.card + sizes.gap)
 
 
-def _identity_width(layout: Layout) -> int:
-    return 2 * layout.font
+def _identity_width(sizes: DrawingSizes) -> int:
+    return 2 * sizes.font
 
 
-def _room(layout: Layout) -> int:
+def _room(sizes: DrawingSizes) -> int:
     """Width inside a card for its experts."""
-    return layout.column - 2 * layout.pad - layout.number
+    return sizes.column - 2 * sizes.pad - sizes.number
 
 
 def _gap(layer: _Layer) -> int:
     return 3 if len(layer.widths) <= 8 else 2 if len(layer.widths) <= 16 else 1
 
 
-def _scale(layers: Sequence[_Layer], layout: Layout) -> float:
+def _scale(layers: Sequence[_Layer], sizes: DrawingSizes) -> float:
     """Pixels per hidden unit, the same for every layer, so that the widest layer fills its card."""
     scales = []
     for layer in layers:
         identities = layer.widths.count(0)
         room = (
-            _room(layout)
+            _room(sizes)
             - _gap(layer) * (len(layer.widths) - 1)
-            - identities * _identity_width(layout)
+            - identities * _identity_width(sizes)
         )
         scales += [room / sum(layer.widths)] if sum(layer.widths) else []
     return max(min(scales, default=1.0), 0.0)
@@ -251,37 +251,39 @@ def _stack(
     bottom: int,
     scale: float,
     widest: int,
-    layout: Layout,
+    sizes: DrawingSizes,
 ) -> str:
     """Encoder or decoder: title, cards, outlines of absent layers, embedding."""
     most = max(deepest, len(layers))
     cards = [
-        _card(side, i, layer, x, _card_y(i, top, rows, layout), scale, layout)
+        _card(side, i, layer, x, _card_y(i, top, rows, sizes), scale, sizes)
         for i, layer in enumerate(layers)
     ]
-    cards += [_ghost(i, x, _card_y(i, top, rows, layout), layout) for i in range(len(layers), most)]
+    cards += [_ghost(i, x, _card_y(i, top, rows, sizes), sizes) for i in range(len(layers), most)]
     return (
-        _title(side, len(layers), most, x, layout)
+        _title(side, len(layers), most, x, sizes)
         + "".join(cards)
-        + _embedding(dim, widest, x, bottom + 6, layout)
+        + _embedding(dim, widest, x, bottom + 6, sizes)
     )
 
 
-def _title(side: str, layers: int, most: int, x: int, layout: Layout) -> str:
+def _title(side: str, layers: int, most: int, x: int, sizes: DrawingSizes) -> str:
     depth = (
         f"{layers} layer{'s' * (layers != 1)}" if layers == most else f"{layers} of {most} layers"
     )
-    y = layout.font + 8
-    big = f' font-size="{layout.font + 3}" font-weight="650"'
-    return _text(x, y, side, "ink", extra=big) + _text(x + layout.column, y, depth, anchor="end")
+    y = sizes.font + 8
+    big = f' font-size="{sizes.font + 3}" font-weight="650"'
+    return _text(x, y, side, "ink", extra=big) + _text(x + sizes.column, y, depth, anchor="end")
 
 
-def _card(side: str, i: int, layer: _Layer, x: int, y: int, scale: float, layout: Layout) -> str:
-    parts = [_rect(x, y, layout.column, layout.card, "paper", "line", ' stroke-width="1.2"')]
-    left, base = x + layout.pad + layout.number, y + layout.pad
-    middle = y + layout.card / 2 + layout.font / 3
-    parts += [_text(x + layout.pad, middle, str(i + 1), "ink", extra=' font-weight="650"')]
-    parts += _attention(side, layer, left, base, layout)
+def _card(
+    side: str, i: int, layer: _Layer, x: int, y: int, scale: float, sizes: DrawingSizes
+) -> str:
+    parts = [_rect(x, y, sizes.column, sizes.card, "paper", "line", ' stroke-width="1.2"')]
+    left, base = x + sizes.pad + sizes.number, y + sizes.pad
+    middle = y + sizes.card / 2 + sizes.font / 3
+    parts += [_text(x + sizes.pad, middle, str(i + 1), "ink", extra=' font-weight="650"')]
+    parts += _attention(side, layer, left, base, sizes)
     chosen = (
         f"{layer.top_k} of {len(layer.widths)}"
         if len(layer.widths) > 1
@@ -289,125 +291,123 @@ def _card(side: str, i: int, layer: _Layer, x: int, y: int, scale: float, layout
     )
     short = (
         chosen
-        if layout.words
+        if sizes.words
         else chosen.replace(" of ", "/").replace("dense", "").replace("identity", "")
     )
-    parts += [_text(x + layout.column - layout.pad, base + layout.line - 3, short, anchor="end")]
-    parts += _experts(layer, left, base + layout.line + 6, scale, layout)
+    parts += [_text(x + sizes.column - sizes.pad, base + sizes.line - 3, short, anchor="end")]
+    parts += _experts(layer, left, base + sizes.line + 6, scale, sizes)
     return "<g>" + "".join(parts) + "</g>"
 
 
-def _attention(side: str, layer: _Layer, x: float, y: float, layout: Layout) -> Iterator[str]:
+def _attention(side: str, layer: _Layer, x: float, y: float, sizes: DrawingSizes) -> Iterator[str]:
     """A bar of fixed width per attention, divided into its heads: fewer heads are wider heads
     (docs/systems/automoe.md).
     """
     for kind, heads, colour in zip(
         ("self", "cross"), layer.heads, ("ghost", "supernet"), strict=False
     ):
-        cell = layout.bar / heads
+        cell = sizes.bar / heads
         for h in range(heads):
             title = f"{side.lower()} {kind} attention, {heads} heads"
             yield _rect(
                 x + h * cell,
                 y + 1,
                 cell - 1,
-                layout.line - 4,
+                sizes.line - 4,
                 colour,
                 colour,
                 ' stroke-width="0"',
                 title,
             )
-        x += layout.bar + 5
-        words = f"{heads} {kind}" if layout.words else str(heads)
-        yield _text(x, y + layout.line - 3, words)
-        x += len(words) * layout.font * 0.58 + (16 if layout.words else 6)
+        x += sizes.bar + 5
+        words = f"{heads} {kind}" if sizes.words else str(heads)
+        yield _text(x, y + sizes.line - 3, words)
+        x += len(words) * sizes.font * 0.58 + (16 if sizes.words else 6)
 
 
-def _experts(layer: _Layer, x: float, y: float, scale: float, layout: Layout) -> Iterator[str]:
-    right = x + _room(layout)
+def _experts(layer: _Layer, x: float, y: float, scale: float, sizes: DrawingSizes) -> Iterator[str]:
+    right = x + _room(sizes)
     for e, width in enumerate(layer.widths, 1):
-        drawn = width * scale if width else _identity_width(layout)
+        drawn = width * scale if width else _identity_width(sizes)
         if width:
             yield _rect(
-                x, y, drawn, layout.box, "found-soft", "found", "", f"expert {e}: width {width}"
+                x, y, drawn, sizes.box, "found-soft", "found", "", f"expert {e}: width {width}"
             )
-            yield _box_label(x, y, width, drawn, layout)
+            yield _box_label(x, y, width, drawn, sizes)
         else:
             yield _rect(
                 x,
                 y,
                 drawn,
-                layout.box,
+                sizes.box,
                 "none",
                 "found",
                 ' stroke-dasharray="3 3" stroke-width="1.2"',
                 f"expert {e}: identity",
             )
-            yield _text(
-                x + drawn / 2, y + layout.box / 2 + layout.font / 3, "id", "found", "middle"
-            )
+            yield _text(x + drawn / 2, y + sizes.box / 2 + sizes.font / 3, "id", "found", "middle")
         x += drawn + _gap(layer)
     label = str(layer.widths[0])
     if (
         len(layer.widths) == 1
         and layer.widths[0]
-        and not _label(layer.widths[0], drawn, layout)
-        and right - x > layout.font * len(label)
+        and not _label(layer.widths[0], drawn, sizes)
+        and right - x > sizes.font * len(label)
     ):
-        yield _text(x + 3, y + layout.box / 2 + layout.font / 3, label, "ink")
+        yield _text(x + 3, y + sizes.box / 2 + sizes.font / 3, label, "ink")
 
 
-def _label(width: int, drawn: float, layout: Layout) -> str:
+def _label(width: int, drawn: float, sizes: DrawingSizes) -> str:
     """Label of a width in a box of this many pixels: horizontal, vertical or, if empty, none."""
-    across = len(str(width)) * layout.font * 0.6 + 4
+    across = len(str(width)) * sizes.font * 0.6 + 4
     if drawn >= across:
         return "across"
     return (
         "upright"
-        if drawn >= layout.font and layout.box >= len(str(width)) * (layout.font - 2) * 0.56 + 2
+        if drawn >= sizes.font and sizes.box >= len(str(width)) * (sizes.font - 2) * 0.56 + 2
         else ""
     )
 
 
-def _box_label(x: float, y: float, width: int, drawn: float, layout: Layout) -> str:
-    cx, cy = x + drawn / 2, y + layout.box / 2
-    way = _label(width, drawn, layout)
+def _box_label(x: float, y: float, width: int, drawn: float, sizes: DrawingSizes) -> str:
+    cx, cy = x + drawn / 2, y + sizes.box / 2
+    way = _label(width, drawn, sizes)
     if not way:
         return ""
     if way == "across":
-        return _text(cx, cy + layout.font / 3, str(width), "ink", "middle")
-    turn = f' font-size="{layout.font - 2}" transform="rotate(-90 {cx:.1f} {cy:.1f})"'
-    return _text(cx, cy + layout.font / 3 - 1, str(width), "ink", "middle", turn)
+        return _text(cx, cy + sizes.font / 3, str(width), "ink", "middle")
+    turn = f' font-size="{sizes.font - 2}" transform="rotate(-90 {cx:.1f} {cy:.1f})"'
+    return _text(cx, cy + sizes.font / 3 - 1, str(width), "ink", "middle", turn)
 
 
-def _ghost(i: int, x: int, y: int, layout: Layout) -> str:
+def _ghost(i: int, x: int, y: int, sizes: DrawingSizes) -> str:
     dashes = ' stroke-dasharray="2 5" stroke-width="1.2"'
-    words = "in the space, not used" if layout.words else "not used"
-    number = _text(x + layout.pad, y + layout.card / 2 + layout.font / 3, str(i + 1), "ghost")
+    words = "in the space, not used" if sizes.words else "not used"
+    number = _text(x + sizes.pad, y + sizes.card / 2 + sizes.font / 3, str(i + 1), "ghost")
     text = _text(
-        x + layout.column / 2, y + layout.card / 2 + layout.font / 3, words, "ghost", "middle"
+        x + sizes.column / 2, y + sizes.card / 2 + sizes.font / 3, words, "ghost", "middle"
     )
     return (
         "<g>"
-        + _rect(x, y, layout.column, layout.card, "none", "ghost", dashes)
+        + _rect(x, y, sizes.column, sizes.card, "none", "ghost", dashes)
         + number
         + text
         + "</g>"
     )
 
 
-def _embedding(dim: int, widest: int, x: int, y: int, layout: Layout) -> str:
+def _embedding(dim: int, widest: int, x: int, y: int, sizes: DrawingSizes) -> str:
     """A bar for the embedding width, inside the outline of the widest one of the space."""
-    height = layout.font + 8
+    height = sizes.font + 8
     outline = (
-        _rect(x, y, layout.column, height, "none", "ghost", ' stroke-dasharray="2 5"')
+        _rect(x, y, sizes.column, height, "none", "ghost", ' stroke-dasharray="2 5"')
         if dim < widest
         else ""
     )
     bar = _rect(
         x,
         y,
-        layout.column * dim / widest,
+        sizes.column * dim / widest,
         height,
         "supernet-soft",
         "supernet",
@@ -415,15 +415,15 @@ def _embedding(dim: int, widest: int, x: int, y: int, layout: Layout) -> str:
         f"embedding width {dim} of at most {widest}",
     )
     of = f" of {widest}" if dim < widest else ""
-    words = f"embedding width {dim}{of}" if layout.words else f"width {dim}{of}"
-    return "<g>" + outline + bar + _text(x + layout.pad, y + height - 6, words, "ink") + "</g>"
+    words = f"embedding width {dim}{of}" if sizes.words else f"width {dim}{of}"
+    return "<g>" + outline + bar + _text(x + sizes.pad, y + height - 6, words, "ink") + "</g>"
 
 
 def _links(
-    decoder: Sequence[_Layer], encoder_layers: int, top: int, rows: int, layout: Layout
+    decoder: Sequence[_Layer], encoder_layers: int, top: int, rows: int, sizes: DrawingSizes
 ) -> str:
     """A curve from every decoder layer to each encoder layer that its cross attention sees."""
-    start, end = layout.decoder_x, 1 + layout.column
+    start, end = sizes.decoder_x, 1 + sizes.column
     bend, blue = (start - end) * 0.5, light("supernet")
     paths = []
     for j, layer in enumerate(decoder):
@@ -431,10 +431,10 @@ def _links(
             i = encoder_layers - 1 - n
             # spread along the card, so that the curves of a layer do not overlap
             port = (j + 1) / (len(decoder) + 1)
-            y0 = _card_y(j, top, rows, layout) + layout.card * (
+            y0 = _card_y(j, top, rows, sizes) + sizes.card * (
                 0.3 + 0.4 * n / max(layer.cross_layers - 1, 1) if layer.cross_layers > 1 else 0.5
             )
-            y1 = _card_y(i, top, rows, layout) + layout.card * (1 - port)
+            y1 = _card_y(i, top, rows, sizes) + sizes.card * (1 - port)
             title = f"<title>decoder layer {j + 1} attends to encoder layer {i + 1}</title>"
             bezier = f"{start - bend:.1f} {y0:.1f} {end + bend:.1f} {y1:.1f} {end} {y1:.1f}"
             paths += [

@@ -20,8 +20,7 @@ from automoe_jax.errors import UserError
 # and never find it again.
 _PATTERNS = re.compile(r"[*?\[\\]")
 
-
-# What the readers of JSON, .npz files and tokenizers raise.
+# Exceptions of the readers of JSON, .npz files and tokenizers.
 _SIGNS_OF_DAMAGE = (
     ValueError,
     LookupError,
@@ -87,7 +86,7 @@ def read_lines(path: epath.PathLike) -> list[bytes]:
 
 
 def write_json(path: epath.PathLike, value: Any) -> None:
-    """Writes a JSON file, complete or not at all."""
+    """Writes a JSON file atomically."""
     with atomic_writer(path) as file:
         file.write(json.dumps(value, indent=1, ensure_ascii=False).encode())
 

@@ -28,7 +28,7 @@ def exit_code(number: int) -> int:
 
 
 class Interrupted(Exception):
-    """A signal ended the run; the message says what is saved."""
+    """A signal ended the run; the message names the saved state."""
 
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""What an architecture costs in a search, in one table, and the limits on it.
+"""The table of the costs of an architecture in a search, and the limits on them.
 
 A cost has a name, which `Candidate.costs` and the JSON lines of a search use, a unit, a setting of
 `config.search` that limits it, and a function that computes it. The search computes all of them at
@@ -110,7 +110,7 @@ def rules(settings: "SearchConfig") -> Iterator[tuple[str, Any, bool, str]]:
     for name, value in _listed(settings):
         yield field, name, name in COSTS, COSTS.rule(name)
         limit = COSTS[name].limit
-        yield field, name, not _own(COSTS[name]), f"has a setting of its own, search.{limit}"
+        yield field, name, not _own(COSTS[name]), f"has its own setting, search.{limit}"
         yield field, value, _is_positive(value), f"must be a positive number, as in {name}=2.5"
 
 
@@ -140,7 +140,7 @@ def check_limits(space: SearchSpace, settings: "SearchConfig", cost: CostFunctio
 
 
 def _own(cost: Cost) -> bool:
-    """Whether the cost has a setting of its own."""
+    """Whether the cost has its own setting."""
     return cost.limit != "limits"
 
 

@@ -8,8 +8,8 @@ from automoe_jax.dependencies import TABLE
 from automoe_jax.train import runs
 from automoe_jax.workdir import Workdir
 
-# The stages whose files are used after the last one: to translate, to compare, or by a person. What
-# the others wrote is only needed while a later stage has to run.
+# Stages whose files are used after the run: by `translate`, by `compare`, or by a person. Files of
+# the other stages are only needed while a later stage has to run.
 _LASTING = ("prepare", "retrain", "evaluate", "report")
 
 

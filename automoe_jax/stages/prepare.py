@@ -157,7 +157,7 @@ def _write_shortlist(workdir: Workdir) -> None:
 
 
 def _fate(split: str, config: Config) -> str:
-    """What happens to the pairs of a split that are longer than the last bucket."""
+    """Treatment, in words, of the pairs of a split that are longer than the last bucket."""
     if config.task == "classify":
         return "cut"
     return "translated in parts" if split == "test" else _LEFT_OUT
@@ -262,7 +262,9 @@ def _summary(pieces: Mapping[Vocabulary, int], use: Mapping[str, Use], config: C
 def _warnings(
     use: Mapping[str, Use], preparation: Mapping[str, int], config: Config
 ) -> Iterator[str]:
-    """What is left out above `_QUIET_SHARE`, and the setting that changes it."""
+    """A sentence for each share of pairs left out above `_QUIET_SHARE`, with the setting that
+    changes it.
+    """
     buckets = config.data.buckets
     for split, counts in use.items():
         of = f"of {counts.pairs:,} {split} pairs"

@@ -10,7 +10,7 @@ import numpy as np
 
 from automoe_jax.arch import Arch
 from automoe_jax.config import Config
-from automoe_jax.model.network import Spec, initialised
+from automoe_jax.model.network import Network, Spec, initialised
 from automoe_jax.model.transformer import training_options
 from automoe_jax.runtime.sharding import placement
 from automoe_jax.search.limits import Conditions, check_limits, cost_function
@@ -42,7 +42,10 @@ def run(config: Config, workdir: Workdir) -> None:
         probes={"largest": trained.largest, "smallest": space.smallest()},
         placement=placement(config),
     )
-    start = lambda: initialised(workdir.spec(config), jax.random.key(config.seed))  # noqa: E731
+
+    def start() -> Network:
+        return initialised(workdir.spec(config), jax.random.key(config.seed))
+
     summary = runs.complete(
         run, start, config.data, workdir.tokens("train"), workdir.tokens("validation")
     )

@@ -74,7 +74,7 @@ def is_complete(folder: epath.Path) -> bool:
 
 
 def results(folder: epath.Path) -> list[epath.Path]:
-    """What a finished run writes: the summary and the folder of the resulting weights."""
+    """Paths that a finished run writes: the summary and the folder of the resulting weights."""
     return [folder / _SUMMARY, folder / _WEIGHTS]
 
 

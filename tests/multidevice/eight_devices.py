@@ -390,7 +390,10 @@ def test_a_bounded_number_of_tokens_travels_to_whole_experts_and_back(mesh: str)
     """
     count, units, width, tokens, factor = 4, 8, 4, 64, 1.0
     rng = np.random.default_rng(0)
-    normal = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
+
+    def normal(*shape: int) -> jax.Array:
+        return jnp.asarray(rng.normal(size=shape), jnp.float32)
+
     x, gates, cotangent = normal(tokens, width), normal(tokens, 1), normal(tokens, width)
     experts = Experts(
         normal(count * units, width),
@@ -418,11 +421,8 @@ def test_a_bounded_number_of_tokens_travels_to_whole_experts_and_back(mesh: str)
         x, gates, experts, chosen, counted, cotangent
     )
     groups = placement.sentence_parts
-    split = lambda array: jnp.split(array, groups)  # noqa: E731
-    parts = [
-        run(a, b, experts, c, d, e)
-        for a, b, c, d, e in zip(*map(split, (x, gates, chosen, counted, cotangent)), strict=True)
-    ]
+    pieces = [jnp.split(array, groups) for array in (x, gates, chosen, counted, cotangent)]
+    parts = [run(a, b, experts, c, d, e) for a, b, c, d, e in zip(*pieces, strict=True)]
     np.testing.assert_array_equal(kept, np.concatenate([part[1] for part in parts]))
     assert np.sum(~np.asarray(kept[:, 0]) & np.asarray(counted)) > 0
     for found, expected in ((y, 0), (dx, 0), (d_gates, 1)):

@@ -63,7 +63,10 @@ def rugged(target):
 
 def run(score=hashed_score, space=SPACE, limits=SMALL, seed=0, **options):
     """A search whose candidates are scored one by one, each on the whole text."""
-    one_by_one = lambda trials: (Score(score(trial.arch)) for trial in trials)  # noqa: E731
+
+    def one_by_one(trials):
+        return (Score(score(trial.arch)) for trial in trials)
+
     return evolve(space, limits, score=one_by_one, cost=costs, seed=seed, **options)
 
 

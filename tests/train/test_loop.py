@@ -2,6 +2,7 @@
 weights.
 """
 
+import functools
 import json
 import pathlib
 import signal
@@ -64,7 +65,9 @@ def settings(steps: int = 10, **changes: Any) -> TrainConfig:
 
 
 def a_run(folder: pathlib.Path, **changes: Any) -> Run:
-    archs = lambda step: [SPACE.sample(np.random.default_rng(step))]  # noqa: E731
+    def archs(step: int) -> list[Arch]:
+        return [SPACE.sample(np.random.default_rng(step))]
+
     return Run(
         "test",
         epath.Path(folder),
@@ -151,7 +154,7 @@ def test_a_loss_that_is_no_number_names_update_and_architecture(tmp_path: pathli
 
 def test_a_complete_run_is_loaded_not_repeated(tmp_path: pathlib.Path) -> None:
     run, data = a_run(tmp_path), DataConfig(buckets=BUCKETS)
-    start = lambda: init(SPACE, VOCABULARY, jax.random.key(0))  # noqa: E731
+    start = functools.partial(init, SPACE, VOCABULARY, jax.random.key(0))
     first = runs.complete(run, start, data, TRAINING, VALIDATION)
     assert first.updates == 10
     assert first.tokens == sum(record.get("tokens", 0) for record in read_metrics(tmp_path))

@@ -70,14 +70,16 @@ def residuals(remat: str) -> int:
     spec, tokens = Spec(space, VOCAB, arch=space.largest_dense()), jnp.zeros((64, 32), jnp.int32)
 
     def kept(params: Any) -> Any:
-        run = lambda params: apply(  # noqa: E731
-            Network(params, spec),
-            spec.exact_arch,
-            tokens,
-            tokens,
-            forward_options=ForwardOptions(0.3, 0.1, remat=remat),
-            rng=jax.random.key(0),
-        )
+        def run(params: Any) -> Any:
+            return apply(
+                Network(params, spec),
+                spec.exact_arch,
+                tokens,
+                tokens,
+                forward_options=ForwardOptions(0.3, 0.1, remat=remat),
+                rng=jax.random.key(0),
+            )
+
         return jax.vjp(run, params)[1]
 
     return sum(

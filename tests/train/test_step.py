@@ -303,8 +303,10 @@ def test_balance_loss_adds_its_gradient_in_a_sandwich_without_distillation() -> 
     )
     assert_close(gradient(state), mean)
     np.testing.assert_allclose(metrics.loss, sum(part[1] for part in parts) / 3, rtol=1e-5)
-    router = lambda tree: tree["encoder"]["layer_0"]["experts"]["router_kernel"]  # noqa: E731
-    assert np.abs(router(mean) - router(without)).max() > 1e-3
+    with_loss, without_loss = (
+        tree["encoder"]["layer_0"]["experts"]["router_kernel"] for tree in (mean, without)
+    )
+    assert np.abs(with_loss - without_loss).max() > 1e-3
 
 
 def test_eval_step_sums_the_unsmoothed_loss() -> None:

@@ -3,7 +3,7 @@
 The hidden units of a layer's experts are the rows of one table: expert e owns `widths[e]` rows,
 starting at `starts[e]`. Tokens are sorted by expert into blocks of rows; only existing blocks are
 computed, each at its expert's width. The widths are traced, so one compilation serves every
-architecture, and a sub-network costs what it computes.
+architecture, and the cost of a sub-network is that of its computations.
 
 `experts_ffn` sorts, gathers and applies gates, identity experts and the dropout of outputs for all
 platforms. A backend processes the sorted rows: loops with traced trip counts on CPU, kernels

@@ -75,8 +75,8 @@ def parallel_experts_ffn(
 
     tokens, table, whole = PartitionSpec(SENTENCES), PartitionSpec(HIDDEN), PartitionSpec()
     tables = Experts._make((table, table, table, whole))
-    # The loops over blocks carry what differs between devices beside what does not, which
-    # `check_vma` does not allow.
+    # The loops over blocks carry values that differ between devices together with values that do
+    # not, which `check_vma` does not allow.
     run = jax.shard_map(
         here,
         in_specs=(tokens, tokens, tables, whole, whole, whole),
