@@ -62,7 +62,7 @@ def numbers_of_experts(
 
 
 def evenly_spaced(count: int, samples: int) -> list[int]:
-    """At most `samples` numbers below `count` at even distances."""
+    """At most `samples` indices below `count` at even distances."""
     samples = min(samples, count)
     return [i * count // samples for i in range(samples)]
 

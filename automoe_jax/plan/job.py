@@ -18,14 +18,14 @@ T = TypeVar("T", bound=TrainConfig)
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A training step and the batch it gets."""
+    """A training step and its batch."""
 
     config: Config
     train: TrainConfig
     spec: Spec
     bucket: int  # tokens of a sentence
     sentences: int  # of an update, over all devices and micro-batches
-    configured: int  # micro-batches that the configuration wants
+    configured: int  # micro-batches in the configuration
 
     @property
     def devices(self) -> int:
@@ -60,21 +60,21 @@ def parse_mesh(text: str) -> MeshConfig:
 def make_job(
     config: Config, mesh: MeshConfig, arch: str = "", bucket: int = 0, widest: bool = False
 ) -> Job:
-    """The step of the SuperNet, or of the architecture alone, on this mesh.
+    """The step of the SuperNet, or of a single architecture, on this mesh.
 
-    Where the micro-batches would leave a device less than a sentence, there are as many fewer as
-    there are more devices. Raises `UserError` for what the mesh or the architecture does not fit.
+    If micro-batches would leave a device less than a sentence, their number is reduced by the same
+    factor. Raises `UserError` for a mesh or an architecture that does not fit.
     """
     space = config.space
     if config.task != "translate":
         raise UserError(
-            f"config.task={config.task!r} cannot be planned: how many classes there are is known"
-            " only after the prepare stage"
+            f"config.task={config.task!r} cannot be planned: the number of classes is known only"
+            " after the prepare stage"
         )
     if widest:
         if arch:
             raise UserError(
-                "--widest is for the SuperNet, and --arch for an architecture alone; give one of"
+                "--widest is for the SuperNet, and --arch for a single architecture; give one of"
                 " them"
             )
         ends = {
@@ -107,9 +107,7 @@ def make_job(
 
 
 def _fitting(train: T, longest: int, parts: int) -> T:
-    """With micro-batches that leave every device a sentence: as many fewer as there are more
-    devices, if need be.
-    """
+    """The job with as many micro-batches as leave every device a sentence."""
     if train.tokens_per_batch >= longest * train.accumulate * parts:
         return train
     return dataclasses.replace(train, accumulate=max(1, train.accumulate // parts))

@@ -80,7 +80,7 @@ def test_what_does_not_fit_the_configuration_is_refused() -> None:
     with pytest.raises(
         UserError,
         match=(
-            r"config.task='classify' cannot be planned: how many classes there are is known only"
+            r"config.task='classify' cannot be planned: the number of classes is known only"
             r" after"
         ),
     ):
