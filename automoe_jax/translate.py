@@ -12,12 +12,19 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from automoe_jax.command.parser import Parser
 from automoe_jax.command.run import run_for_people
 from automoe_jax.data.cleaning import decoded
 from automoe_jax.errors import UserError
+from automoe_jax.inference.alternatives import (
+    Alternative,
+    alternatives,
+    as_json,
+    as_text,
+    checked_best,
+)
 
 _CHUNK_BYTES = 1 << 16
 ENGINES = ONNX, JAX = ("onnx", "jax")
@@ -29,7 +36,14 @@ BATCH_SIZES = (1, 8, 64)
 Translate = Callable[[list[str]], list[str]]
 
 
-def load_translator(
+class Engine(NamedTuple):
+    """A loaded translator."""
+
+    translate: Translate
+    alternatives: Callable[[list[str], int], list[list[Alternative]]]  # (lines, N)
+
+
+def load_engine(
     root: str | os.PathLike[str],
     beam_size: int | None = None,
     *,
@@ -37,9 +51,8 @@ def load_translator(
     precision: str | None = None,
     threads: int | None = None,
     shortlist: int | None = None,
-) -> Translate:
-    """A function from lines to their translations, by the retrained sub-Transformer of a workdir;
-    raises `UserError` if there is none.
+) -> Engine:
+    """The translator of a workdir's retrained sub-Transformer; raises `UserError` if there is none.
 
     The engine is JAX where it has an accelerator or the network cannot be exported, otherwise ONNX
     Runtime. The precision is float32, or int8 where that passed the test of the stage evaluate; the
@@ -55,7 +68,7 @@ def load_translator(
             raise UserError(
                 f"--shortlist={shortlist} is for --engine={ONNX}; leave it out with --engine={JAX}"
             )
-        return _jax_translator(root, beam_size)
+        return _jax_engine(root, beam_size)
     from automoe_jax.export.cache import default_shortlist, exported
 
     folder = exported(os.fspath(root), precision)
@@ -69,11 +82,12 @@ def load_model(
     *,
     threads: int | None = None,
     shortlist: int | None = None,
-) -> Translate:
-    """translate(lines) → lines, with an exported folder; imports no JAX."""
+) -> Engine:
+    """The translator of an exported folder; imports no JAX."""
     from automoe_jax.inference.engine.translator import load
 
-    return load(folder, beam_size=beam_size, threads=threads, shortlist=shortlist)
+    translator = load(folder, beam_size=beam_size, threads=threads, shortlist=shortlist)
+    return Engine(translator, translator.alternatives)
 
 
 def has_accelerator() -> bool:
@@ -97,11 +111,11 @@ def exportable(root: str | os.PathLike[str]) -> bool:
     return settings.get("model.shared_embeddings", "all") == "all"
 
 
-def _jax_translator(root: str | os.PathLike[str], beam_size: int | None) -> Translate:
+def _jax_engine(root: str | os.PathLike[str], beam_size: int | None) -> Engine:
     import jax
 
     from automoe_jax.export.workdirs import trained
-    from automoe_jax.inference.decode import translate_lines
+    from automoe_jax.inference.decode import hypotheses, translate_lines
     from automoe_jax.workdir import keep_compilations
 
     workdir, config, network = trained(root)
@@ -109,13 +123,24 @@ def _jax_translator(root: str | os.PathLike[str], beam_size: int | None) -> Tran
         raise UserError(f"--workdir={root} holds a classifier; it classifies and cannot translate")
     keep_compilations(workdir)
     network, tokenizer = jax.device_put(network), workdir.tokenizer()
+    beam_size = beam_size or config.evaluate.beam_size
     options: dict[str, Any] = {
-        "beam_size": beam_size or config.evaluate.beam_size,
+        "buckets": config.data.buckets,
+        "batch_sizes": BATCH_SIZES,
+        "beam_size": beam_size,
         "length_penalty": config.evaluate.length_penalty,
     }
-    return lambda lines: translate_lines(
-        network, tokenizer, lines, buckets=config.data.buckets, batch_sizes=BATCH_SIZES, **options
-    )
+
+    def several(lines: list[str], best: int) -> list[list[Alternative]]:
+        return alternatives(
+            lambda sources, count: hypotheses(network, sources, best=count, **options),
+            tokenizer,
+            lines,
+            longest=config.data.buckets[-1] - 1,
+            best=checked_best(best, beam_size),
+        )
+
+    return Engine(lambda lines: translate_lines(network, tokenizer, lines, **options), several)
 
 
 def arriving_lines(descriptor: int) -> Iterator[list[str]]:
@@ -175,9 +200,9 @@ def main() -> None:
             " automoe_jax.translate --workdir=DIR < source"
         )
     if arguments.model:
-        translate = load_model(arguments.model, beam_size, threads=threads, shortlist=shortlist)
+        engine = load_model(arguments.model, beam_size, threads=threads, shortlist=shortlist)
     else:
-        translate = load_translator(
+        engine = load_engine(
             arguments.workdir,
             beam_size,
             engine=arguments.engine,
@@ -185,11 +210,28 @@ def main() -> None:
             threads=threads,
             shortlist=shortlist,
         )
+    done = 0
     for lines in arriving_lines(sys.stdin.fileno()):
         for start in range(0, len(lines), BATCH_SIZES[-1]):
-            for line in translate(lines[start : start + BATCH_SIZES[-1]]):
+            chunk = lines[start : start + BATCH_SIZES[-1]]
+            for line in _output(engine, chunk, done, arguments.n_best, arguments.json):
                 print(line)
             sys.stdout.flush()
+            done += len(chunk)
+
+
+def _output(
+    engine: Engine, lines: list[str], done: int, n_best: int | None, json: bool
+) -> Iterator[str]:
+    """Lines to print for `lines` of the input, of which `done` came before."""
+    if n_best is None and not json:
+        yield from engine.translate(lines)
+        return
+    for i, found in enumerate(engine.alternatives(lines, 1 if n_best is None else n_best)):
+        if json:
+            yield as_json(lines[i], found)
+        else:
+            yield from as_text(done + i, found)
 
 
 def _arguments() -> argparse.Namespace:
@@ -214,6 +256,17 @@ def _arguments() -> argparse.Namespace:
         type=int,
         help="N: translations consist of the N most frequent pieces and the N best translations of"
         " each source piece; 0: of the whole vocabulary; by default as the evaluation accepted",
+    )
+    parser.add_argument(
+        "--n_best",
+        type=int,
+        help="N: prints the N best translations of each line, at most as many as the beam size, as"
+        " NUMBER OF LINE ||| TRANSLATION ||| SCORE",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="prints a JSON object for each line: its translations and their scores",
     )
     arguments = parser.parse()
     if bool(arguments.workdir) == bool(arguments.model):

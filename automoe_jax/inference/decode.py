@@ -19,6 +19,7 @@ import numpy as np
 from automoe_jax.data.tokenizer import BOS, EOS, PAD, SeparateTokenizers, Tokenizer
 from automoe_jax.errors import UserError, check_rising, check_whole
 from automoe_jax.inference import lines as lines_of_text
+from automoe_jax.inference.engine.hypotheses import Hypothesis
 from automoe_jax.inference.lines import batches, padded
 from automoe_jax.inference.quantise import widened
 from automoe_jax.model.inputs import check_ids
@@ -224,7 +225,7 @@ def translate_lines(
     progress: Callable[[int], Any] = lambda done: None,
     **options: Any,
 ) -> list[str]:
-    """`lines.translate_lines` with a sub-Transformer; `options` are those of `translate_ids`."""
+    """`lines.translate_lines` with a sub-Transformer; `options` are those of `hypotheses`."""
     return lines_of_text.translate_lines(
         lambda sources, finished: translate_ids(
             network, sources, buckets=buckets, progress=finished, **options
@@ -248,7 +249,14 @@ def _check_sources(sources: Sequence[np.ndarray], longest: int, vocab_size: int)
         check_ids(f"source {number}", source, vocab_size)
 
 
-def translate_ids(
+def translate_ids(network: Network, sources: list[np.ndarray], **options: Any) -> list[np.ndarray]:
+    """The best translation of each source, token ids without EOS in and out, in the order given;
+    `options` are those of `hypotheses`.
+    """
+    return [found[0].tokens for found in hypotheses(network, sources, **options)]
+
+
+def hypotheses(
     network: Network,
     sources: list[np.ndarray],
     *,
@@ -257,8 +265,10 @@ def translate_ids(
     length_penalty: float,
     batch_sizes: tuple[int, ...],
     progress: Callable[[list[int]], Any] = lambda done: None,
-) -> list[np.ndarray]:
-    """The best translation of each source, token ids without EOS in and out, in the order given.
+    best: int = 1,
+) -> list[list[Hypothesis]]:
+    """The `best` translations of each source, best first, in the order given; fewer if fewer
+    finished, but one at least. Token ids of sources have no EOS.
 
     Sentences are sorted by length and translated in batches of few shapes: the buckets by the
     smallest of the rising `batch_sizes` that holds the rest. Each source must fit into the
@@ -271,19 +281,24 @@ def translate_ids(
     check_rising("buckets", buckets)
     check_rising("batch_sizes", batch_sizes)
     _check_sources(sources, buckets[-1], network.spec.vocab_size)
-    translations: list[np.ndarray] = [np.zeros(0, np.int32)] * len(sources)
+    found: list[list[Hypothesis]] = [[] for _ in sources]
     for batch in batches([len(source) for source in sources], buckets, batch_sizes[-1]):
         members = batch.members
         rows = next(size for size in batch_sizes if size >= len(members))
         source = padded([sources[i] for i in members], rows, batch.bucket, EOS, network.spec.pad_id)
-        tokens, _ = beam_search(
+        results = beam_search(
             network,
             jnp.asarray(source),
             beam_size=beam_size,
             max_length=batch.max_length,
             length_penalty=length_penalty,
         )
-        for found, index in zip(np.asarray(tokens[:, 0]), members, strict=False):
-            translations[index] = found[: int(np.argmax(found == EOS))]
+        tokens, scores = (np.asarray(one)[:, :best] for one in results)
+        for index, own, own_scores in zip(members, tokens, scores, strict=False):
+            found[index] = [
+                Hypothesis(one[: int(np.argmax(one == EOS))], float(score))
+                for rank, (one, score) in enumerate(zip(own, own_scores, strict=True))
+                if rank == 0 or score > IMPOSSIBLE / 2
+            ]
         progress(members)
-    return translations
+    return found

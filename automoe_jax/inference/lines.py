@@ -39,12 +39,7 @@ def translate_lines(
     Lines are cleaned as the training text was. Lines of more than `longest` tokens are translated
     in parts. `progress` is called after every batch with the number of lines that it finished.
     """
-    pieces: list[np.ndarray] = []
-    owner: list[int] = []
-    for i, ids in enumerate(tokenizer.encode(lines)):
-        for start in range(0, len(ids), longest):
-            pieces.append(ids[start : start + longest])
-            owner.append(i)
+    pieces, owner = parts_of(tokenizer, lines, longest)
     waiting = Counter(owner)
     progress(len(lines) - len(waiting))
 
@@ -60,6 +55,21 @@ def translate_lines(
     for i, ids in zip(owner, translate_ids(pieces, finished), strict=True):
         translated[i].append(tokenizer.decode(ids))
     return [" ".join(filter(None, parts)) for parts in translated]
+
+
+def parts_of(
+    tokenizer: Pieces, lines: Sequence[str], longest: int
+) -> tuple[list[np.ndarray], list[int]]:
+    """Token ids of parts of lines, of at most `longest` tokens, and the line of each part; a line
+    without text has none.
+    """
+    pieces: list[np.ndarray] = []
+    owner: list[int] = []
+    for i, ids in enumerate(tokenizer.encode(lines)):
+        for start in range(0, len(ids), longest):
+            pieces.append(ids[start : start + longest])
+            owner.append(i)
+    return pieces, owner
 
 
 class Batch(NamedTuple):

@@ -351,12 +351,12 @@ def echo(calls: list[tuple]) -> Any:
 
     def run(
         network: Any, source: jax.Array, *, beam_size: int, max_length: int, length_penalty: float
-    ) -> tuple[np.ndarray, None]:
+    ) -> tuple[np.ndarray, np.ndarray]:
         calls.append((source.shape, max_length))
         rows = np.asarray(source)
         return (
             np.pad(rows, ((0, 0), (0, max_length - rows.shape[1])), constant_values=PAD)[:, None],
-            None,
+            np.zeros((len(rows), 1)),
         )
 
     return run

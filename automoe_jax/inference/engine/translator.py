@@ -13,6 +13,7 @@ import onnxruntime
 
 from automoe_jax.data.tokenizer import Tokenizer
 from automoe_jax.errors import UserError
+from automoe_jax.inference.alternatives import Alternative, alternatives, checked_best
 from automoe_jax.inference.engine.folder import MODEL, SHORTLIST, TOKENIZER, Folder, open_folder
 from automoe_jax.inference.engine.hypotheses import Hypothesis, Records, finished
 from automoe_jax.inference.engine.session import checked_threads, run, session
@@ -49,6 +50,16 @@ class Translator:
             lines,
             longest=self.folder.description.buckets[-1] - 1,
             progress=progress,
+        )
+
+    def alternatives(self, lines: Sequence[str], best: int) -> list[list[Alternative]]:
+        """The `best` translations of each line, best first; see `inference.alternatives`."""
+        return alternatives(
+            lambda sources, count: self.hypotheses(sources, best=count),
+            self.tokenizer,
+            lines,
+            longest=self.folder.description.buckets[-1] - 1,
+            best=checked_best(best, self.beam_size),
         )
 
     def translate_ids(

@@ -1,0 +1,70 @@
+"""Several translations of each line with their scores, for every engine; imports no JAX."""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from automoe_jax.errors import UserError
+from automoe_jax.inference.engine.hypotheses import Hypothesis
+from automoe_jax.inference.lines import Pieces, parts_of
+
+# (token ids of sources, N) → at most N hypotheses of each, best first
+Hypotheses = Callable[[list[np.ndarray], int], list[list[Hypothesis]]]
+
+
+class Alternative(NamedTuple):
+    """A translation of a line."""
+
+    text: str
+    # Σ log p / length^α of the hypothesis; of a line in parts, the sum over them
+    score: float
+
+
+def alternatives(
+    hypotheses: Hypotheses, tokenizer: Pieces, lines: Sequence[str], *, longest: int, best: int
+) -> list[list[Alternative]]:
+    """At most `best` translations of each line of text, best first; an empty one of a line without
+    text.
+
+    Of a line of more than `longest` tokens, the i-th translation joins the i-th of each part.
+    """
+    sources, owner = parts_of(tokenizer, lines, longest)
+    parts: list[list[list[Hypothesis]]] = [[] for _ in lines]
+    for i, found in zip(owner, hypotheses(sources, best), strict=True):
+        parts[i].append(found)
+    return [
+        [_joined(tokenizer, ranked) for ranked in zip(*own, strict=False)]
+        if own
+        else [Alternative("", 0.0)]
+        for own in parts
+    ]
+
+
+def _joined(tokenizer: Pieces, parts: Sequence[Hypothesis]) -> Alternative:
+    texts = [tokenizer.decode(part.tokens) for part in parts]
+    return Alternative(" ".join(filter(None, texts)), sum(part.score for part in parts))
+
+
+def checked_best(best: int, beam_size: int) -> int:
+    """`--n_best`; raises `UserError` for more hypotheses than the beam search has."""
+    if not 1 <= best <= beam_size:
+        raise UserError(
+            f"--n_best={best} must be between 1 and the beam size, {beam_size}; a larger"
+            " --beam_size finds more translations"
+        )
+    return best
+
+
+def as_text(line: int, found: Sequence[Alternative]) -> list[str]:
+    """Moses' format of n-best lists: the number of the line from 0, the translation, the score."""
+    return [f"{line} ||| {one.text} ||| {one.score:.4f}" for one in found]
+
+
+def as_json(source: str, found: Sequence[Alternative]) -> str:
+    """One JSON object on one line: the source and its translations, best first."""
+    translations: list[dict[str, Any]] = [
+        {"text": one.text, "score": round(float(one.score), 6)} for one in found
+    ]
+    return json.dumps({"source": source, "translations": translations}, ensure_ascii=False)
