@@ -54,11 +54,10 @@ def load_engine(
 ) -> Engine:
     """The translator of a workdir's retrained sub-Transformer; raises `UserError` if there is none.
 
-    The engine is JAX where it has an accelerator or the network cannot be exported, otherwise ONNX
-    Runtime. The precision is float32, or int8 where that passed the test of the stage evaluate; the
-    shortlist likewise.
+    The engine is JAX where it has an accelerator, otherwise ONNX Runtime. The precision is float32,
+    or int8 where that passed the test of the stage evaluate; the shortlist likewise.
     """
-    engine = engine or (JAX if has_accelerator() or not exportable(root) else ONNX)
+    engine = engine or (JAX if has_accelerator() else ONNX)
     if engine == JAX:
         if precision not in (None, "float32"):
             raise UserError(
@@ -100,15 +99,6 @@ def has_accelerator() -> bool:
     import jax
 
     return jax.default_backend() != "cpu"
-
-
-def exportable(root: str | os.PathLike[str]) -> bool:
-    """Whether the network of a workdir can be exported: one whose tables are shared."""
-    from automoe_jax.runtime.files import absolute, read_json
-
-    path = absolute(root) / "config.json"
-    settings = read_json(path, dict) if path.exists() else {}
-    return settings.get("model.shared_embeddings", "all") == "all"
 
 
 def _jax_engine(root: str | os.PathLike[str], beam_size: int | None) -> Engine:

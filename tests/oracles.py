@@ -47,7 +47,6 @@ def random_network(
     arch: Arch | None = None,
     router: RouterConfig = TOP_K,
     classes: int = 0,
-    norm: str = "post",
     **options: Any,
 ) -> Network:
     """A network with all parameters random, biases and scales included, so that a missing one is
@@ -59,7 +58,7 @@ def random_network(
         mean = 1.0 if path[-1].key == "scale" else 0.0
         return jnp.asarray(rng.normal(mean, 0.3, leaf.shape), leaf.dtype)
 
-    spec = Spec(space, vocab_size, arch=arch, router=router, classes=classes, norm=norm, **options)
+    spec = Spec(space, vocab_size, arch=arch, router=router, classes=classes, **options)
     return jax.tree_util.tree_map_with_path(draw, abstract(spec))
 
 

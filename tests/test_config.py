@@ -3,7 +3,6 @@
 import dataclasses
 import math
 import re
-import sys
 import types
 from typing import Any
 
@@ -131,14 +130,6 @@ def test_devices_are_counted_before_the_text_is_prepared() -> None:
     with pytest.raises(UserError, match=r"config\.mesh=data:3.* does not match the 1 devices"):
         check_environment(config, STAGES)
     check_environment(config, ["prepare"])
-
-
-def test_a_library_is_asked_for_before_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "qwix", None)
-    config = changed({"evaluate.int8": True})
-    with pytest.raises(UserError, match="int8 needs the library qwix"):
-        check_environment(config, STAGES)
-    check_environment(config, STAGES[:4])
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_bounds(requirement: Requirement) -> None:
 
 def test_imports_are_declared() -> None:
     distributions = importlib.metadata.packages_distributions()
-    declared = names(RUNTIME + EXTRAS["data"] + EXTRAS["int8"])
+    declared = names(RUNTIME + EXTRAS["data"])
     for path in sorted((ROOT / "automoe_jax").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             found = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -57,7 +57,7 @@ def test_imports_are_declared() -> None:
                 providers = {canonicalize_name(name) for name in distributions.get(top, [top])}
                 assert providers & declared, (
                     f"{path.relative_to(ROOT)} imports {top}, which neither requirements.txt nor"
-                    " the extras data and int8 list"
+                    " the extra data lists"
                 )
 
 

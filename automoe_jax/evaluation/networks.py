@@ -18,7 +18,6 @@ from automoe_jax.evaluation.outputs import outputs
 from automoe_jax.evaluation.results import Scored, load_row, save_row
 from automoe_jax.extract import extract
 from automoe_jax.inference import latency
-from automoe_jax.inference.quantise import quantised, size
 from automoe_jax.inference.scores import accuracy, score
 from automoe_jax.model.network import Network
 from automoe_jax.report.rows import RETRAINED, Role, Row, RowKey
@@ -67,45 +66,6 @@ def network_row(
     scored = Scored(row, texts)
     save_row(workdir, scored)
     return scored
-
-
-def int8_row(
-    config: Config,
-    workdir: Workdir,
-    exact: Row,
-    arch: Arch,
-    sources: Sequence[str],
-    references: Sequence[str],
-) -> Scored:
-    """The row of the retrained sub-Transformer with weights in 8-bit integers, computed unless its
-    file exists; `exact` is its row with float32 weights.
-    """
-    key = RowKey(Role.RETRAINED, "int8")
-    if found := load_row(workdir, key):
-        return found
-    network = _network(config, workdir, workdir.retrained, arch)
-    small = quantised(network)
-    translations, seconds = outputs(config, workdir, key.title, small, sources)
-    scored = scores(config, translations, references)
-    difference = scored["bleu"] - exact.bleu
-    memory = size(small) / size(network)
-    row = dataclasses.replace(
-        Row(*key, **scored),
-        flops=exact.flops,
-        flops_with_vocabulary=exact.flops_with_vocabulary,
-        params=exact.params,
-        active_params=exact.active_params,
-        train_tokens=exact.train_tokens,
-        train_seconds=exact.train_seconds,
-        bleu_difference=round(difference, 2),
-        parameter_bytes=size(small),
-        decode_sentences_per_second=round(len(sources) / seconds, 1),
-        note=joined(
-            f"{difference:+.2f} BLEU against float32, {memory:.0%} of its memory", scored["note"]
-        ),
-    )
-    save_row(workdir, Scored(row, translations))
-    return Scored(row, translations)
 
 
 def scores(config: Config, texts: Sequence[str], references: Sequence[str]) -> dict[str, Any]:

@@ -138,16 +138,16 @@ def _prepared(
 ) -> _Search:
     k = g.op("Reshape", beams, g.ints(1))
     candidates = g.op("Mul", k, g.ints(2))
-    allowed = np.zeros((2, settings.vocab_size), np.float32)
+    allowed = np.zeros((2, settings.output_size), np.float32)
     allowed[0, list(settings.never)] = IMPOSSIBLE
     allowed[1] = IMPOSSIBLE
     allowed[1, settings.eos_id] = 0
     # words that are not generated may be among the best ones
-    spare = len(settings.never) if is_grouped(settings.vocab_size) else 0
+    spare = len(settings.never) if is_grouped(settings.output_size) else 0
     each = g.op("Add", candidates, g.ints(spare))
     size = g.op("Shape", pieces)
     is_short = g.op("Greater", size, g.ints(0))
-    words = g.op("Where", is_short, size, g.ints(settings.vocab_size))
+    words = g.op("Where", is_short, size, g.ints(settings.output_size))
     everywhere = g.constant(allowed)
     return _Search(
         decoder,
@@ -162,7 +162,7 @@ def _prepared(
         everywhere,
         pieces,
         g.op("Squeeze", is_short),
-        gathered(g, decoder.table, pieces),
+        gathered(g, decoder.outputs, pieces),
         g.op("Gather", everywhere, pieces, axis=1),
     )
 
@@ -254,20 +254,20 @@ def _best_words(g: Graph, search: _Search, logits: str, position: str) -> tuple[
 
     def plainly(body: Graph, row: str) -> tuple[str, ...]:
         words = log_p
-        if is_grouped(search.settings.vocab_size):  # without the words that fill the last group
+        if is_grouped(search.settings.output_size):  # without the words that fill the last group
             words = body.op(
-                "Slice", log_p, body.ints(0), body.ints(search.settings.vocab_size), body.ints(1)
+                "Slice", log_p, body.ints(0), body.ints(search.settings.output_size), body.ints(1)
             )
         permitted = body.op("Add", words, body.op("Gather", search.allowed, row))
         return body.ops("TopK", permitted, search.each, outputs=2)
 
-    if not is_grouped(search.settings.vocab_size):
+    if not is_grouped(search.settings.output_size):
         best, words = plainly(g, g.op("Cast", ends, to=7))
         return best, words
 
     def by_groups(body: Graph) -> tuple[str, ...]:
         """The groups with the largest maxima hold the best words."""
-        groups = -(-search.settings.vocab_size // WORD_GROUP)
+        groups = -(-search.settings.output_size // WORD_GROUP)
         grouped = body.op("Reshape", log_p, body.ints(-1, groups, WORD_GROUP))
         largest = body.op("ReduceMax", grouped, body.ints(2), keepdims=0)
         count = body.op("Min", search.each, body.ints(groups))

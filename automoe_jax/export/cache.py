@@ -11,6 +11,7 @@ import json
 import pathlib
 import shutil
 import tempfile
+from typing import Any
 
 from automoe_jax.errors import UserError
 from automoe_jax.export.settings import FLOAT32
@@ -25,7 +26,7 @@ SHORTLIST = "evaluate/shortlist.json"
 
 
 def exported(root: str, precision: str | None = None) -> pathlib.Path:
-    """The folder of the exported sub-Transformer of a local workdir, exported now unless one with
+    """The folder of the exported sub-Transformer of a workdir, exported now unless one with
     its weights exists; raises `UserError` if the workdir holds no trained one.
     """
     precision = precision or default_precision(root)
@@ -34,12 +35,13 @@ def exported(root: str, precision: str | None = None) -> pathlib.Path:
         return folder
     from automoe_jax.export.workdirs import export_onnx  # imports JAX
 
-    try:
-        export_onnx(root, folder, precision)
-        return folder
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise
+    if "://" not in root:
+        try:
+            export_onnx(root, folder, precision)
+            return folder
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
     own = pathlib.Path(tempfile.mkdtemp(prefix="automoe_jax_"))
     atexit.register(shutil.rmtree, own, ignore_errors=True)
     export_onnx(root, own / precision, precision)
@@ -49,7 +51,7 @@ def exported(root: str, precision: str | None = None) -> pathlib.Path:
 def default_precision(root: str) -> str:
     """int8 if it passed the test of the stage evaluate in this workdir, otherwise float32."""
     try:
-        return str(json.loads((pathlib.Path(root) / PRECISION).read_text())["default"])
+        return str(json.loads((_path(root) / PRECISION).read_text())["default"])
     except FileNotFoundError:
         return FLOAT32
     except (ValueError, KeyError):
@@ -78,11 +80,19 @@ def fingerprint(root: str) -> str:
     """
     digest = hashlib.sha256()
     for name in _SOURCES:
-        path = pathlib.Path(root) / name
-        if not path.is_file():
+        path = _path(root) / name
+        if not path.exists():
             return ""
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
+
+
+def _path(root: str) -> Any:
+    if "://" not in root:
+        return pathlib.Path(root)
+    from etils import epath
+
+    return epath.Path(root)
 
 
 def _is_current(root: str, folder: pathlib.Path) -> bool:

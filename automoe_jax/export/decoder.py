@@ -11,10 +11,11 @@ from automoe_jax.arch import Arch
 from automoe_jax.export import routing
 from automoe_jax.export.encoder import (
     Encoded,
-    decoder_table,
     draw,
+    final_norm,
     first_experts,
     position_rows,
+    tables,
 )
 from automoe_jax.export.graph import Graph
 from automoe_jax.export.layers import LayerPlan, Tokens, decoder_layer, looked_up, plan
@@ -42,7 +43,9 @@ class Decoder:
     arch: Arch
     settings: Settings
     layers: list[LayerPlan]
-    table: Table
+    weights: Weights
+    inputs: Table
+    outputs: Table
     positions: str  # the constant of the sinusoids
     mask_of_layer: list[int]  # which of the masks each layer needs
     beams: str  # int64 [1]: k
@@ -87,7 +90,7 @@ class Decoder:
         """
         row = g.op("Add", position, g.integer(self.settings.pad_id + 1))
         flat = g.op("Reshape", tokens, g.ints(-1))
-        y = embedded(g, self.table, flat, g.op("Gather", self.positions, row))
+        y = embedded(g, self.inputs, flat, g.op("Gather", self.positions, row))
         ancestors = g.op("Concat", ancestors, own_entries, axis=3)
         routed = Tokens(Rows(self.beams), None, self._first(g, tokens, position, sentences))
         written: list[str] = []
@@ -104,11 +107,11 @@ class Decoder:
                 few=False,
             )
             written += cache
-        return y, written, ancestors
+        return final_norm(g, self.settings, self.weights, DECODER, y), written, ancestors
 
     def logits(self, g: Graph, y: str) -> str:
         """y [N,D] → [N,V]."""
-        return projected(g, y, self.table, self.settings.precision)
+        return projected(g, y, self.outputs, self.settings.precision)
 
     def _first(self, g: Graph, tokens: str, position: str, sentences: Sentences) -> str | None:
         """int64 [N, L]: the experts that random routes of a step start at."""
@@ -142,7 +145,8 @@ def decoder_of(
         arch,
         settings,
         layers,
-        decoder_table(arch, settings, weights, encoded),
+        weights,
+        *tables(arch, settings, weights),
         g.constant(position_rows(arch, settings, DECODER)),
         [depths.index(int(arch.cross_layers[layer.index])) for layer in layers],
         g.op("Reshape", beams, g.ints(1)),

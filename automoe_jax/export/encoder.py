@@ -12,7 +12,7 @@ from automoe_jax.arch import Arch
 from automoe_jax.export import routing
 from automoe_jax.export.graph import Graph
 from automoe_jax.export.layers import Tokens, encoder_layer, plan
-from automoe_jax.export.parts import MASKED, Rows, Table, embedded, table
+from automoe_jax.export.parts import MASKED, Rows, Table, embedded, normalised, table
 from automoe_jax.export.settings import (
     DECODER,
     ENCODER,
@@ -27,12 +27,11 @@ from automoe_jax.export.settings import (
 class Encoded(NamedTuple):
     """Results of the encoder."""
 
-    layers: list[str]  # [N, D] of each layer
+    layers: list[str]  # [N, D] of each layer, as the decoder sees it
     rows: Rows
     real: str  # float32 [B, S], 0 for padding
     mask: str  # float32 [B, 1, 1, S], added to scores
     sentences: str | None  # int64 [B]: a number for each sentence, for random routes
-    table: Table
 
 
 def encode(g: Graph, arch: Arch, settings: Settings, weights: Weights, source: str) -> Encoded:
@@ -44,7 +43,7 @@ def encode(g: Graph, arch: Arch, settings: Settings, weights: Weights, source: s
     counted = g.op("CumSum", whole, g.integer(1))
     places = g.op("Add", g.op("Mul", counted, whole), g.integer(settings.pad_id))
     rows, flat = Rows(g.op("Shape", source, start=1, end=2)), g.ints(-1)
-    embeddings = table(_embeddings(arch, weights, ENCODER), settings)
+    embeddings = _table(arch, settings, weights, settings.input_table(ENCODER), ENCODER)
     positions = g.constant(position_rows(arch, settings, ENCODER))
     x = embedded(
         g,
@@ -63,15 +62,21 @@ def encode(g: Graph, arch: Arch, settings: Settings, weights: Weights, source: s
     outputs = []
     for i in range(arch.encoder_layers):
         x = encoder_layer(g, plan(arch, ENCODER, i, weights, settings), x, mask, tokens)
-        outputs.append(x)
-    return Encoded(outputs, rows, real, mask, sentences, embeddings)
+        outputs.append(final_norm(g, settings, weights, ENCODER, x))
+    return Encoded(outputs, rows, real, mask, sentences)
 
 
-def decoder_table(arch: Arch, settings: Settings, weights: Weights, encoded: Encoded) -> Table:
-    """The embeddings of the decoder: those of the encoder where the widths are equal."""
-    if embed_dim(arch, ENCODER) == embed_dim(arch, DECODER):
-        return encoded.table
-    return table(_embeddings(arch, weights, DECODER), settings)
+def tables(arch: Arch, settings: Settings, weights: Weights) -> tuple[Table, Table]:
+    """The tables of the decoder's embeddings and of its outputs, one where they are shared."""
+    inputs = _table(arch, settings, weights, settings.input_table(DECODER), DECODER)
+    if settings.output_table == settings.input_table(DECODER):
+        return inputs, inputs
+    return inputs, _table(arch, settings, weights, settings.output_table, DECODER)
+
+
+def final_norm(g: Graph, settings: Settings, weights: Weights, side: str, x: str) -> str:
+    """x [N, D] as it leaves a side: normalised with pre-norm."""
+    return normalised(g, x, weights[side]["final_norm"]) if settings.norm == "pre" else x
 
 
 def position_rows(arch: Arch, settings: Settings, side: str) -> np.ndarray:
@@ -105,7 +110,7 @@ def first_experts(
         return None
     if way == routing.WORD:
         tables = [
-            routing.fixed_experts(settings.router, number, count, settings.vocab_size)
+            routing.fixed_experts(settings.router, number, count, settings.side_size(side))
             for number, count in zip(numbers, counts, strict=True)
         ]
         assert tokens is not None
@@ -122,5 +127,6 @@ def first_experts(
     return first
 
 
-def _embeddings(arch: Arch, weights: Weights, side: str) -> np.ndarray:
-    return np.asarray(weights["embedding"]["table"], np.float32)[:, : embed_dim(arch, side)]
+def _table(arch: Arch, settings: Settings, weights: Weights, name: str, side: str) -> Table:
+    rows = np.asarray(weights[name]["table"], np.float32)[:, : embed_dim(arch, side)]
+    return table(rows, settings)

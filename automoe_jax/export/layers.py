@@ -15,17 +15,19 @@ from automoe_jax.export.parts import (
     Attended,
     KeysValues,
     Rows,
-    added_and_normalised,
     attention,
     heads_of,
     linear,
+    normalised,
     operand,
     transposed_keys,
 )
 from automoe_jax.export.routing import ROUTERS, Layer
 from automoe_jax.export.settings import DECODER, Settings, Weights, embed_dim
 
-RECEIVED = "received"  # an importance, of routers.IMPORTANCES
+# parts of routers.IMPORTANCES: what a token receives; relative to the largest of its sentence
+RECEIVED, RELATIVE = "received", "relative_"
+_TINY = 1e-30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +81,7 @@ def plan(arch: Arch, side: str, index: int, weights: Weights, settings: Settings
 
 def encoder_layer(g: Graph, layer: LayerPlan, x: str, mask: str, tokens: Tokens) -> str:
     """x [N,D], mask [B,1,1,S] added to the scores → [N,D]."""
-    query, now = _projected(g, layer, x, tokens.rows)
+    query, now = _projected(g, layer, _before(g, layer, "self_attention_norm", x), tokens.rows)
     attended = attention(g, query, transposed_keys(g, now.key), now.value, mask, layer.qkv_dim)
     x = _after_self_attention(g, layer, x, attended)
     return _experts(g, layer, x, tokens, _importance(g, layer, attended, tokens), few=False)
@@ -101,7 +103,7 @@ def decoder_layer(
 
     `memory.key` is transposed, [1,B,P,W,S].
     """
-    query, now = _projected(g, layer, y, tokens.rows)
+    query, now = _projected(g, layer, _before(g, layer, "self_attention_norm", y), tokens.rows)
     cache = KeysValues(
         *(g.op("Concat", past, own, axis=3) for past, own in zip(cache, now, strict=True))
     )
@@ -112,13 +114,13 @@ def decoder_layer(
     importance = _importance(g, layer, attended, tokens)
     own = layer.weights["cross_attention"]
     scale = (layer.cross_heads / layer.qkv_dim) ** 0.5
-    x = operand(g, y, layer.settings.precision)
+    x = operand(g, _before(g, layer, "cross_attention_norm", y), layer.settings.precision)
     (query,) = heads_of(
         g, linear(g, x, own["q"], scale), tokens.rows, 1, layer.cross_heads, layer.qkv_dim
     )
     seen = attention(g, query, memory.key, memory.value, memory_mask, layer.qkv_dim)
     out = linear(g, operand(g, seen.mixed, layer.settings.precision), own["out"])
-    y = added_and_normalised(g, y, out, layer.weights["cross_attention_norm"])
+    y = _after(g, layer, "cross_attention_norm", y, out)
     return _experts(g, layer, y, tokens, importance, few), cache
 
 
@@ -151,7 +153,18 @@ def _after_self_attention(g: Graph, layer: LayerPlan, x: str, attended: Attended
         operand(g, attended.mixed, layer.settings.precision),
         layer.weights["self_attention"]["out"],
     )
-    return added_and_normalised(g, x, out, layer.weights["self_attention_norm"])
+    return _after(g, layer, "self_attention_norm", x, out)
+
+
+def _before(g: Graph, layer: LayerPlan, norm: str, x: str) -> str:
+    """Input of a branch: the residual stream, normalised with pre-norm."""
+    return normalised(g, x, layer.weights[norm]) if layer.settings.norm == "pre" else x
+
+
+def _after(g: Graph, layer: LayerPlan, norm: str, x: str, y: str) -> str:
+    """The residual stream after the branch y was added, normalised with post-norm."""
+    summed = g.op("Add", x, y)
+    return summed if layer.settings.norm == "pre" else normalised(g, summed, layer.weights[norm])
 
 
 def _importance(g: Graph, layer: LayerPlan, attended: Attended, tokens: Tokens) -> str | None:
@@ -161,13 +174,22 @@ def _importance(g: Graph, layer: LayerPlan, attended: Attended, tokens: Tokens) 
     kind = layer.importance
     if kind is None:
         return None
-    weights = attended.weights
-    if kind == RECEIVED and tokens.counted is not None:
+    weights, relative = attended.weights, kind.startswith(RELATIVE)
+    received = kind.removeprefix(RELATIVE) == RECEIVED
+    if received and tokens.counted is not None:
         queries = tokens.rows.split(g, tokens.counted, 1)  # [B, T, 1]
         weights = g.op("Mul", weights, g.op("Unsqueeze", queries, g.ints(0, 2)))
-    axis = 3 if kind == RECEIVED else 4
-    largest = g.op("ReduceMax", weights, g.ints(axis), keepdims=0)  # [1, B, P, T or S]
-    return g.op("Reshape", g.op("ReduceMean", largest, g.ints(2), keepdims=0), g.ints(-1))
+    largest = g.op("ReduceMax", weights, g.ints(3 if received else 4), keepdims=0)
+    importance = g.op("ReduceMean", largest, g.ints(2), keepdims=0)  # [1, B, T or S]
+    if relative:
+        own = importance
+        if tokens.counted is not None:
+            own = g.op(
+                "Mul", own, g.op("Squeeze", tokens.rows.split(g, tokens.counted, 1), g.ints(2))
+            )
+        most = g.op("Max", g.op("ReduceMax", own, g.ints(2)), g.number(_TINY))
+        importance = g.op("Min", g.op("Div", importance, most), g.number(1))
+    return g.op("Reshape", importance, g.ints(-1))
 
 
 def _experts(
@@ -176,15 +198,15 @@ def _experts(
     """The experts' residual block on x [N,D]."""
     weights = layer.weights.get("experts", {})
     experts = experts_of(weights, layer.widths)
-    norm = layer.weights["experts_norm"]
+    seen = _before(g, layer, "experts_norm", x)
     if len(experts) == 1:
         (only,) = experts
         precision = layer.settings.precision
-        y = x if only is None else ffn(g, operand(g, x, precision), only, precision)
-        return added_and_normalised(g, x, y, norm)
-    gates = _gates(g, layer, x, tokens, importance, weights)
-    y = mixture(g, x, gates, experts, layer.settings, few)
-    return added_and_normalised(g, x, y, norm)
+        y = seen if only is None else ffn(g, operand(g, seen, precision), only, precision)
+    else:
+        gates = _gates(g, layer, seen, tokens, importance, weights)
+        y = mixture(g, seen, gates, experts, layer.settings, few)
+    return _after(g, layer, "experts_norm", x, y)
 
 
 def _gates(

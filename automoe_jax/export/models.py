@@ -62,7 +62,9 @@ def scorer(arch: Arch, settings: Settings, weights: Weights) -> onnx.ModelProto:
             body, last, position, states[1:], states[0], own, sentences
         )
         logits = decoder.logits(body, y)
-        words = body.op("Slice", logits, body.ints(0), body.ints(settings.vocab_size), body.ints(1))
+        words = body.op(
+            "Slice", logits, body.ints(0), body.ints(settings.output_size), body.ints(1)
+        )
         return body.constant(True), [ancestors, *caches], [(words, np.float32)]
 
     states = [(decoder.no_ancestors(g, batch), np.float32)]

@@ -7,7 +7,6 @@ import numpy as np
 
 from automoe_jax.arch import Arch
 from automoe_jax.data.tokenizer import EOS, SPECIAL_IDS
-from automoe_jax.errors import UserError
 from automoe_jax.export.settings import FLOAT32, Settings, Weights
 from automoe_jax.inference.decode import NEVER
 from automoe_jax.inference.lines import longest_translation
@@ -18,14 +17,9 @@ def inputs_of(
     network: Network, buckets: Sequence[int], precision: str = FLOAT32
 ) -> tuple[Arch, Settings, Weights]:
     """Architecture, settings and NumPy weights of a sub-Transformer, for sources of at most the
-    last bucket; raises `UserError` for a SuperNet, and for unshared embeddings.
+    last bucket; raises `UserError` for a SuperNet.
     """
     spec = network.spec
-    if spec.shared_embeddings != "all":
-        raise UserError(
-            f"a network with model.shared_embeddings={spec.shared_embeddings!r} cannot be exported"
-            " yet, only one whose source, target and output share one table ('all')"
-        )
     settings = Settings(
         vocab_size=spec.vocab_size,
         encoder_super_dim=spec.super_widths.encoder,
@@ -39,5 +33,8 @@ def inputs_of(
         classes=spec.classes,
         special_classes=len(SPECIAL_IDS),
         precision=precision,
+        norm=spec.norm,
+        shared_embeddings=spec.shared_embeddings,
+        target_vocab_size=spec.target_vocab_size,
     )
     return spec.exact_arch, settings, jax.tree.map(np.asarray, network.params)

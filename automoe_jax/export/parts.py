@@ -62,11 +62,11 @@ def linear(g: Graph, x: Operand, weights: Weights, scale: float = 1.0) -> str:
     return product(g, x, scale * kernel.reshape(len(kernel), -1), scale * bias.reshape(-1))
 
 
-def added_and_normalised(g: Graph, x: str, y: str, weights: Weights) -> str:
-    """The layer normalisation of x + y, [N, D]."""
+def normalised(g: Graph, x: str, weights: Weights) -> str:
+    """The layer normalisation of x [N, D]."""
     return g.op(
         "LayerNormalization",
-        g.op("Add", x, y),
+        x,
         g.constant(weights["scale"], np.float32),
         g.constant(weights["bias"], np.float32),
         axis=-1,

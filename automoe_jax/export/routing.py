@@ -42,9 +42,9 @@ class Router:
 
 def _top_k(g: Graph, layer: Layer, router: RouterConfig) -> str:
     probabilities = _probabilities(g, layer)
-    if layer.top_k >= layer.experts:
-        return probabilities
     values, chosen = g.ops("TopK", probabilities, g.ints(layer.top_k), outputs=2)
+    if router.gate == "one":
+        values = g.op("Cast", g.op("Greater", values, g.number(0)), to=1)
     return _scattered(g, probabilities, chosen, values)
 
 

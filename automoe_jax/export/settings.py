@@ -32,6 +32,30 @@ class Settings:
     classes: int = 0  # of a classifier, with the special ones before them
     special_classes: int = 4
     precision: str = FLOAT32
+    norm: str = "post"  # LayerNorm after each residual sum, or pre: before each branch
+    # tables of the vocabulary: all (one for source, target and output), decoder (the source has its
+    # own) or none (three)
+    shared_embeddings: str = "all"
+    target_vocab_size: int = 0  # 0: as many pieces as the source has
+
+    @property
+    def output_size(self) -> int:
+        """Number of pieces of the target's vocabulary."""
+        return self.target_vocab_size or self.vocab_size
+
+    def side_size(self, side: str) -> int:
+        """Number of pieces of a side's vocabulary."""
+        return self.vocab_size if side == ENCODER else self.output_size
+
+    def input_table(self, side: str) -> str:
+        """Name of the parameters with the embeddings of a side."""
+        own = side == DECODER and self.shared_embeddings != "all"
+        return "target_embedding" if own else "embedding"
+
+    @property
+    def output_table(self) -> str:
+        """Name of the parameters that the decoder's states are projected with."""
+        return "output" if self.shared_embeddings == "none" else self.input_table(DECODER)
 
     def super_dim(self, side: str) -> int:
         """The widest embeddings of a side."""

@@ -15,16 +15,25 @@ from automoe_jax.export import models
 from automoe_jax.export.cache import default_shortlist, fingerprint
 from automoe_jax.export.folder import write_folder
 from automoe_jax.export.network import inputs_of
-from automoe_jax.export.settings import FLOAT32
+from automoe_jax.export.settings import FLOAT32, INT8
 from automoe_jax.export.weights import separated
-from automoe_jax.inference.engine.folder import MODEL, SHORTLIST, TOKENIZER, WEIGHTS, Description
+from automoe_jax.inference.engine.folder import (
+    MODEL,
+    SHORTLIST,
+    TARGET_TOKENIZER,
+    TOKENIZER,
+    WEIGHTS,
+    Description,
+)
 from automoe_jax.model.network import Network
-from automoe_jax.report.rows import RETRAINED
+from automoe_jax.report.rows import Role, RowKey
 from automoe_jax.runtime.files import absolute
 from automoe_jax.train import runs
 from automoe_jax.workdir import Workdir, read_json
 
 _SCORES = ("bleu", "bleu_signature", "chrf", "chrf_signature", "accuracy", "macro_f1")
+# rows of the evaluation with the inference engine
+VARIANTS = {FLOAT32: "onnx", INT8: "int8"}
 NO_LICENSE = "not stated; that of the training text applies"
 
 
@@ -56,6 +65,8 @@ def export_onnx(
     model, constants = separated(build(arch, settings, weights), WEIGHTS)
     tokenizer = workdir.tokenizer_path.read_bytes()
     files = {MODEL: model, WEIGHTS: constants, TOKENIZER: tokenizer}
+    if workdir.target_tokenizer_path.exists():
+        files[TARGET_TOKENIZER] = workdir.target_tokenizer_path.read_bytes()
     if not settings.classes and workdir.shortlist_path.exists():
         files[SHORTLIST] = workdir.shortlist_path.read_bytes()
     write_folder(out, description(root, workdir, config, precision, license), files)
@@ -72,6 +83,7 @@ def description(
         config.search.target_length,
         spec.output_size,
         router=config.router.costs(arch),
+        pre_norm=spec.norm == "pre",
     )
     names = workdir.labels().names if config.task == "classify" else ()
     return Description(
@@ -82,7 +94,7 @@ def description(
         costs=_plain(cost),
         languages={"source": config.data.source_language, "target": config.data.target_language},
         license=license,
-        scores=_scores(workdir),
+        scores=_scores(workdir, precision),
         buckets=tuple(config.data.buckets),
         beam_size=config.evaluate.beam_size,
         length_penalty=config.evaluate.length_penalty,
@@ -94,12 +106,13 @@ def description(
     )
 
 
-def _scores(workdir: Workdir) -> dict[str, Any]:
-    """Scores of the sub-Transformer on the test text, if the stage evaluate has run."""
-    path = workdir.evaluate / f"{RETRAINED}.json"
-    if not path.exists():
-        return {}
-    row = read_json(path)
+def _scores(workdir: Workdir, precision: str) -> dict[str, Any]:
+    """The scores of the sub-Transformer on the test text where the stage evaluate measured them, if
+    possible in this precision.
+    """
+    variants = [VARIANTS[precision], ""]
+    paths = [workdir.evaluate / f"{RowKey(Role.RETRAINED, variant)}.json" for variant in variants]
+    row: dict[str, Any] = next((read_json(path) for path in paths if path.exists()), {})
     return {name: row[name] for name in _SCORES if row.get(name) is not None}
 
 

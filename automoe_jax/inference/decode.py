@@ -21,7 +21,6 @@ from automoe_jax.errors import UserError, check_rising, check_whole
 from automoe_jax.inference import lines as lines_of_text
 from automoe_jax.inference.engine.hypotheses import Hypothesis
 from automoe_jax.inference.lines import batches, padded
-from automoe_jax.inference.quantise import widened
 from automoe_jax.model.inputs import check_ids
 from automoe_jax.model.layers import KeysValues
 from automoe_jax.model.network import Network
@@ -59,14 +58,12 @@ def beam_search(
     [B,k], best first.
 
     Tokens end in EOS, then pads; T = max_length, at which a hypothesis is ended. A slot that no
-    hypothesis reached (the vocabulary is tiny) has the score IMPOSSIBLE. The network may be
-    `quantise.quantised`. Token ids are not checked here, as this function is compiled:
-    `translate_ids` does.
+    hypothesis reached (the vocabulary is tiny) has the score IMPOSSIBLE. Token ids are not checked
+    here, as this function is compiled: `translate_ids` does.
     """
     check_whole(beam_size=beam_size, max_length=max_length)
     if not 0 <= length_penalty < math.inf:
         raise UserError(f"length_penalty={length_penalty!r} must be a finite number of at least 0")
-    network = widened(network)
     memory = encode(network, network.spec.widths, network.spec.exact_arch, source).memory
     return search_from(
         network, memory, beam_size=beam_size, max_length=max_length, length_penalty=length_penalty

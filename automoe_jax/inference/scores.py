@@ -67,7 +67,7 @@ class Accuracy(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """BLEU or accuracy of a system minus that of the baseline on the same text."""
+    """BLEU, chrF or accuracy of a system minus that of the baseline on the same text."""
 
     mean: float
     low: float  # of the 95 % interval over resampled texts
@@ -255,6 +255,40 @@ def paired_bootstrap(
                 result.score - results[0].score, float(low), float(high), float(result.p_value)
             )
     return differences
+
+
+def _chrf_of(metric: CHRF, counts: np.ndarray) -> np.ndarray:
+    """chrF of each text, whose counts are the rows."""
+    return np.array([metric._compute_score_from_stats(list(row)).score for row in counts])
+
+
+def paired_chrf(
+    baseline: Sequence[str],
+    translations: Sequence[str],
+    references: Sequence[str],
+    *,
+    samples: int = 1000,
+    seed: int = 12345,
+) -> Difference:
+    """chrF against the baseline's, with the interval over `samples` texts drawn from the sentences
+    with repeats; the p value is the share of these texts whose difference has the other sign.
+    """
+    metric = CHRF()
+    drawn = np.random.default_rng(seed).multinomial(
+        len(references), np.full(len(references), 1 / len(references)), size=samples
+    )
+    drawn = np.concatenate([np.ones_like(drawn[:1]), drawn])  # the text itself first
+    ours, theirs = (
+        _chrf_of(
+            metric,
+            drawn @ np.array(metric._extract_corpus_statistics(list(lines), [list(references)])),
+        )
+        for lines in (translations, baseline)
+    )
+    mean, *spread = ours - theirs
+    low, high = np.percentile(spread, [2.5, 97.5])
+    p_value = float(np.mean(np.sign(spread) != np.sign(mean))) if mean else 1.0
+    return Difference(float(mean), float(low), float(high), p_value)
 
 
 def _resampled(

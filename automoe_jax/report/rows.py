@@ -36,9 +36,9 @@ _BASELINE_TITLES = {  # where the title is not the variant itself
 class RowKey(NamedTuple):
     """Identifier of a row: its role, and the variant where a role has several rows.
 
-    Variants of the retrained sub-Transformer are "" (as configured), "int8", "shortlist of N" and
-    the ways to choose experts at random in inference; those of `Role.BASELINE` are the names of the
-    baselines.
+    Variants of the retrained sub-Transformer are "" (as configured, with JAX), "onnx" and "int8"
+    (with the inference engine), "shortlist of N" and the ways to choose experts at random in
+    inference; those of `Role.BASELINE` are the names of the baselines.
     """
 
     role: Role
@@ -96,7 +96,12 @@ class Row:
     flops_with_vocabulary: float | None = None
     params: float | None = None
     active_params: float | None = None
-    bleu_difference: float | None = None  # of int8 or a shortlist to the exact network
+    # scores minus those of the same network with JAX; of int8 minus those of float32; of a
+    # shortlist minus those without it; 95 % intervals over resampled texts
+    bleu_difference: float | None = None
+    bleu_interval: tuple[float, ...] = ()
+    chrf_difference: float | None = None
+    chrf_interval: tuple[float, ...] = ()
     parameter_bytes: int | None = None
     experts_per_token: tuple[float, ...] = ()  # mean of each layer
     flops_measured: float | None = None  # with the experts that the test text's tokens got

@@ -16,7 +16,6 @@ from automoe_jax.config import STAGES, Config, stage_names
 from automoe_jax.data.batching import rows_per_batch
 from automoe_jax.data.origin import changed
 from automoe_jax.errors import UserError
-from automoe_jax.inference.quantise import load_qwix
 from automoe_jax.runtime.files import is_local, read_json
 from automoe_jax.runtime.interruption import Interrupted, ctrl_c_gets_through
 from automoe_jax.runtime.processes import first_alone, gathered, is_first, wait_for_all
@@ -51,8 +50,6 @@ def check_environment(config: Config, stages: Collection[str]) -> None:
                 )
             except UserError as error:
                 raise UserError(f"config.{name}.{error}") from None
-    if "evaluate" in stages and config.evaluate.int8:
-        load_qwix()
 
 
 def run_stages(config: Config, workdir: Workdir) -> None:

@@ -12,6 +12,7 @@ from automoe_jax.inference.scores import (
     accuracy,
     paired_accuracy,
     paired_bootstrap,
+    paired_chrf,
     score,
     tokenization,
 )
@@ -162,3 +163,15 @@ def test_what_makes_bleu_mean_nothing_is_said(
 
 def test_no_note_where_bleu_means_something() -> None:
     assert score(GOOD, REFERENCES, "en").note == ""
+
+
+def test_paired_chrf_of_equal_and_of_better_translations() -> None:
+    references = [f"the {animal} sees the house" for animal in ("dog", "cat", "horse", "bird")]
+    worse = [line.replace("house", "hose") for line in references]
+    assert paired_chrf(references, references, references) == (0, 0, 0, 1)
+    found = paired_chrf(worse, references, references, samples=100)
+    assert 0 < found.low <= found.mean <= found.high
+    assert found.mean == pytest.approx(
+        score(references, references).chrf - score(worse, references).chrf
+    )
+    assert found.p_value == 0

@@ -19,6 +19,7 @@ DESCRIPTION = "model.json"
 MODEL = "model.onnx"
 WEIGHTS = "weights.bin"  # of the model
 TOKENIZER = "tokenizer.model"
+TARGET_TOKENIZER = "target_tokenizer.model"  # of a translator with separate vocabularies
 SHORTLIST = "shortlist.npz"  # of a translator whose workdir has one
 
 

@@ -11,10 +11,17 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from automoe_jax.data.tokenizer import Tokenizer
+from automoe_jax.data.tokenizer import SeparateTokenizers, Tokenizer
 from automoe_jax.errors import UserError
 from automoe_jax.inference.alternatives import Alternative, alternatives, checked_best
-from automoe_jax.inference.engine.folder import MODEL, SHORTLIST, TOKENIZER, Folder, open_folder
+from automoe_jax.inference.engine.folder import (
+    MODEL,
+    SHORTLIST,
+    TARGET_TOKENIZER,
+    TOKENIZER,
+    Folder,
+    open_folder,
+)
 from automoe_jax.inference.engine.hypotheses import Hypothesis, Records, finished
 from automoe_jax.inference.engine.session import checked_threads, run, session
 from automoe_jax.inference.engine.shortlist import (
@@ -32,7 +39,7 @@ class Translator:
     """A loaded model; calling it translates lines."""
 
     folder: Folder
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | SeparateTokenizers
     session: onnxruntime.InferenceSession
     beam_size: int
     shortlist: Shortlist | None = None
@@ -139,12 +146,19 @@ def load(
     table = _shortlist(folder) if size else None
     return Translator(
         folder=folder,
-        tokenizer=Tokenizer(folder.file(TOKENIZER)),
+        tokenizer=_tokenizer(folder),
         session=session(folder.file(MODEL), threads),
         beam_size=beam_size or folder.description.beam_size,
         shortlist=table,
         shortlist_size=table.checked_size(size) if table else 0,
     )
+
+
+def _tokenizer(folder: Folder) -> Tokenizer | SeparateTokenizers:
+    source = Tokenizer(folder.file(TOKENIZER))
+    if not (folder.path / TARGET_TOKENIZER).exists():
+        return source
+    return SeparateTokenizers(source, Tokenizer(folder.file(TARGET_TOKENIZER)))
 
 
 def _shortlist(folder: Folder) -> Shortlist:

@@ -1,0 +1,81 @@
+"""Exports of a workdir on first use, and its default precision."""
+
+import json
+import os
+import pathlib
+
+import pytest
+
+from automoe_jax.errors import UserError
+from automoe_jax.evaluation.engine import record_precision
+from automoe_jax.export import cache, workdirs
+from automoe_jax.report.rows import Role, Row
+from automoe_jax.runtime.files import absolute
+from automoe_jax.workdir import Workdir
+
+
+@pytest.mark.parametrize(
+    ("difference", "default"), [(-0.3, "int8"), (0.2, "int8"), (-0.31, "float32")]
+)
+def test_int8_becomes_the_default_if_it_loses_little(
+    tmp_path: pathlib.Path, difference: float, default: str
+) -> None:
+    assert cache.default_precision(str(tmp_path)) == "float32"
+    row = Row(Role.RETRAINED, "int8", bleu_difference=difference, bleu_interval=(-1.0, 1.0))
+    record_precision(Workdir(absolute(tmp_path)), row)
+    assert cache.default_precision(str(tmp_path)) == default
+
+
+def test_a_damaged_default_precision_is_named(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "evaluate").mkdir()
+    (tmp_path / cache.PRECISION).write_text("{")
+    with pytest.raises(UserError, match=r"precision\.json is damaged; delete it"):
+        cache.default_precision(str(tmp_path))
+
+
+def workdir_with(root: pathlib.Path, weights: str) -> None:
+    for name in cache._SOURCES:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(weights)
+
+
+def exporting(calls: list[str]):
+    def export(root: str, folder: pathlib.Path, precision: str) -> None:
+        calls.append(precision)
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"trained": cache.fingerprint(root)})
+        (folder / cache.DESCRIPTION).write_text(text)
+
+    return export
+
+
+def test_exports_are_made_once_for_the_same_weights(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(workdirs, "export_onnx", exporting(calls))
+    workdir_with(tmp_path, "first")
+    folders = [cache.exported(str(tmp_path)) for _ in range(2)]
+    assert folders == [tmp_path / "export" / "float32"] * 2
+    cache.exported(str(tmp_path), "int8")
+    workdir_with(tmp_path, "second")
+    cache.exported(str(tmp_path))
+    assert calls == ["float32", "int8", "float32"]
+
+
+def test_a_workdir_that_cannot_be_written_to_exports_to_a_temporary_folder(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    export = exporting(calls)
+
+    def export_elsewhere(root: str, folder: pathlib.Path, precision: str) -> None:
+        if folder.is_relative_to(tmp_path):
+            raise PermissionError(13, os.strerror(13), str(folder))
+        export(root, folder, precision)
+
+    monkeypatch.setattr(workdirs, "export_onnx", export_elsewhere)
+    workdir_with(tmp_path, "first")
+    folder = cache.exported(str(tmp_path))
+    assert not folder.is_relative_to(tmp_path)
+    assert (folder / cache.DESCRIPTION).exists()
