@@ -9,6 +9,7 @@ import pytest
 from automoe_jax.errors import UserError
 from automoe_jax.evaluation.engine import record_precision
 from automoe_jax.export import cache, workdirs
+from automoe_jax.inference.engine.folder import VERSION
 from automoe_jax.report.rows import Role, Row
 from automoe_jax.runtime.files import absolute
 from automoe_jax.workdir import Workdir
@@ -43,7 +44,7 @@ def exporting(calls: list[str]):
     def export(root: str, folder: pathlib.Path, precision: str) -> None:
         calls.append(precision)
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"trained": cache.fingerprint(root)})
+        text = json.dumps({"trained": cache.fingerprint(root), "version": VERSION})
         (folder / cache.DESCRIPTION).write_text(text)
 
     return export
