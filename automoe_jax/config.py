@@ -16,7 +16,7 @@ count tokens.
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ml_collections import config_dict
@@ -25,7 +25,7 @@ from automoe_jax import routers
 from automoe_jax.data import sources
 from automoe_jax.errors import UserError, suggestion
 from automoe_jax.registry import import_plugins
-from automoe_jax.routers import ROUTERS, TOP_K, RouterConfig
+from automoe_jax.routers import ROUTERS, TOP_K, RouterConfig, Rule
 from automoe_jax.search import limits
 from automoe_jax.search.algorithms import ALGORITHMS
 from automoe_jax.space import SearchSpace
@@ -346,50 +346,76 @@ def _finite(value: float, name: str) -> float:
     return number
 
 
-def _rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
-    """(field, value, whether it is fine, the rule in words)."""
-    data, search, evaluate = config.data, config.search, config.evaluate
+def _rules(config: Config) -> Iterator[Rule]:
+    """Every rule of the settings, in the order in which broken ones are reported."""
     yield "config.seed", config.seed, 0 <= config.seed < 2**32, "must be in [0, 2³²)"
     for name in [part.strip() for part in config.stages.split(",")]:
-        yield (
-            "config.stages",
-            name,
-            name in STAGES,
-            f"is not a stage; the stages are {', '.join(STAGES)}{suggestion(name, list(STAGES))}",
-        )
-    yield from sources.rules(data, config.task)
-    yield (
-        "config.data.vocab_size",
-        data.vocab_size,
-        data.vocab_size >= LEAST_PIECES,
-        f"must be at least {LEAST_PIECES}",
-    )
-    rising = (
-        all(0 < a < b for a, b in zip(data.buckets, data.buckets[1:], strict=False))
-        and data.buckets[0] > 1
-    )
+        rule = f"is not a stage; the stages are {', '.join(STAGES)}{suggestion(name, list(STAGES))}"
+        yield "config.stages", name, name in STAGES, rule
+    yield from sources.rules(config.data, config.task)
+    yield from _data_rules(config.data)
+    yield from _model_rules(config.model)
+    yield from _vocabulary_rules(config)
+    yield from _task_rules(config)
+    yield from routers.rules(config.router, config.space, config.mesh.expert)
+    yield from _mesh_rules(config)
+    yield from _each("config", config, ("remat",), *_one_of(REMATS))
+    parts = max(config.mesh.data, 1) * config.mesh.expert
+    yield from _train_rules("config.supernet", config.supernet, config.data.buckets[-1], parts)
+    yield from _train_rules("config.retrain", config.retrain, config.data.buckets[-1], parts)
+    yield from _retrain_rules(config)
+    yield from _search_rules(config.search)
+    yield from _evaluate_rules(config.evaluate)
+
+
+def _each(
+    prefix: str, settings: Any, names: Iterable[str], holds: Callable[[Any], bool], rule: str
+) -> Iterator[Rule]:
+    """The same rule for several settings of a group."""
+    for name in names:
+        value = getattr(settings, name)
+        yield f"{prefix}.{name}", value, holds(value), rule
+
+
+def _one_of(values: tuple[str, ...]) -> tuple[Callable[[Any], bool], str]:
+    """Whether a value is one of these, and the rule in words."""
+    return values.__contains__, f"must be {_alternatives(values)}"
+
+
+def _alternatives(values: tuple[str, ...]) -> str:
+    return " or ".join(values) if len(values) == 2 else f"one of {', '.join(values)}"
+
+
+def _is_positive(value: float) -> bool:
+    return value > 0
+
+
+def _is_not_negative(value: float) -> bool:
+    return value >= 0
+
+
+def _is_rate(value: float) -> bool:
+    return 0 <= value < 1
+
+
+_POSITIVE = (_is_positive, "must be positive")
+_NOT_NEGATIVE = (_is_not_negative, "must not be negative")
+_RATE = (_is_rate, "must be in [0, 1)")
+
+
+def _data_rules(data: DataConfig) -> Iterator[Rule]:
+    size, rule = data.vocab_size, f"must be at least {LEAST_PIECES}"
+    yield "config.data.vocab_size", size, size >= LEAST_PIECES, rule
+    pairs = zip(data.buckets, data.buckets[1:], strict=False)
+    rising = all(0 < a < b for a, b in pairs) and data.buckets[0] > 1
     yield "config.data.buckets", data.buckets, rising, "must be rising lengths greater than 1"
-    for name in ("pairs", "seed"):
-        yield (
-            f"config.data.{name}",
-            getattr(data, name),
-            getattr(data, name) >= 0,
-            "must not be negative",
-        )
-    for name in ("validation_pairs", "test_pairs"):
-        yield (
-            f"config.data.{name}",
-            getattr(data, name),
-            getattr(data, name) > 0,
-            "must be positive",
-        )
-    for name in ("dropout", "attention_dropout", "activation_dropout"):
-        yield (
-            f"config.model.{name}",
-            getattr(config.model, name),
-            0 <= getattr(config.model, name) < 1,
-            "must be in [0, 1)",
-        )
+    yield from _each("config.data", data, ("pairs", "seed"), *_NOT_NEGATIVE)
+    yield from _each("config.data", data, ("validation_pairs", "test_pairs"), *_POSITIVE)
+
+
+def _model_rules(model: ModelConfig) -> Iterator[Rule]:
+    rates = ("dropout", "attention_dropout", "activation_dropout")
+    yield from _each("config.model", model, rates, *_RATE)
     choices = {
         "dtype": ("float32", "bfloat16"),
         "ffn_init": FFN_INITS,
@@ -397,104 +423,46 @@ def _rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
         "shared_embeddings": SHARED_EMBEDDINGS,
     }
     for name, valid in choices.items():
-        value = getattr(config.model, name)
-        yield f"config.model.{name}", value, value in valid, f"must be one of {', '.join(valid)}"
-    yield from _vocabulary_rules(config)
-    yield from _task_rules(config)
-    yield from routers.rules(config.router, config.space, config.mesh.expert)
-    yield from _mesh_rules(config)
-    yield (
-        "config.remat",
-        config.remat,
-        config.remat in REMATS,
-        f"must be one of {', '.join(REMATS)}",
-    )
-    parts = max(config.mesh.data, 1) * config.mesh.expert
-    yield from _train_rules("config.supernet", config.supernet, data.buckets[-1], parts)
-    yield from _train_rules("config.retrain", config.retrain, data.buckets[-1], parts)
-    yield (
-        "config.retrain.init",
-        config.retrain.init,
-        config.retrain.init in ("scratch", "inherited"),
-        "must be scratch or inherited",
-    )
-    alone = config.retrain.init == "inherited" and config.space.size() == 1
-    yield (
-        "config.retrain.init",
-        config.retrain.init,
-        not alone,
+        yield from _each("config.model", model, (name,), *_one_of(valid))
+
+
+def _retrain_rules(config: Config) -> Iterator[Rule]:
+    retrain, prefix = config.retrain, "config.retrain"
+    yield from _each(prefix, retrain, ("init",), *_one_of(("scratch", "inherited")))
+    alone = retrain.init == "inherited" and config.space.size() == 1
+    rule = (
         "needs a SuperNet, but config.space has one architecture, for which none is trained; set"
-        " 'scratch', or give the space more choices",
+        " 'scratch', or give the space more choices"
     )
-    yield (
-        "config.retrain.sampling",
-        config.retrain.sampling,
-        config.retrain.sampling == "uniform",
-        "is for the SuperNet only; leave it 'uniform'",
-    )
-    yield (
-        ALGORITHMS.setting,
-        search.algorithm,
-        search.algorithm in ALGORITHMS,
-        ALGORITHMS.rule(search.algorithm),
-    )
+    yield f"{prefix}.init", retrain.init, not alone, rule
+    uniform, rule = retrain.sampling == "uniform", "is for the SuperNet only; leave it 'uniform'"
+    yield f"{prefix}.sampling", retrain.sampling, uniform, rule
+
+
+def _search_rules(search: SearchConfig) -> Iterator[Rule]:
+    name, prefix = search.algorithm, "config.search"
+    yield ALGORITHMS.setting, name, name in ALGORITHMS, ALGORITHMS.rule(name)
     yield from limits.rules(search)
-    for name in ("population", "parents", "source_length", "target_length"):
-        yield (
-            f"config.search.{name}",
-            getattr(search, name),
-            getattr(search, name) > 0,
-            "must be positive",
-        )
-    for name in (
-        "iterations",
-        "mutations",
-        "crossovers",
-        "validation_tokens",
-        "stop_early",
-    ):
-        yield (
-            f"config.search.{name}",
-            getattr(search, name),
-            getattr(search, name) >= 0,
-            "must not be negative",
-        )
-    yield (
-        "config.search.parents",
-        search.parents,
-        search.parents <= search.population,
-        f"must not exceed search.population={search.population}",
-    )
-    yield (
-        "config.search.mutation_prob",
-        search.mutation_prob,
-        0 < search.mutation_prob <= 1,
-        "must be in (0, 1]",
-    )
-    for name in ("beam_size", "batch_size"):
-        yield (
-            f"config.evaluate.{name}",
-            getattr(evaluate, name),
-            getattr(evaluate, name) > 0,
-            "must be positive",
-        )
-    for name in ("max_pairs", "samples", "length_penalty", "latency_runs"):
-        yield (
-            f"config.evaluate.{name}",
-            getattr(evaluate, name),
-            getattr(evaluate, name) >= 0,
-            "must not be negative",
-        )
-
-    yield (
-        "config.evaluate.shortlist",
-        evaluate.shortlist,
-        0 <= evaluate.shortlist <= MOST_TRANSLATIONS,
-        f"must be between 0, none, and {MOST_TRANSLATIONS}",
-    )
+    positive = ("population", "parents", "source_length", "target_length")
+    yield from _each(prefix, search, positive, *_POSITIVE)
+    others = ("iterations", "mutations", "crossovers", "validation_tokens", "stop_early")
+    yield from _each(prefix, search, others, *_NOT_NEGATIVE)
+    parents, rule = search.parents, f"must not exceed search.population={search.population}"
+    yield f"{prefix}.parents", parents, parents <= search.population, rule
+    share = search.mutation_prob
+    yield f"{prefix}.mutation_prob", share, 0 < share <= 1, "must be in (0, 1]"
 
 
-def _vocabulary_rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
+def _evaluate_rules(evaluate: EvaluateConfig) -> Iterator[Rule]:
+    prefix = "config.evaluate"
+    yield from _each(prefix, evaluate, ("beam_size", "batch_size"), *_POSITIVE)
+    others = ("max_pairs", "samples", "length_penalty", "latency_runs")
+    yield from _each(prefix, evaluate, others, *_NOT_NEGATIVE)
+    count, rule = evaluate.shortlist, f"must be between 0, none, and {MOST_TRANSLATIONS}"
+    yield f"{prefix}.shortlist", count, 0 <= count <= MOST_TRANSLATIONS, rule
+
+
+def _vocabulary_rules(config: Config) -> Iterator[Rule]:
     data, shared = config.data, config.model.shared_embeddings
     yield (
         "config.data.joint_vocabulary",
@@ -518,7 +486,7 @@ def _vocabulary_rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
     yield "config.data.target_vocab_size", size, valid, rule
 
 
-def _task_rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
+def _task_rules(config: Config) -> Iterator[Rule]:
     classify, layers = config.task == "classify", config.space.decoder_layers
     yield "config.task", config.task, config.task in TASKS, f"must be one of {', '.join(TASKS)}"
     rule = "must be (0,) when config.task='classify', which has no decoder, and only then"
@@ -550,7 +518,7 @@ def _task_rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
     )
 
 
-def _mesh_rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
+def _mesh_rules(config: Config) -> Iterator[Rule]:
     mesh, space = config.mesh, config.space
     yield (
         "config.mesh.data",
@@ -592,9 +560,7 @@ def _mesh_rules(config: Config) -> Iterator[tuple[str, Any, bool, str]]:
         )
 
 
-def _train_rules(
-    prefix: str, train: TrainConfig, longest: int, parts: int
-) -> Iterator[tuple[str, Any, bool, str]]:
+def _train_rules(prefix: str, train: TrainConfig, longest: int, parts: int) -> Iterator[Rule]:
     positive = (
         "steps",
         "accumulate",
@@ -605,9 +571,8 @@ def _train_rules(
         "average_checkpoints",
         "keep_best",
     )
-    for name in positive:
-        yield f"{prefix}.{name}", getattr(train, name), getattr(train, name) > 0, "must be positive"
-    for name in (
+    yield from _each(prefix, train, positive, *_POSITIVE)
+    others = (
         "warmup_steps",
         "warmup_learning_rate",
         "final_learning_rate",
@@ -618,51 +583,21 @@ def _train_rules(
         "consistency",
         "sandwich_random",
         "distillation_warmup",
-    ):
-        yield (
-            f"{prefix}.{name}",
-            getattr(train, name),
-            getattr(train, name) >= 0,
-            "must not be negative",
-        )
+    )
+    yield from _each(prefix, train, others, *_NOT_NEGATIVE)
     weight = train.distillation_weight
     yield f"{prefix}.distillation_weight", weight, 0 <= weight <= 1, "must be in [0, 1]"
-    layers = train.balance_layers
-    yield f"{prefix}.balance_layers", layers, layers in ("mean", "sum"), "must be mean or sum"
+    yield from _each(prefix, train, ("balance_layers",), *_one_of(("mean", "sum")))
     yield f"{prefix}.passes", train.passes, train.passes in (1, 2), "must be 1 or 2"
     one_pass = train.passes == 1 and train.consistency > 0
-    yield (
-        f"{prefix}.consistency",
-        train.consistency,
-        not one_pass,
-        f"compares two passes; set {prefix}.passes=2",
-    )
+    rule = f"compares two passes; set {prefix}.passes=2"
+    yield f"{prefix}.consistency", train.consistency, not one_pass, rule
     twice = train.passes == 2 and train.sampling == "sandwich"
-    yield (
-        f"{prefix}.passes",
-        train.passes,
-        not twice,
-        f"cannot be 2 with {prefix}.sampling='sandwich'",
-    )
-    for name in ("adam_b1", "adam_b2", "label_smoothing"):
-        yield (
-            f"{prefix}.{name}",
-            getattr(train, name),
-            0 <= getattr(train, name) < 1,
-            "must be in [0, 1)",
-        )
-    yield (
-        f"{prefix}.schedule",
-        train.schedule,
-        train.schedule in ("cosine", "inverse_sqrt"),
-        "must be cosine or inverse_sqrt",
-    )
-    yield (
-        f"{prefix}.sampling",
-        train.sampling,
-        train.sampling in ("uniform", "sandwich"),
-        "must be uniform or sandwich",
-    )
+    rule = f"cannot be 2 with {prefix}.sampling='sandwich'"
+    yield f"{prefix}.passes", train.passes, not twice, rule
+    yield from _each(prefix, train, ("adam_b1", "adam_b2", "label_smoothing"), *_RATE)
+    yield from _each(prefix, train, ("schedule",), *_one_of(("cosine", "inverse_sqrt")))
+    yield from _each(prefix, train, ("sampling",), *_one_of(("uniform", "sandwich")))
     least = longest * train.accumulate * parts
     fits = train.tokens_per_batch >= least
     shared = "" if parts == 1 else f" for each of the {parts} devices that share it"

@@ -83,7 +83,11 @@ def test_the_lock_of_a_killed_process_is_taken_over(
         assert json.loads((tmp_path / LOCK).read_text())["process"] == os.getpid()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]", owner(1, "elsewhere"), owner(os.getpid())])
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[1]", owner(1, "elsewhere"), owner(os.getpid())],
+    ids=["empty", "cut short", "a list", "another host's", "our own"],
+)
 def test_a_file_whose_lock_nobody_holds_says_nothing(content: str, tmp_path: pathlib.Path) -> None:
     (tmp_path / LOCK).write_text(content)
     with locked(epath.Path(tmp_path)):
