@@ -23,6 +23,7 @@ MAX_LAYERS = 12
 MAX_EXPERTS = 32
 MAX_SIZE = 2**31 - 1  # of any number in an architecture: its fields are int32
 ABSENT = -1
+SIDES = ENCODER, DECODER = ("encoder", "decoder")
 
 
 class Arch(NamedTuple):

@@ -22,6 +22,7 @@ from typing import Any
 from ml_collections import config_dict
 
 from automoe_jax import routers
+from automoe_jax.costs import LENGTH
 from automoe_jax.data import sources
 from automoe_jax.errors import UserError, suggestion
 from automoe_jax.registry import import_plugins
@@ -157,8 +158,8 @@ class SearchConfig:
     max_params: float = 0.0  # total parameters without embeddings; 0: no limit
     max_active_params: float = 0.0  # mean active parameters without embeddings; 0: no limit
     limits: str = ""  # of costs from outside the package, as in "joules=2.5,euros=1"
-    source_length: int = 30
-    target_length: int = 30
+    source_length: int = LENGTH
+    target_length: int = LENGTH
     # padded target tokens of the validation text that score a candidate; 0: all
     validation_tokens: int = 20_000
     # standard errors by which a candidate must be worse than its rival to be stopped before all

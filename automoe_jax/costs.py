@@ -25,6 +25,7 @@ from automoe_jax.command.run import run_for_people
 from automoe_jax.errors import UserError
 
 VOCAB_SIZE = 32_768  # of the published WMT models
+LENGTH = 30  # tokens of a sentence, as the papers count costs on WMT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,8 +92,8 @@ class _Sizes(NamedTuple):
 
 def costs(
     arch: Arch,
-    source_length: int = 30,
-    target_length: int = 30,
+    source_length: int = LENGTH,
+    target_length: int = LENGTH,
     vocab_size: int = VOCAB_SIZE,
     *,
     router: RouterCosts = RouterCosts(),
@@ -320,8 +321,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the costs of an architecture file as one JSON object."""
     parser = Parser("automoe_jax.costs", "FLOPs and parameters of an architecture, as JSON.")
     parser.add_argument("--arch", required=True, help="JSON file of the architecture")
-    parser.add_argument("--source_length", type=int, default=30, help="source tokens (default: 30)")
-    parser.add_argument("--target_length", type=int, default=30, help="target tokens (default: 30)")
+    for side in ("source", "target"):
+        words = f"{side} tokens (default: {LENGTH})"
+        parser.add_argument(f"--{side}_length", type=int, default=LENGTH, help=words)
     parser.add_argument(
         "--vocab_size",
         type=int,

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from automoe_jax.arch import Arch
-from automoe_jax.model.network import SIDES, Network, logical_axes, narrow
+from automoe_jax.arch import SIDES, Arch
+from automoe_jax.model.network import Network, logical_axes, narrow
 
 
 def extract(network: Network, arch: Arch) -> Network:

@@ -18,6 +18,7 @@ from automoe_jax.command.parser import Parser
 from automoe_jax.command.run import run_for_people
 from automoe_jax.data.cleaning import decoded
 from automoe_jax.errors import UserError
+from automoe_jax.export.settings import PRECISIONS
 from automoe_jax.inference.alternatives import (
     Alternative,
     alternatives,
@@ -28,7 +29,6 @@ from automoe_jax.inference.alternatives import (
 
 _CHUNK_BYTES = 1 << 16
 ENGINES = ONNX, JAX = ("onnx", "jax")
-PRECISIONS = ("float32", "int8")
 # of the engine jax: few shapes to compile, and a lone line need not wait for a full batch's
 # arithmetic
 BATCH_SIZES = (1, 8, 64)

@@ -12,9 +12,15 @@ from typing import TextIO
 from automoe_jax.errors import UserError
 
 FAILED = 1
-# As a shell reports a process that a signal has ended.
-INTERRUPTED = 128 + signal.SIGINT
-BROKEN_PIPE = 128 + signal.SIGPIPE
+
+
+def exit_code(number: int) -> int:
+    """The exit code of a process that a signal of this number ended, as a shell reports it."""
+    return 128 + number
+
+
+INTERRUPTED = exit_code(signal.SIGINT)
+BROKEN_PIPE = exit_code(signal.SIGPIPE)
 
 
 class _Output(io.TextIOWrapper):

@@ -18,7 +18,7 @@ from automoe_jax.compare.experiments import load_experiments
 from automoe_jax.compare.latencies import measure_latencies
 from automoe_jax.compare.results import load_records
 from automoe_jax.compare.runs import run_all
-from automoe_jax.compare.table import gather, write_table
+from automoe_jax.compare.table import FILE, gather, write_table
 from automoe_jax.errors import UserError
 
 
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     measure_latencies(root, results, load_records(results))
     systems = gather(results, flags.baseline)
     print(write_table(systems, results, flags.baseline))
-    print(f"compare: {results / 'comparison.md'} and its plots", flush=True)
+    print(f"compare: {results / FILE} and its plots", flush=True)
     if failed:
         print(
             f"error: {', '.join(failed)} did not get to the end; run the same command again to"

@@ -17,6 +17,8 @@ from automoe_jax.report.contents import number, quality
 from automoe_jax.report.rows import Row
 from automoe_jax.runtime.files import atomic_writer
 
+FILE = "comparison.md"
+
 
 class _Run(NamedTuple):
     """One seed of a system: a row of a record."""
@@ -61,7 +63,7 @@ def gather(results: Path, baseline: str) -> list[System]:
 
 
 def write_table(systems: Sequence[System], results: Path, baseline: str) -> str:
-    """Writes comparison.md and its plots to the folder; returns the text."""
+    """Writes `FILE` and its plots to the folder; returns the text."""
     text = comparison.table(systems, baseline) + "\n"
     for system in systems:
         if system.pieces:
@@ -69,7 +71,7 @@ def write_table(systems: Sequence[System], results: Path, baseline: str) -> str:
                 "\nExperts of a token of the source,"
                 f" {system.name}:\n\n{comparison.pieces_table(system)}\n"
             )
-    files = {"comparison.md": text, "comparison.svg": comparison.plot(systems)}
+    files = {FILE: text, "comparison.svg": comparison.plot(systems)}
     if any(system.disagreement for system in systems):
         files["disagreement.svg"] = comparison.disagreement_plot(systems)
     for name, content in files.items():

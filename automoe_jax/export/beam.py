@@ -14,7 +14,6 @@ import numpy as np
 from automoe_jax.export.decoder import SENTENCE_AXES, Decoder, Sentences
 from automoe_jax.export.graph import Graph
 from automoe_jax.export.parts import (
-    MASKED,
     WORD_GROUP,
     Gathered,
     gathered,
@@ -22,8 +21,9 @@ from automoe_jax.export.parts import (
     projected_to,
 )
 from automoe_jax.export.settings import Settings
+from automoe_jax.inference.engine.hypotheses import IMPOSSIBLE
+from automoe_jax.ops.attention import MASKED
 
-IMPOSSIBLE = -1e9  # the score of a hypothesis that does not exist, as in inference.decode
 # A round ends when this share of its sentences is done: moving the caches costs a part of a step.
 DONE_SHARE = 8
 

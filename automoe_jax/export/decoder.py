@@ -7,7 +7,7 @@ embedding width · N = B · k · V vocabulary · L layers.
 import dataclasses
 from typing import NamedTuple
 
-from automoe_jax.arch import Arch
+from automoe_jax.arch import DECODER, ENCODER, Arch
 from automoe_jax.export import routing
 from automoe_jax.export.encoder import (
     Encoded,
@@ -19,8 +19,9 @@ from automoe_jax.export.encoder import (
 )
 from automoe_jax.export.graph import Graph
 from automoe_jax.export.layers import LayerPlan, Tokens, decoder_layer, looked_up, plan
-from automoe_jax.export.parts import MASKED, KeysValues, Rows, Table, embedded, projected
-from automoe_jax.export.settings import DECODER, ENCODER, Settings, Weights, embed_dim
+from automoe_jax.export.parts import KeysValues, Rows, Table, embedded, projected
+from automoe_jax.export.settings import Settings, Weights, embed_dim
+from automoe_jax.ops.attention import MASKED
 
 
 class Sentences(NamedTuple):

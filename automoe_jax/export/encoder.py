@@ -8,20 +8,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from automoe_jax.arch import Arch
+from automoe_jax.arch import DECODER, ENCODER, Arch
 from automoe_jax.export import routing
 from automoe_jax.export.graph import Graph
 from automoe_jax.export.layers import Tokens, encoder_layer, plan
-from automoe_jax.export.parts import MASKED, Rows, Table, embedded, normalised, table
+from automoe_jax.export.parts import Rows, Table, embedded, normalised, table
 from automoe_jax.export.settings import (
-    DECODER,
-    ENCODER,
     Settings,
     Weights,
     embed_dim,
     layer_number,
     sinusoids,
 )
+from automoe_jax.ops.attention import MASKED
 
 
 class Encoded(NamedTuple):

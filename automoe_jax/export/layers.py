@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from automoe_jax.arch import Arch
+from automoe_jax.arch import DECODER, Arch
 from automoe_jax.export.experts import experts_of, ffn, mixture
 from automoe_jax.export.graph import Graph
 from automoe_jax.export.parts import (
@@ -23,7 +23,7 @@ from automoe_jax.export.parts import (
     transposed_keys,
 )
 from automoe_jax.export.routing import ROUTERS, Layer
-from automoe_jax.export.settings import DECODER, Settings, Weights, embed_dim
+from automoe_jax.export.settings import Settings, Weights, embed_dim
 
 # parts of routers.IMPORTANCES: what a token receives; relative to the largest of its sentence
 RECEIVED, RELATIVE = "received", "relative_"

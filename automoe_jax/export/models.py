@@ -7,12 +7,12 @@ of a shortlist · D embedding width.
 import numpy as np
 import onnx
 
-from automoe_jax.arch import Arch
+from automoe_jax.arch import ENCODER, Arch
 from automoe_jax.export.beam import Shortlist, beam_search
 from automoe_jax.export.decoder import decoder_of
 from automoe_jax.export.encoder import encode
 from automoe_jax.export.graph import Graph
-from automoe_jax.export.settings import ENCODER, Settings, Weights, embed_dim
+from automoe_jax.export.settings import Settings, Weights, embed_dim
 
 
 def translator(arch: Arch, settings: Settings, weights: Weights) -> onnx.ModelProto:

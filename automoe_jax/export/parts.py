@@ -10,9 +10,8 @@ import numpy as np
 
 from automoe_jax.export.graph import Graph
 from automoe_jax.export.settings import INT8, Settings, Weights
-
-EPSILON = 1e-5  # of the normalisation, as in ops.norm
-MASKED = -1e9  # added to the scores of keys that a query must not see
+from automoe_jax.ops.attention import MASKED
+from automoe_jax.ops.norm import EPSILON
 
 
 class Operand(NamedTuple):

@@ -19,14 +19,13 @@ import numpy as np
 from automoe_jax.data.tokenizer import BOS, EOS, PAD, SeparateTokenizers, Tokenizer
 from automoe_jax.errors import UserError, check_rising, check_whole
 from automoe_jax.inference import lines as lines_of_text
-from automoe_jax.inference.engine.hypotheses import Hypothesis
+from automoe_jax.inference.engine.hypotheses import IMPOSSIBLE, Hypothesis
 from automoe_jax.inference.lines import batches, padded
 from automoe_jax.model.inputs import check_ids
 from automoe_jax.model.layers import KeysValues
 from automoe_jax.model.network import Network
 from automoe_jax.model.transformer import Memory, decode_step, encode, start_decoding
 
-IMPOSSIBLE = -1e9
 NEVER = (BOS, PAD)  # are not generated
 # the least and the most logits that are represented by their maximum in the search for the best
 GROUPS = (16, 64)

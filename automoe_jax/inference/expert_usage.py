@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from automoe_jax.arch import SIDES
 from automoe_jax.data.batching import Batch
-from automoe_jax.model.network import SIDES, Network
+from automoe_jax.model.network import Network
 from automoe_jax.model.transformer import ForwardOptions, apply, shift_right
 
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from automoe_jax.costs import LENGTH
 from automoe_jax.errors import check_whole
 from automoe_jax.inference.classify import most_probable
 from automoe_jax.inference.decode import search_from
@@ -39,8 +40,8 @@ class Latency(NamedTuple):
 def measure(
     networks: Sequence[Network],
     *,
-    source_length: int = 30,
-    target_length: int = 30,
+    source_length: int = LENGTH,
+    target_length: int = LENGTH,
     beam_size: int = 5,
     runs: int = 100,
 ) -> list[Latency]:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from automoe_jax.arch import MAX_LAYERS, Arch, check_shapes
+from automoe_jax.arch import MAX_LAYERS, SIDES, Arch, check_shapes
 from automoe_jax.config import SHARED_EMBEDDINGS, Config
 from automoe_jax.errors import UserError, check_whole
 from automoe_jax.model.layers import (
@@ -29,7 +29,6 @@ from automoe_jax.routers import TOP_K, RouterConfig
 from automoe_jax.runtime.sharding import Placement
 from automoe_jax.space import SearchSpace
 
-SIDES = ("encoder", "decoder")
 PAD_ID, EOS_ID = 1, 2  # as in fairseq's dictionaries, and in `data.tokenizer`
 
 

@@ -1,6 +1,6 @@
 """`report.md`: the same report for GitHub or an editor, with the figures as files."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from automoe_jax.report import drawing, numbers, tables
 from automoe_jax.report.contents import ReportContents, number
@@ -9,6 +9,9 @@ from automoe_jax.report.headline import caveats, headline
 from automoe_jax.report.rows import Sample
 from automoe_jax.report.sections import (
     CAPTIONS,
+    IN_WORDS,
+    NOTHING,
+    SECTIONS,
     architecture_caption,
     count_note,
     dead_note,
@@ -29,15 +32,15 @@ def markdown_page(contents: ReportContents, drawn: Figures) -> str:
         f"**{markdown_text(headline(contents.results))}**",
     ]
     blocks += [" ".join(markdown_text(note) for note in caveats(contents.results, contents.seed))]
-    for title, make in _SECTIONS:
-        body = [block for block in make(contents, drawn) if block]
+    for section, title in SECTIONS.items():
+        body = [block for block in _SECTIONS[section](contents, drawn) if block]
         blocks += [f"## {title}", *body] if body else []
     return clean("\n\n".join(block for block in blocks if block) + "\n")
 
 
 def _results(contents: ReportContents, drawn: Figures) -> list[str]:
     if not contents.results:
-        return ["Nothing was scored."]
+        return [NOTHING["results"]]
     scores = "<br>".join(
         f"{name} {_code(signature)}" for name, signature in tables.signatures(contents.results)
     )
@@ -48,20 +51,18 @@ def _architecture(contents: ReportContents, drawn: Figures) -> list[str]:
     return [
         _image("architecture", drawn),
         architecture_caption(contents),
-        _folded("The same in words", markdown_text(drawing.describe(contents.arch))),
+        _folded(IN_WORDS, markdown_text(drawing.describe(contents.arch))),
     ]
 
 
 def _search(contents: ReportContents, drawn: Figures) -> list[str]:
     if "search" not in drawn:
-        return ["No candidate with a finite loss was recorded."]
+        return [NOTHING["search"]]
     return [_image("search", drawn), markdown_text(search_caption(contents))]
 
 
 def _training(contents: ReportContents, drawn: Figures) -> list[str]:
-    return (
-        [_image("loss", drawn), CAPTIONS["loss"]] if "loss" in drawn else ["No loss was recorded."]
-    )
+    return [_image("loss", drawn), CAPTIONS["loss"]] if "loss" in drawn else [NOTHING["training"]]
 
 
 def _routing(contents: ReportContents, drawn: Figures) -> list[str]:
@@ -75,7 +76,7 @@ def _routing(contents: ReportContents, drawn: Figures) -> list[str]:
 
 def _samples(contents: ReportContents, drawn: Figures) -> list[str]:
     if not contents.samples:
-        return ["No sample was recorded."]
+        return [NOTHING["samples"]]
     return [_sample(i, sample) for i, sample in enumerate(contents.samples, 1)]
 
 
@@ -88,7 +89,7 @@ def _sample(number: int, sample: Sample) -> str:
 
 def _data(contents: ReportContents, drawn: Figures) -> list[str]:
     rows = flat(contents.data_statistics)
-    return [_table(["statistic", "value"], rows)] if rows else ["No statistics were recorded."]
+    return [_table(["statistic", "value"], rows)] if rows else [NOTHING["data"]]
 
 
 def _reproduce(contents: ReportContents, drawn: Figures) -> list[str]:
@@ -132,13 +133,13 @@ def _code(text: str) -> str:
     return f"<code>{escape(text).replace('|', '&#124;')}</code>"
 
 
-_SECTIONS: tuple[tuple[str, Callable[[ReportContents, Figures], list[str]]], ...] = (
-    ("Results", _results),
-    ("The found architecture", _architecture),
-    ("The search", _search),
-    ("Training", _training),
-    ("Routing", _routing),
-    ("Samples", _samples),
-    ("The text", _data),
-    ("Settings and how to reproduce", _reproduce),
-)
+_SECTIONS: Mapping[str, Callable[[ReportContents, Figures], list[str]]] = {
+    "results": _results,
+    "architecture": _architecture,
+    "search": _search,
+    "training": _training,
+    "routing": _routing,
+    "samples": _samples,
+    "data": _data,
+    "reproduce": _reproduce,
+}

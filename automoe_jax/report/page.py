@@ -17,6 +17,9 @@ from automoe_jax.report.headline import caveats, headline
 from automoe_jax.report.rows import RETRAINED, Row, Sample, find
 from automoe_jax.report.sections import (
     CAPTIONS,
+    IN_WORDS,
+    NOTHING,
+    SECTIONS,
     architecture_caption,
     count_note,
     dead_note,
@@ -37,8 +40,8 @@ def html_page(contents: ReportContents, figures: Figures) -> str:
     """The whole page."""
     sections = [
         (anchor, title, body)
-        for anchor, title, make in _SECTIONS
-        if (body := make(contents, figures))
+        for anchor, title in SECTIONS.items()
+        if (body := _SECTIONS[anchor](contents, figures))
     ]
     links = " ".join(f'<a href="#{anchor}">{title}</a>' for anchor, title, _ in sections)
     body = "\n".join(
@@ -121,7 +124,7 @@ def _key_figures(contents: ReportContents) -> Iterator[tuple[str, str, str, str]
 def _results(contents: ReportContents, figures: Figures) -> str:
     results = contents.results
     if not results:
-        return _quiet("Nothing was scored.")
+        return _quiet(NOTHING["results"])
     shown = tables.columns(results)
     head = "".join(
         f'<th scope="col" role="columnheader" title="{escape(c.explanation)}">'
@@ -183,12 +186,12 @@ def _architecture(contents: ReportContents, figures: Figures) -> str:
     figure = _figure("architecture", figures, architecture_caption(contents))
     words = f"<p>{escape(drawing.describe(contents.arch))}</p>"
     json = f"<pre>{escape(contents.arch.to_json(indent=2))}</pre>"
-    return figure + _folded("The same in words", words) + _folded("As JSON", json)
+    return figure + _folded(IN_WORDS, words) + _folded("As JSON", json)
 
 
 def _search(contents: ReportContents, figures: Figures) -> str:
     figure = _figure("search", figures, search_caption(contents))
-    return (figure or _quiet("No candidate with a finite loss was recorded.")) + _front(contents)
+    return (figure or _quiet(NOTHING["search"])) + _front(contents)
 
 
 def _front(contents: ReportContents) -> str:
@@ -243,7 +246,7 @@ def _architecture_cell(candidate: Mapping[str, Any]) -> str:
 
 def _training(contents: ReportContents, figures: Figures) -> str:
     figure = _figure("loss", figures, CAPTIONS["loss"])
-    return figure or _quiet("No loss was recorded.")
+    return figure or _quiet(NOTHING["training"])
 
 
 def _routing(contents: ReportContents, figures: Figures) -> str:
@@ -255,7 +258,7 @@ def _routing(contents: ReportContents, figures: Figures) -> str:
 
 def _samples(contents: ReportContents, figures: Figures) -> str:
     if not contents.samples:
-        return _quiet("No sample was recorded.")
+        return _quiet(NOTHING["samples"])
     intro = _quiet("Words with a dotted line under them are not in the reference at that place.")
     samples = "\n".join(_sample(sample, contents) for sample in contents.samples)
     return f'{intro}<div class="samples">{samples}</div>'
@@ -305,7 +308,7 @@ def _compared(translation: str, reference: str) -> str:
 
 
 def _data(contents: ReportContents, figures: Figures) -> str:
-    return _statistics(contents.data_statistics) or _quiet("No statistics were recorded.")
+    return _statistics(contents.data_statistics) or _quiet(NOTHING["data"])
 
 
 def _statistics(values: Mapping[str, Any], title: str = "") -> str:
@@ -392,13 +395,13 @@ def _scrolling(table: str) -> str:
     return f'<div class="card"><div class="scroll">{table}</div></div>'
 
 
-_SECTIONS: tuple[tuple[str, str, Callable[[ReportContents, Figures], str]], ...] = (
-    ("results", "Results", _results),
-    ("architecture", "The found architecture", _architecture),
-    ("search", "The search", _search),
-    ("training", "Training", _training),
-    ("routing", "Routing", _routing),
-    ("samples", "Samples", _samples),
-    ("data", "The text", _data),
-    ("reproduce", "Settings and how to reproduce", _reproduce),
-)
+_SECTIONS: Mapping[str, Callable[[ReportContents, Figures], str]] = {
+    "results": _results,
+    "architecture": _architecture,
+    "search": _search,
+    "training": _training,
+    "routing": _routing,
+    "samples": _samples,
+    "data": _data,
+    "reproduce": _reproduce,
+}

@@ -10,6 +10,26 @@ from automoe_jax.report.drawing import has_ghosts, has_identity
 MOST_COLUMNS = 8
 FILLED = 0.75  # share of cells that must not be empty for groups to form one table
 
+SECTIONS = {
+    "results": "Results",
+    "architecture": "The found architecture",
+    "search": "The search",
+    "training": "Training",
+    "routing": "Routing",
+    "samples": "Samples",
+    "data": "The text",
+    "reproduce": "Settings and how to reproduce",
+}
+# shown in place of a section's content
+NOTHING = {
+    "results": "Nothing was scored.",
+    "search": "No candidate with a finite loss was recorded.",
+    "training": "No loss was recorded.",
+    "samples": "No sample was recorded.",
+    "data": "No statistics were recorded.",
+}
+IN_WORDS = "The same in words"  # title of the architecture's description
+
 CAPTIONS = {
     "loss": (
         "Thin: training text. Thick with markers: validation text; the number is the last value."

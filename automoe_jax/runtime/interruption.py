@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
+from automoe_jax.command.run import INTERRUPTED, exit_code
 from automoe_jax.runtime.processes import largest
 
 _AGAIN_SECONDS = 0.05
@@ -20,11 +21,6 @@ _NAMES = {
     int(signal.SIGTERM): "SIGTERM",
     int(signal.SIGHUP): "SIGHUP",
 }
-
-
-def exit_code(number: int) -> int:
-    """The exit code of a process that a signal of this number ended, as a shell reports it."""
-    return 128 + number
 
 
 class Interrupted(Exception):
@@ -148,7 +144,7 @@ def _answer(reader: int, unit: str) -> None:
                 "ended at once by a second Ctrl-C; run the same command again, it continues from"
                 " what was saved last"
             )
-            os._exit(exit_code(signal.SIGINT))
+            os._exit(INTERRUPTED)
 
 
 def _leave_terminal() -> None:

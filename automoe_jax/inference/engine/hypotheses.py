@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-IMPOSSIBLE = -1e9
+IMPOSSIBLE = -1e9  # score of a hypothesis that does not exist
 
 
 class Records(NamedTuple):
