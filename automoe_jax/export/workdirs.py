@@ -47,8 +47,8 @@ def trained(root: epath.PathLike) -> tuple[Workdir, Config, Network]:
         )
     if not runs.is_complete(workdir.retrained):
         raise UserError(
-            f"--workdir={root} holds no retrained sub-Transformer yet; let python -m"
-            " automoe_jax.main finish its retrain stage"
+            f"--workdir={root} holds no retrained sub-Transformer yet; finish its retrain stage"
+            " with python -m automoe_jax.main"
         )
     config = workdir.config()
     network = runs.load(workdir.retrained, workdir.spec(config, workdir.arch()))
