@@ -94,11 +94,11 @@ class TrainConfig:
     steps: int = 1000  # updates
     # padded target tokens of one update, over all devices and micro-batches
     tokens_per_batch: int = 2048
-    accumulate: int = 1  # micro-batches an update is computed in
+    accumulate: int = 1  # micro-batches of an update
     learning_rate: float = 1e-3  # the peak
     warmup_steps: int = 200
-    warmup_learning_rate: float = 1e-7  # where the warm-up starts
-    final_learning_rate: float = 1e-7  # where the cosine ends
+    warmup_learning_rate: float = 1e-7  # at the start of the warm-up
+    final_learning_rate: float = 1e-7  # at the end of the cosine
     schedule: str = "cosine"  # cosine or inverse_sqrt, after the warm-up
     adam_b1: float = 0.9
     adam_b2: float = 0.98
@@ -119,7 +119,8 @@ class TrainConfig:
     # which serves searches under other limits too
     within_limits: bool = True
     sandwich_random: int = 2  # random sub-networks, next to the largest and smallest
-    distillation: bool = True  # sandwich only: the others learn from the largest one's predictions
+    # sandwich only: the others are trained on the largest one's predictions
+    distillation: bool = True
     # sandwich only: final share of distillation in the others' loss, the rest is cross entropy
     distillation_weight: float = 0.5
     # sandwich only: share of the run in which that share rises from 0
@@ -127,7 +128,7 @@ class TrainConfig:
     log_every: int = 20  # updates
     evaluate_every: int = 500
     checkpoint_every: int = 500
-    # the last ones, whose average is used if it validates best; 1: no averaging
+    # number of last checkpoints, whose average is used if it validates best; 1: no averaging
     average_checkpoints: int = 3
     keep_best: int = 1  # checkpoints kept for their validation loss, next to the last ones
 
@@ -172,7 +173,7 @@ MOST_TRANSLATIONS = 100  # of a piece, that the table of the shortlist holds
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
-    """Translation and scores of the test text."""
+    """Translation of the test text, and scores."""
 
     beam_size: int = 5
     length_penalty: float = 0.6
@@ -190,9 +191,9 @@ class EvaluateConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """How many devices share what; the product is the number of all devices."""
+    """Numbers of devices along the axes of the mesh; their product is the number of all devices."""
 
-    data: int = 0  # share the sentences of a batch; 0: all devices that the others leave
+    data: int = 0  # share the sentences of a batch; 0: all devices that the other axes leave
     expert: int = 1  # share the sentences too, and the hidden units of each layer's experts
     model: int = 1  # share those hidden units, the heads and the vocabulary, but no sentences
 
@@ -202,10 +203,9 @@ class Config:
     """A whole experiment."""
 
     seed: int = 0
-    # or classify: the source text alone, by an encoder without a decoder, into the classes that the
-    # target names
+    # or classify: an encoder without a decoder predicts the class that the target names
     task: str = "translate"
-    stages: str = ",".join(STAGES)  # which to run, in this order; finished ones are skipped
+    stages: str = ",".join(STAGES)  # stages to run, in this order; finished ones are skipped
     # modules to import first, or paths of .py files, separated by commas: their entries are
     # known wherever this configuration is read, in `translate` too
     plugins: str = ""
@@ -218,10 +218,10 @@ class Config:
     retrain: RetrainConfig = RetrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     mesh: MeshConfig = MeshConfig()
-    # what training computes again to save memory: none, dots (all but products with weights) or
-    # full (layers)
+    # recomputation in training to save memory: none, dots (all but products with weights) or full
+    # (layers)
     remat: str = "none"
-    # parameters and the optimizer's state are split over the data axis of the mesh as well
+    # also split parameters and the optimizer's state over the data axis of the mesh
     fsdp: bool = False
 
 

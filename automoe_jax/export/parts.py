@@ -81,7 +81,7 @@ class KeysValues(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """How rows [N, …] are those of B sentences with T positions each."""
+    """Layout of rows [N, …] as B sentences with T positions each."""
 
     length: str  # int64 [1]: T
 
