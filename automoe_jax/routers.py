@@ -1,10 +1,10 @@
 """Routers without JAX: settings, and the properties that configuration and costs need.
 
-A router consists of two records under one name, the setting `config.router.kind`. Its
+A router consists of records under one name, the setting `config.router.kind`. Its
 `RouterDeclaration`, here, states which settings it uses and their ranges, and how its experts are
-counted. Its `RouterFunctions`, in `automoe_jax.ops.routers`, compute with arrays. Nothing else
-depends on the kind. The configuration file of an experiment can add a router by registering both
-records (docs/EXTENDING.md).
+counted. Its `RouterFunctions`, in `automoe_jax.ops.routers`, compute with arrays. Its `Router` in
+`automoe_jax.export.routing` is needed for export only. Nothing else depends on the kind. The
+configuration file of an experiment can add a router by registering the records (docs/EXTENDING.md).
 """
 
 import dataclasses

@@ -22,7 +22,11 @@ from automoe_jax.config import SearchConfig, default_config, from_config_dict
 from automoe_jax.data.corpus import load_corpus
 from automoe_jax.data.sources import SOURCES
 from automoe_jax.errors import UserError
+from automoe_jax.export import models
+from automoe_jax.export import routing as graphs
+from automoe_jax.export.network import inputs_of
 from automoe_jax.extract import extract
+from automoe_jax.inference.engine import session
 from automoe_jax.model.network import Network
 from automoe_jax.model.transformer import ForwardOptions, Output, apply
 from automoe_jax.ops.grouped import ExpertRows, Experts, backends, experts_ffn
@@ -54,8 +58,8 @@ def code(name: str) -> str:
 @pytest.fixture
 def folder(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
     """A folder for files from the page; what they register is removed afterwards."""
-    registries: tuple[Registry[Any], ...] = (ROUTERS, FUNCTIONS, backends.BACKENDS)
-    registries += (SOURCES, ALGORITHMS, COSTS)
+    registries: tuple[Registry[Any], ...] = (ROUTERS, FUNCTIONS, graphs.ROUTERS)
+    registries += (backends.BACKENDS, SOURCES, ALGORITHMS, COSTS)
     known = [dict(registry) for registry in registries]
     path = list(sys.path)
     yield tmp_path
@@ -132,6 +136,24 @@ def test_a_router_in_the_model(folder: pathlib.Path) -> None:
         np.testing.assert_array_equal(layer.chosen, 1)
     assert router.costs(arch).experts_per_token == (1.0, 1.0)
     assert not router.costs(arch).gated
+
+
+def test_a_router_in_an_export(folder: pathlib.Path) -> None:
+    """ONNX Runtime computes the logits of JAX; without a graph of its own the router is refused."""
+    options = import_file(str(write(folder, "first_expert.py")))["Options"]
+    router = RouterConfig("first", options=options(expert=1))
+    supernet = random_network(SPACE, VOCAB, router=router)
+    network = extract(supernet, SPACE.largest())
+    source, target_input = RNG.integers(4, VOCAB, (3, 9)), RNG.integers(4, VOCAB, (3, 6))
+    source[1, 6:] = PAD
+    inputs = inputs_of(network, (16,))
+    with pytest.raises(UserError, match=r"registers its graph in automoe_jax.export.routing"):
+        models.scorer(*inputs)
+    import_file(str(write(folder, "first_expert_onnx.py")))
+    model = session.session(models.scorer(*inputs).SerializeToString(), threads=1)
+    (found,) = session.run(model, {"source": source, "target_input": target_input})
+    expected = routed(network, network.spec.exact_arch, source, target_input).logits
+    np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
 def test_a_router_s_own_settings(folder: pathlib.Path) -> None:
