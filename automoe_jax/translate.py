@@ -40,7 +40,9 @@ class Engine(NamedTuple):
     """A loaded translator."""
 
     translate: Translate
-    alternatives: Callable[[list[str], int], list[list[Alternative]]]  # (lines, N)
+    # (lines, N, whether to explain, which the engine jax cannot)
+    alternatives: Callable[[list[str], int, bool], list[list[Alternative]]]
+    explains: bool
 
 
 def load_engine(
@@ -86,7 +88,7 @@ def load_model(
     from automoe_jax.inference.engine.translator import load
 
     translator = load(folder, beam_size=beam_size, threads=threads, shortlist=shortlist)
-    return Engine(translator, translator.alternatives)
+    return Engine(translator, translator.alternatives, explains=True)
 
 
 def has_accelerator() -> bool:
@@ -121,7 +123,7 @@ def _jax_engine(root: str | os.PathLike[str], beam_size: int | None) -> Engine:
         "length_penalty": config.evaluate.length_penalty,
     }
 
-    def several(lines: list[str], best: int) -> list[list[Alternative]]:
+    def several(lines: list[str], best: int, explain: bool) -> list[list[Alternative]]:
         return alternatives(
             lambda sources, count: hypotheses(network, sources, best=count, **options),
             tokenizer,
@@ -130,7 +132,9 @@ def _jax_engine(root: str | os.PathLike[str], beam_size: int | None) -> Engine:
             best=checked_best(best, beam_size),
         )
 
-    return Engine(lambda lines: translate_lines(network, tokenizer, lines, **options), several)
+    return Engine(
+        lambda lines: translate_lines(network, tokenizer, lines, **options), several, explains=False
+    )
 
 
 def arriving_lines(descriptor: int) -> Iterator[list[str]]:
@@ -200,26 +204,30 @@ def main() -> None:
             threads=threads,
             shortlist=shortlist,
         )
+    if arguments.experts and not engine.explains:
+        raise UserError(f"--experts is for --engine={ONNX}; leave it out, or add --engine={ONNX}")
     done = 0
     for lines in arriving_lines(sys.stdin.fileno()):
         for start in range(0, len(lines), BATCH_SIZES[-1]):
             chunk = lines[start : start + BATCH_SIZES[-1]]
-            for line in _output(engine, chunk, done, arguments.n_best, arguments.json):
+            for line in _output(engine, chunk, done, arguments):
                 print(line)
             sys.stdout.flush()
             done += len(chunk)
 
 
 def _output(
-    engine: Engine, lines: list[str], done: int, n_best: int | None, json: bool
+    engine: Engine, lines: list[str], done: int, arguments: argparse.Namespace
 ) -> Iterator[str]:
     """Lines to print for `lines` of the input, of which `done` came before."""
-    if n_best is None and not json:
+    if arguments.n_best is None and not arguments.json:
         yield from engine.translate(lines)
         return
-    for i, found in enumerate(engine.alternatives(lines, 1 if n_best is None else n_best)):
-        if json:
-            yield as_json(lines[i], found)
+    best = 1 if arguments.n_best is None else arguments.n_best
+    explain = arguments.json and engine.explains
+    for i, found in enumerate(engine.alternatives(lines, best, explain)):
+        if arguments.json:
+            yield as_json(lines[i], found, arguments.experts)
         else:
             yield from as_text(done + i, found)
 
@@ -256,11 +264,19 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--json",
         action="store_true",
-        help="prints a JSON object for each line: its translations and their scores",
+        help="prints a JSON object for each line: its translations, their scores and, with the"
+        " engine onnx, their word alignments",
+    )
+    parser.add_argument(
+        "--experts",
+        action="store_true",
+        help="with --json and the engine onnx: also the experts of each piece in each layer",
     )
     arguments = parser.parse()
     if bool(arguments.workdir) == bool(arguments.model):
         raise UserError("give either --workdir or --model")
+    if arguments.experts and not arguments.json:
+        raise UserError("--experts is for --json; add it")
     for name, choices in (("engine", ENGINES), ("precision", PRECISIONS)):
         value = getattr(arguments, name)
         if value is not None and value not in choices:

@@ -116,6 +116,10 @@ class Tokenizer:
         """The vocabulary's text of one id, where ▁ is the space before a word."""
         return self._model.id_to_piece(token)
 
+    def target_piece(self, token: int) -> str:
+        """`piece` of the target language."""
+        return self.piece(token)
+
     def byte_pieces(self) -> list[int]:
         """The ids of the pieces of a single byte."""
         return [token for token in range(self.vocab_size) if self._model.is_byte(token)]
@@ -159,6 +163,10 @@ class SeparateTokenizers:
     def piece(self, token: int) -> str:
         """The text of one id of the source, as `Tokenizer.piece`."""
         return self.source.piece(token)
+
+    def target_piece(self, token: int) -> str:
+        """The text of one id of the target."""
+        return self.target.piece(token)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids of the target, as `Tokenizer.decode`."""

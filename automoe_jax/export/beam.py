@@ -4,7 +4,7 @@ Steps are made in rounds: a round ends when some sentences are done, and the nex
 without them.
 
 Axes: B sentences · k beams · n = 2k candidates · t steps · V vocabulary · G groups of words · C
-pieces of a shortlist.
+pieces of a shortlist · S source tokens · E experts of a layer · G experts of all layers.
 """
 
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ import numpy as np
 
 from automoe_jax.export.decoder import SENTENCE_AXES, Decoder, Sentences
 from automoe_jax.export.graph import Graph
+from automoe_jax.export.layers import Seen
 from automoe_jax.export.parts import (
     WORD_GROUP,
     Gathered,
@@ -26,6 +27,14 @@ from automoe_jax.ops.attention import MASKED
 
 # A round ends when this share of its sentences is done: moving the caches costs a part of a step.
 DONE_SHARE = 8
+# Outputs of the search, [t, B, …]
+RECORDS: dict[str, Any] = {
+    "scores": np.float32,
+    "tokens": np.int64,
+    "origins": np.int64,
+    "attention": np.float32,
+    "gates": np.float32,
+}
 
 
 class Shortlist(NamedTuple):
@@ -52,6 +61,7 @@ class _Search(NamedTuple):
     is_short: str  # bool []: whether there is one
     rows: Gathered  # of the shortlist
     allowed_pieces: str  # float32 [2, C]: `allowed` of the shortlist
+    explain: str  # bool []
 
 
 def beam_search(
@@ -64,18 +74,16 @@ def beam_search(
     length: str,
     stop: str,
     shortlist: Shortlist,
+    explain: str,
 ) -> list[str]:
-    """Scores float32, tokens and origins int64 [t,B,n] of the candidates of all steps; of a
-    sentence that is done, 0.
-    """
-    search = _prepared(g, decoder, settings, beams, length, stop, shortlist.pieces)
+    """RECORDS of all steps, as `models.translator` describes them."""
+    search = _prepared(g, decoder, settings, beams, length, stop, shortlist.pieces, explain)
     mask = g.op("Where", shortlist.own, g.number(0), g.number(MASKED))
     sentences = sentences._replace(shortlists=[g.op("Unsqueeze", mask, g.ints(1))])
     batch = g.op("Shape", source, start=0, end=1)
     shape = g.op("Concat", batch, search.k, axis=0)
     is_first = g.op("Equal", _numbers(g, beams), g.integer(0))
     scores = g.op("Where", is_first, g.number(0), g.number(IMPOSSIBLE))
-    none = g.op("Concat", g.ints(0), batch, search.candidates, axis=0)
     hypotheses = [
         (g.op("Expand", g.integer(settings.eos_id), shape), np.int64),
         (g.op("Expand", scores, shape), np.float32),
@@ -88,10 +96,13 @@ def beam_search(
     ]
     constants += [(value, np.int64) for value in sentences.draws]
     constants += [(value, np.float32) for value in sentences.shortlists]
+    explained = g.op("Cast", explain, to=7)
+    places = g.op("Mul", g.op("Mul", search.k, g.op("Shape", source, start=1)), explained)
+    gates = g.op("Mul", g.op("Mul", search.k, g.ints(_experts(decoder))), explained)
+    widths = [search.candidates] * 3 + [places, gates]
     records = [
-        (g.op("Expand", g.number(0), none), np.float32),
-        (g.op("Expand", g.integer(0), none), np.int64),
-        (g.op("Expand", g.integer(0), none), np.int64),
+        (_nothing(g, dtype, g.ints(0), batch, width), dtype)
+        for dtype, width in zip(RECORDS.values(), widths, strict=True)
     ]
     active = (_numbers(g, g.op("Squeeze", batch)), np.int64)
     states = [(g.integer(0), np.int64), active, *records, *hypotheses, *constants]
@@ -99,7 +110,8 @@ def beam_search(
 
     def round_of(body: Graph, turn: str, names: list[str]) -> tuple:
         position, active, *rest = names
-        records, alive, constants = rest[:3], rest[3 : 3 + count], rest[3 + count :]
+        records, rest = rest[: len(RECORDS)], rest[len(RECORDS) :]
+        alive, constants = rest[:count], rest[count:]
         kept = _sentences(constants, sentences)
         steps, moved = _round(body, search, kept, position, length, alive)
         records = [
@@ -124,7 +136,7 @@ def beam_search(
         return going, [position, left(active, 0), *records, *following], []
 
     final, _ = g.loop(length, g.constant(True), states, round_of)
-    return final[2:5]
+    return final[2 : 2 + len(RECORDS)]
 
 
 def _prepared(
@@ -135,6 +147,7 @@ def _prepared(
     length: str,
     stop: str,
     pieces: str,
+    explain: str,
 ) -> _Search:
     k = g.op("Reshape", beams, g.ints(1))
     candidates = g.op("Mul", k, g.ints(2))
@@ -164,6 +177,7 @@ def _prepared(
         g.op("Squeeze", is_short),
         gathered(g, decoder.outputs, pieces),
         g.op("Gather", everywhere, pieces, axis=1),
+        explain,
     )
 
 
@@ -188,9 +202,10 @@ def _round(
     def turn(body: Graph, number: str, names: list[str]) -> tuple:
         tokens, scores, finished, ancestors, *caches = names
         position = body.op("Add", start, number)
-        y, caches, ancestors = search.decoder.step(
+        y, caches, ancestors, seen = search.decoder.step(
             body, tokens, position, caches, ancestors, own, sentences
         )
+        explained = _explained(body, search, seen, y, batch)
         best, words = _next_words(body, search, y, position, sentences)
         before = body.op("Reshape", scores, body.ints(-1, 1))
         total = body.op("Reshape", body.op("Add", best, before), extensions)
@@ -213,13 +228,47 @@ def _round(
         return (
             body.op("Less", done, enough),
             [tokens, scores, finished, ancestors, *caches],
-            [(total, np.float32), (token, np.int64), (origin, np.int64)],
+            list(zip((total, token, origin, *explained), RECORDS.values(), strict=True)),
         )
 
     dtypes = [np.int64, np.float32, np.int64, *[np.float32] * (len(states) - 3)]
     left = g.op("Sub", length, start)
     moved, records = g.loop(left, g.constant(True), list(zip(states, dtypes, strict=True)), turn)
     return records, moved
+
+
+def _explained(g: Graph, search: _Search, seen: list[Seen], y: str, batch: str) -> tuple[str, ...]:
+    """attention [B,k·S] and gates [B,k·G] of a step, if explanations are wanted."""
+    aligned = (len(seen) - 1) // 2
+    copies = int(search.decoder.arch.cross_layers[aligned])
+
+    def decisions(body: Graph) -> tuple[str, ...]:
+        mean = body.op("ReduceMean", seen[aligned].attention, body.ints(0, 2), keepdims=0)
+        by_layer = body.op("Concat", batch, search.k, body.ints(copies, -1), axis=0)
+        weights = body.op("ReduceSum", body.op("Reshape", mean, by_layer), body.ints(2), keepdims=0)
+        rows = body.op("Concat", batch, body.ints(-1), axis=0)
+        gates = joined_gates(body, [one.gates for one in seen], y)
+        return body.op("Reshape", weights, rows), body.op("Reshape", gates, rows)
+
+    def none(body: Graph) -> tuple[str, ...]:
+        return tuple(_nothing(body, np.float32, batch, body.ints(0)) for _ in range(2))
+
+    return g.branches(search.explain, decisions, none, (np.float32, np.float32))
+
+
+def joined_gates(g: Graph, gates: list[str], x: str) -> str:
+    """[N, G] of the gates [N, E] of all layers, for states x [N, D]; [1, 1] stands for ones."""
+    ones = g.op("Concat", g.op("Shape", x, end=1), g.ints(1), axis=0)
+    return g.op("Concat", *(g.op("Expand", one, ones) for one in gates), axis=1)
+
+
+def _experts(decoder: Decoder) -> int:
+    return sum(map(len, decoder.arch.decoder_experts))
+
+
+def _nothing(g: Graph, dtype: Any, *shape: str) -> str:
+    """Zeros of a shape in parts."""
+    return g.op("Expand", g.constant(0, dtype), g.op("Concat", *shape, axis=0))
 
 
 def _next_words(

@@ -18,7 +18,7 @@ from automoe_jax.export.encoder import (
     tables,
 )
 from automoe_jax.export.graph import Graph
-from automoe_jax.export.layers import LayerPlan, Tokens, decoder_layer, looked_up, plan
+from automoe_jax.export.layers import LayerPlan, Seen, Tokens, decoder_layer, looked_up, plan
 from automoe_jax.export.parts import KeysValues, Rows, Table, embedded, projected
 from automoe_jax.export.settings import Settings, Weights, embed_dim
 from automoe_jax.ops.attention import MASKED
@@ -84,8 +84,9 @@ class Decoder:
         ancestors: str,
         own_entries: str,
         sentences: Sentences,
-    ) -> tuple[str, list[str], str]:
-        """tokens [B,k] at `position` [] → states [N,D], the caches and ancestors with this step.
+    ) -> tuple[str, list[str], str, list[Seen]]:
+        """tokens [B,k] at `position` [] → states [N,D], the caches and ancestors with this step,
+        and the decisions of each layer.
 
         ancestors [B,1,k,t·k] is added to scores: the entries that a hypothesis descends from.
         """
@@ -95,8 +96,9 @@ class Decoder:
         ancestors = g.op("Concat", ancestors, own_entries, axis=3)
         routed = Tokens(Rows(self.beams), None, self._first(g, tokens, position, sentences))
         written: list[str] = []
+        seen: list[Seen] = []
         for i, layer in enumerate(self.layers):
-            y, cache = decoder_layer(
+            y, cache, decisions = decoder_layer(
                 g,
                 layer,
                 y,
@@ -108,7 +110,8 @@ class Decoder:
                 few=False,
             )
             written += cache
-        return final_norm(g, self.settings, self.weights, DECODER, y), written, ancestors
+            seen.append(decisions)
+        return final_norm(g, self.settings, self.weights, DECODER, y), written, ancestors, seen
 
     def logits(self, g: Graph, y: str) -> str:
         """y [N,D] → [N,V]."""

@@ -31,6 +31,7 @@ class Encoded(NamedTuple):
     real: str  # float32 [B, S], 0 for padding
     mask: str  # float32 [B, 1, 1, S], added to scores
     sentences: str | None  # int64 [B]: a number for each sentence, for random routes
+    gates: list[str]  # float32 [N, E] of each layer, [1, 1] of a single expert
 
 
 def encode(g: Graph, arch: Arch, settings: Settings, weights: Weights, source: str) -> Encoded:
@@ -58,11 +59,12 @@ def encode(g: Graph, arch: Arch, settings: Settings, weights: Weights, source: s
     if first is not None:
         first = g.op("Reshape", first, g.ints(-1, arch.encoder_layers))
     tokens = Tokens(rows, g.op("Reshape", real, flat), first)
-    outputs = []
+    outputs, gates = [], []
     for i in range(arch.encoder_layers):
-        x = encoder_layer(g, plan(arch, ENCODER, i, weights, settings), x, mask, tokens)
+        x, own = encoder_layer(g, plan(arch, ENCODER, i, weights, settings), x, mask, tokens)
+        gates.append(own)
         outputs.append(final_norm(g, settings, weights, ENCODER, x))
-    return Encoded(outputs, rows, real, mask, sentences)
+    return Encoded(outputs, rows, real, mask, sentences, gates)
 
 
 def tables(arch: Arch, settings: Settings, weights: Weights) -> tuple[Table, Table]:

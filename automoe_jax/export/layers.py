@@ -4,7 +4,7 @@ Axes: B sentences · T positions or hypotheses · S keys · D embedding width ·
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -79,8 +79,15 @@ def plan(arch: Arch, side: str, index: int, weights: Weights, settings: Settings
     )
 
 
-def encoder_layer(g: Graph, layer: LayerPlan, x: str, mask: str, tokens: Tokens) -> str:
-    """x [N,D], mask [B,1,1,S] added to the scores → [N,D]."""
+class Seen(NamedTuple):
+    """Decisions of a decoder layer, for explanations."""
+
+    attention: str  # float32 [1,B,P,T,S] of the cross attention
+    gates: str  # float32 [N,E]
+
+
+def encoder_layer(g: Graph, layer: LayerPlan, x: str, mask: str, tokens: Tokens) -> tuple[str, str]:
+    """x [N,D], mask [B,1,1,S] added to the scores → [N,D] and gates [N,E]."""
     query, now = _projected(g, layer, _before(g, layer, "self_attention_norm", x), tokens.rows)
     attended = attention(g, query, transposed_keys(g, now.key), now.value, mask, layer.qkv_dim)
     x = _after_self_attention(g, layer, x, attended)
@@ -97,9 +104,9 @@ def decoder_layer(
     memory_mask: str,
     tokens: Tokens,
     few: bool,
-) -> tuple[str, KeysValues]:
+) -> tuple[str, KeysValues, Seen]:
     """One position of k hypotheses. y [N,D], cache [1,B,P,t·k,W], ancestors [B,1,k,(t+1)·k] and
-    memory_mask [B,1,1,S], added to the scores → y and the cache with this position.
+    memory_mask [B,1,1,S], added to the scores → y, the cache with this position, and decisions.
 
     `memory.key` is transposed, [1,B,P,W,S].
     """
@@ -121,7 +128,8 @@ def decoder_layer(
     seen = attention(g, query, memory.key, memory.value, memory_mask, layer.qkv_dim)
     out = linear(g, operand(g, seen.mixed, layer.settings.precision), own["out"])
     y = _after(g, layer, "cross_attention_norm", y, out)
-    return _experts(g, layer, y, tokens, importance, few), cache
+    y, gates = _experts(g, layer, y, tokens, importance, few)
+    return y, cache, Seen(seen.weights, gates)
 
 
 def looked_up(g: Graph, layer: LayerPlan, memory: str, rows: Rows) -> KeysValues:
@@ -194,19 +202,20 @@ def _importance(g: Graph, layer: LayerPlan, attended: Attended, tokens: Tokens) 
 
 def _experts(
     g: Graph, layer: LayerPlan, x: str, tokens: Tokens, importance: str | None, few: bool
-) -> str:
-    """The experts' residual block on x [N,D]."""
+) -> tuple[str, str]:
+    """The experts' residual block on x [N,D], and the gates [N,E]; of a single expert [1,1]."""
     weights = layer.weights.get("experts", {})
     experts = experts_of(weights, layer.widths)
     seen = _before(g, layer, "experts_norm", x)
     if len(experts) == 1:
         (only,) = experts
+        gates = g.constant(np.ones((1, 1), np.float32))
         precision = layer.settings.precision
         y = seen if only is None else ffn(g, operand(g, seen, precision), only, precision)
     else:
         gates = _gates(g, layer, seen, tokens, importance, weights)
         y = mixture(g, seen, gates, experts, layer.settings, few)
-    return _after(g, layer, "experts_norm", x, y)
+    return _after(g, layer, "experts_norm", x, y), gates
 
 
 def _gates(

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from automoe_jax.arch import ENCODER, Arch
-from automoe_jax.export.beam import Shortlist, beam_search
+from automoe_jax.export.beam import RECORDS, Shortlist, beam_search, joined_gates
 from automoe_jax.export.decoder import decoder_of
 from automoe_jax.export.encoder import encode
 from automoe_jax.export.graph import Graph
@@ -21,12 +21,18 @@ def translator(arch: Arch, settings: Settings, weights: Weights) -> onnx.ModelPr
     Inputs, int64: source [B,S], padded on the right; beams [], k; max_length [], tokens of the
     longest translation; stop [], the number of finished hypotheses at which a sentence is done;
     pieces [C], the shortlist of the batch, or none for the whole vocabulary. Bool: own [B,C], the
-    part of the shortlist that a sentence may use.
+    part of the shortlist that a sentence may use; explain [], whether to record decisions.
 
     Outputs, for each of the t steps that were made and the n = 2k best one-token extensions of a
     sentence's hypotheses, best first: scores float32, tokens and origins int64 [t,B,n], an origin
     being the hypothesis extended. The first k of those that do not end are the next step's
     hypotheses. Records of a sentence that is done are 0.
+
+    With `explain`, for the k hypotheses of each step: attention float32 [t,B,k·S], the cross
+    attention of layer (L − 1) // 2, the mean of its heads and the sum over the encoder layers it
+    sees (with the hypothesis extended by its last token, whose alignment it is: Chen et al., 2020,
+    "Accurate Word Alignment Induction from Neural Machine Translation", section 3.2); gates float32
+    [t,B,k·G], those of all layers in turn. Without it, both [t,B,0]. And source_gates [B,S,G].
     """
     g = Graph()
     source = g.input("source", np.int64, ("B", "S"))
@@ -34,12 +40,17 @@ def translator(arch: Arch, settings: Settings, weights: Weights) -> onnx.ModelPr
     length = g.input("max_length", np.int64, ())
     stop = g.input("stop", np.int64, ())
     shortlist = Shortlist(g.input("pieces", np.int64, ("C",)), g.input("own", np.bool_, ("B", "C")))
+    explain = g.input("explain", np.bool_, ())
     encoded = encode(g, arch, settings, weights, source)
     decoder, sentences = decoder_of(g, arch, settings, weights, encoded, beams, length)
-    found = beam_search(g, decoder, sentences, settings, source, beams, length, stop, shortlist)
-    names = {"scores": np.float32, "tokens": np.int64, "origins": np.int64}
-    for value, (name, dtype) in zip(found, names.items(), strict=True):
-        g.output(value, name, dtype, ("t", "B", "n"))
+    found = beam_search(
+        g, decoder, sentences, settings, source, beams, length, stop, shortlist, explain
+    )
+    for value, (name, dtype) in zip(found, RECORDS.items(), strict=True):
+        g.output(value, name, dtype, ("t", "B", f"{name} of a sentence"))
+    gates = joined_gates(g, encoded.gates, encoded.layers[-1])
+    by_sentence = encoded.rows.split(g, gates, sum(map(len, arch.encoder_experts)))
+    g.output(by_sentence, "source_gates", np.float32, ("B", "S", "G"))
     return g.model()
 
 
@@ -58,7 +69,7 @@ def scorer(arch: Arch, settings: Settings, weights: Weights) -> onnx.ModelProto:
 
     def turn(body: Graph, position: str, states: list[str]) -> tuple:
         last = body.op("Unsqueeze", body.op("Gather", target, position, axis=1), body.ints(1))
-        y, caches, ancestors = decoder.step(
+        y, caches, ancestors, _ = decoder.step(
             body, last, position, states[1:], states[0], own, sentences
         )
         logits = decoder.logits(body, y)

@@ -8,10 +8,14 @@ import numpy as np
 
 from automoe_jax.errors import UserError
 from automoe_jax.inference.engine.hypotheses import Hypothesis
+from automoe_jax.inference.explanations import NOTHING, Explanation
 from automoe_jax.inference.lines import Pieces, parts_of
 
 # (token ids of sources, N) → at most N hypotheses of each, best first
 Hypotheses = Callable[[list[np.ndarray], int], list[list[Hypothesis]]]
+
+# (parts of a source, parts of a translation)
+Explain = Callable[[Sequence[np.ndarray], Sequence[Hypothesis]], Explanation]
 
 
 class Alternative(NamedTuple):
@@ -20,31 +24,43 @@ class Alternative(NamedTuple):
     text: str
     # Σ log p / length^α of the hypothesis; of a line in parts, the sum over them
     score: float
+    explanation: Explanation | None = None
 
 
 def alternatives(
-    hypotheses: Hypotheses, tokenizer: Pieces, lines: Sequence[str], *, longest: int, best: int
+    hypotheses: Hypotheses,
+    tokenizer: Pieces,
+    lines: Sequence[str],
+    *,
+    longest: int,
+    best: int,
+    explain: Explain | None = None,
 ) -> list[list[Alternative]]:
     """At most `best` translations of each line of text, best first; an empty one of a line without
-    text.
+    text. `explain` explains each of them.
 
     Of a line of more than `longest` tokens, the i-th translation joins the i-th of each part.
     """
     sources, owner = parts_of(tokenizer, lines, longest)
     parts: list[list[list[Hypothesis]]] = [[] for _ in lines]
-    for i, found in zip(owner, hypotheses(sources, best), strict=True):
+    read: list[list[np.ndarray]] = [[] for _ in lines]
+    for i, source, found in zip(owner, sources, hypotheses(sources, best), strict=True):
         parts[i].append(found)
+        read[i].append(source)
+
+    def joined(source: Sequence[np.ndarray], translation: Sequence[Hypothesis]) -> Alternative:
+        texts = [tokenizer.decode(part.tokens) for part in translation]
+        return Alternative(
+            " ".join(filter(None, texts)),
+            sum(part.score for part in translation),
+            explain(source, translation) if explain else None,
+        )
+
+    empty = Alternative("", 0.0, NOTHING if explain else None)
     return [
-        [_joined(tokenizer, ranked) for ranked in zip(*own, strict=False)]
-        if own
-        else [Alternative("", 0.0)]
-        for own in parts
+        [joined(source, ranked) for ranked in zip(*own, strict=False)] if own else [empty]
+        for source, own in zip(read, parts, strict=True)
     ]
-
-
-def _joined(tokenizer: Pieces, parts: Sequence[Hypothesis]) -> Alternative:
-    texts = [tokenizer.decode(part.tokens) for part in parts]
-    return Alternative(" ".join(filter(None, texts)), sum(part.score for part in parts))
 
 
 def checked_best(best: int, beam_size: int) -> int:
@@ -62,9 +78,13 @@ def as_text(line: int, found: Sequence[Alternative]) -> list[str]:
     return [f"{line} ||| {one.text} ||| {one.score:.4f}" for one in found]
 
 
-def as_json(source: str, found: Sequence[Alternative]) -> str:
-    """One JSON object on one line: the source and its translations, best first."""
+def as_json(source: str, found: Sequence[Alternative], experts: bool = False) -> str:
+    """One JSON object on one line: the source and its translations, best first, with explanations
+    where there are some, and the `experts` of pieces in them.
+    """
     translations: list[dict[str, Any]] = [
-        {"text": one.text, "score": round(float(one.score), 6)} for one in found
+        {"text": one.text, "score": round(float(one.score), 6)}
+        | (one.explanation.to_json(experts) if one.explanation else {})
+        for one in found
     ]
     return json.dumps({"source": source, "translations": translations}, ensure_ascii=False)

@@ -24,6 +24,14 @@ class Pieces(Protocol):
         """The text of ids."""
         ...
 
+    def piece(self, token: int) -> str:
+        """The text of one id of the source, where ▁ is the space before a word."""
+        ...
+
+    def target_piece(self, token: int) -> str:
+        """The text of one id of the target."""
+        ...
+
 
 def translate_lines(
     translate_ids: TranslateIds,

@@ -57,6 +57,7 @@ def feeds(beams: int, pieces: tuple[int, ...] = (), **own: np.ndarray) -> dict[s
         "stop": np.array(beams),
         "pieces": np.array(pieces, np.int64),
         "own": np.ones((len(SOURCE), len(pieces)), bool),
+        "explain": np.array(False),
     } | own
 
 

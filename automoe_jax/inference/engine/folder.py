@@ -14,7 +14,7 @@ from typing import Any
 from automoe_jax.errors import UserError
 
 FORMAT = "automoe_jax"
-VERSION = 2  # of the folder; readers of other versions reject it
+VERSION = 3  # of the folder; readers of other versions reject it
 DESCRIPTION = "model.json"
 MODEL = "model.onnx"
 WEIGHTS = "weights.bin"  # of the model
@@ -51,6 +51,11 @@ class Folder:
 
     path: pathlib.Path
     description: Description
+
+    def experts(self, side: str) -> list[int]:
+        """The number of experts of each layer of a side."""
+        layers = self.description.architecture[side]["layers"]
+        return [len(layer["expert_ffn_dims"]) for layer in layers]
 
     def file(self, name: str) -> str:
         """The path of one of its files."""

@@ -3,7 +3,8 @@
 The graph records, for each step, the best one-token extensions of every sentence's hypotheses; the
 finishing rules and the length penalty are those of `inference.decode`.
 
-Axes: t steps · B sentences · k beams · n = 2k extensions.
+Axes: t steps · B sentences · k beams · n = 2k extensions · S source tokens · G experts of all
+layers.
 """
 
 from typing import NamedTuple
@@ -19,6 +20,17 @@ class Records(NamedTuple):
     scores: np.ndarray  # float32 [t, B, n]: Σ log p
     tokens: np.ndarray  # int64 [t, B, n]
     origins: np.ndarray  # int64 [t, B, n]: the extended hypothesis, 0 to k − 1
+    attention: np.ndarray  # float32 [t, B, k·S] of the extended hypotheses, or [t, B, 0]
+    gates: np.ndarray  # float32 [t, B, k·G], or [t, B, 0]
+    source_gates: np.ndarray  # float32 [B, S, G of the encoder]
+
+
+class Decisions(NamedTuple):
+    """Decisions behind a translation of T tokens from S, EOS included in S alone."""
+
+    attention: np.ndarray  # float32 [T, S]: cross attention of each target token
+    gates: np.ndarray  # float32 [T, G]: those of all decoder layers in turn
+    source_gates: np.ndarray  # float32 [S, G]: those of all encoder layers
 
 
 class Hypothesis(NamedTuple):
@@ -26,6 +38,7 @@ class Hypothesis(NamedTuple):
 
     tokens: np.ndarray  # int32, without EOS
     score: float  # Σ log p / length^α
+    decisions: Decisions | None = None  # if they were recorded
 
 
 def finished(
@@ -41,22 +54,34 @@ def finished(
     live = np.argsort(-living, axis=2, kind="stable")[:, :, :beams]
     tokens = np.take_along_axis(records.tokens, live, axis=2)
     origins = np.take_along_axis(records.origins, live, axis=2)
+
+    def hypothesis(b: int, place: int) -> Hypothesis:
+        steps, extension = divmod(int(place), n)
+        path, places = _path(
+            tokens[:, b], origins[:, b], steps, records.origins[steps, b, extension]
+        )
+        decisions = _decisions(records, b, places, beams) if records.attention.size else None
+        return Hypothesis(path, float(by_sentence[b, place]), decisions)
+
     return [
-        [
-            Hypothesis(
-                _path(
-                    tokens[:, b],
-                    origins[:, b],
-                    place // n,
-                    records.origins[place // n, b, place % n],
-                ),
-                float(by_sentence[b, place]),
-            )
-            for place in chosen[b]
-            if by_sentence[b, place] > IMPOSSIBLE / 2
-        ]
+        [hypothesis(b, place) for place in chosen[b] if by_sentence[b, place] > IMPOSSIBLE / 2]
         for b in range(batch)
     ]
+
+
+def _decisions(records: Records, b: int, places: np.ndarray, beams: int) -> Decisions:
+    """Those of a hypothesis of sentence b: a token's are those of the step that reads it."""
+    steps = np.arange(1, len(places) + 1)
+
+    def of_path(record: np.ndarray) -> np.ndarray:
+        return record[steps, b].reshape(len(steps), beams, -1)[np.arange(len(steps)), places]
+
+    source = records.source_gates[b]
+    width = len(source)
+    if not len(places):
+        gates = records.gates.shape[2] // beams
+        return Decisions(np.zeros((0, width)), np.zeros((0, gates)), source)
+    return Decisions(of_path(records.attention), of_path(records.gates), source)
 
 
 def _normalised(
@@ -71,10 +96,14 @@ def _normalised(
     return np.where(complete, scores / lengths[:, None, None], np.float32(IMPOSSIBLE))
 
 
-def _path(tokens: np.ndarray, origins: np.ndarray, steps: int, place: int) -> np.ndarray:
-    """The tokens of the hypothesis at `place` after `steps` steps; tokens and origins [t, k]."""
-    path = np.empty(steps, np.int32)
+def _path(
+    tokens: np.ndarray, origins: np.ndarray, steps: int, place: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The tokens of the hypothesis at `place` after `steps` steps, and its place after each step;
+    tokens and origins [t, k].
+    """
+    path, places = np.empty(steps, np.int32), np.empty(steps, np.int64)
     for step in range(steps - 1, -1, -1):
-        path[step] = tokens[step, place]
+        path[step], places[step] = tokens[step, place], place
         place = origins[step, place]
-    return path
+    return path, places

@@ -29,6 +29,7 @@ from automoe_jax.inference.engine.shortlist import (
     Shortlist,
     load_shortlist,
 )
+from automoe_jax.inference.explanations import Explanation, explained
 from automoe_jax.inference.lines import batches, padded, translate_lines
 
 MOST_SENTENCES = 64  # of a batch
@@ -59,14 +60,24 @@ class Translator:
             progress=progress,
         )
 
-    def alternatives(self, lines: Sequence[str], best: int) -> list[list[Alternative]]:
+    def alternatives(
+        self, lines: Sequence[str], best: int, explain: bool = False
+    ) -> list[list[Alternative]]:
         """The `best` translations of each line, best first; see `inference.alternatives`."""
+
+        def explanation(
+            sources: Sequence[np.ndarray], translation: Sequence[Hypothesis]
+        ) -> Explanation:
+            layers = self.folder.experts("encoder"), self.folder.experts("decoder")
+            return explained(self.tokenizer, sources, translation, *layers)
+
         return alternatives(
-            lambda sources, count: self.hypotheses(sources, best=count),
+            lambda sources, count: self.hypotheses(sources, best=count, explain=explain),
             self.tokenizer,
             lines,
             longest=self.folder.description.buckets[-1] - 1,
             best=checked_best(best, self.beam_size),
+            explain=explanation if explain else None,
         )
 
     def translate_ids(
@@ -82,8 +93,11 @@ class Translator:
         sources: list[np.ndarray],
         progress: Callable[[list[int]], Any] = lambda done: None,
         best: int = 1,
+        explain: bool = False,
     ) -> list[list[Hypothesis]]:
-        """The `best` hypotheses of each source, at most as many as beams, best first."""
+        """The `best` hypotheses of each source, at most as many as beams, best first; with their
+        decisions to `explain` them.
+        """
         description = self.folder.description
         found: list[list[Hypothesis]] = [[] for _ in sources]
         lengths = [len(source) for source in sources]
@@ -98,7 +112,7 @@ class Translator:
                 description.pad_id,
             )
             records = self.search(
-                source, batch.max_length, self.candidates([sources[i] for i in members])
+                source, batch.max_length, self.candidates([sources[i] for i in members]), explain
             )
             results = finished(
                 records, self.beam_size, description.length_penalty, description.eos_id, best
@@ -114,7 +128,9 @@ class Translator:
             return Candidates(np.zeros(0, np.int64), np.zeros((len(sources), 0), bool))
         return self.shortlist.of_batch(sources, self.shortlist_size)
 
-    def search(self, source: np.ndarray, max_length: int, shortlist: Candidates) -> Records:
+    def search(
+        self, source: np.ndarray, max_length: int, shortlist: Candidates, explain: bool
+    ) -> Records:
         """The records of a beam search over source [B,S]."""
         feeds = {
             "source": source.astype(np.int64),
@@ -123,6 +139,7 @@ class Translator:
             "stop": np.array(self.beam_size),
             "pieces": shortlist.pieces,
             "own": shortlist.own,
+            "explain": np.array(explain),
         }
         return Records(*run(self.session, feeds))
 
@@ -165,7 +182,7 @@ def _shortlist(folder: Folder) -> Shortlist:
     path = folder.path / SHORTLIST
     if not path.exists():
         raise UserError(
-            f"{folder.path} holds no shortlist: its workdir was prepared by a version of this"
-            " package without one; train in a new workdir, or translate with --shortlist=0"
+            f"{folder.path} holds no shortlist: its vocabularies are separate, or its workdir was"
+            " prepared by an earlier version; translate with --shortlist=0"
         )
     return load_shortlist(path.read_bytes(), str(path))
