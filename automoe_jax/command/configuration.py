@@ -245,7 +245,7 @@ def _hint(field: str, group: str, settings: ConfigDict) -> str:
         or [by_last[name] for name in difflib.get_close_matches(last, by_last, n=1)]
     )
     if close:
-        return f"; did you mean {close[0]!r}?"
+        return f'. Did you mean "{close[0].removeprefix(f"{group}.") if group else close[0]}"?'
     names = [name.removeprefix(f"{group}.") for name in inside] or list(settings)
     where = f"config.{group}" if inside else "config"
     return f"; {where} has {', '.join(names)}"

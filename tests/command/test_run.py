@@ -120,14 +120,14 @@ def test_output_is_utf_8_in_an_ascii_locale() -> None:
 @pytest.mark.parametrize(("resumes", "ending"), [(False, "interrupted"), (True, "it resumes")])
 def test_an_interruption_says_whether_the_command_resumes(resumes: bool, ending: str) -> None:
     code = work("import time\nprint('ready', flush=True)\ntime.sleep(60)", resumes)
+    # A shell tells its background jobs to ignore SIGINT, which they hand down.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, *code],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # a shell tells its background jobs to ignore SIGINT
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"

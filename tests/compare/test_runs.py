@@ -26,14 +26,14 @@ sys.exit(run_for_people(lambda: print(finishes(command, os.environ)), resumes=Tr
 
 
 def test_a_run_saves_its_work_after_ctrl_c(tmp_path: pathlib.Path) -> None:
+    # A shell tells its background jobs to ignore SIGINT, which they hand down.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-c", PARENT, CHILD, str(tmp_path / "file")],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # a shell tells its background jobs to ignore SIGINT
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
