@@ -6,9 +6,9 @@ import sys
 from automoe_jax.command.parser import Parser
 from automoe_jax.command.run import run_for_people
 from automoe_jax.errors import UserError
-from automoe_jax.export.settings import PRECISIONS
+from automoe_jax.export.settings import FLOAT32, PRECISIONS
 
-FORMATS = ("onnx",)
+FORMATS = ONNX, SAFETENSORS, STABLEHLO = ("onnx", "safetensors", "stablehlo")
 
 
 def main() -> None:
@@ -17,7 +17,10 @@ def main() -> None:
     parser.add_argument("--workdir", required=True, help="folder of a finished run")
     parser.add_argument("--out", required=True, help="folder to write; a model there is replaced")
     parser.add_argument(
-        "--format", default="onnx", help=f"one of {', '.join(FORMATS)}; onnx by default"
+        "--format",
+        default=ONNX,
+        help="onnx, the default, for translate --model; safetensors: the weights; stablehlo: the"
+        " forward pass for XLA",
     )
     parser.add_argument(
         "--precision",
@@ -28,13 +31,23 @@ def main() -> None:
     if flags.format not in FORMATS:
         raise UserError(f"--format={flags.format!r} must be one of {', '.join(FORMATS)}")
     # JAX is imported here, so that help and mistakes are answered at once.
+    from automoe_jax.export import workdirs
     from automoe_jax.export.cache import default_precision
-    from automoe_jax.export.workdirs import NO_LICENSE, export_onnx
 
+    out, license = pathlib.Path(flags.out), flags.license or workdirs.NO_LICENSE
+    if flags.format != ONNX:
+        if flags.precision not in (None, FLOAT32):
+            raise UserError(f"--precision={flags.precision} is for --format={ONNX}; leave it out")
+        writers = {
+            SAFETENSORS: workdirs.export_safetensors,
+            STABLEHLO: workdirs.export_stablehlo,
+        }
+        writers[flags.format](flags.workdir, out, license)
+        return
     precision = flags.precision or default_precision(flags.workdir)
     if precision not in PRECISIONS:
         raise UserError(f"--precision={precision!r} must be one of {', '.join(PRECISIONS)}")
-    export_onnx(flags.workdir, pathlib.Path(flags.out), precision, flags.license or NO_LICENSE)
+    workdirs.export_onnx(flags.workdir, out, precision, license)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from automoe_jax.export.cache import default_shortlist, fingerprint
 from automoe_jax.export.folder import write_folder
 from automoe_jax.export.network import inputs_of
 from automoe_jax.export.settings import FLOAT32, INT8
+from automoe_jax.export.stablehlo import to_stablehlo
+from automoe_jax.export.tensors import to_safetensors
 from automoe_jax.export.weights import separated
 from automoe_jax.inference.engine.folder import (
     MODEL,
@@ -31,6 +33,8 @@ from automoe_jax.runtime.files import absolute
 from automoe_jax.train import runs
 from automoe_jax.workdir import Workdir, read_json
 
+SAFETENSORS = "model.safetensors"
+STABLEHLO = "model.stablehlo"
 _SCORES = ("bleu", "bleu_signature", "chrf", "chrf_signature", "accuracy", "macro_f1")
 # rows of the evaluation with the inference engine
 VARIANTS = {FLOAT32: "onnx", INT8: "int8"}
@@ -63,13 +67,34 @@ def export_onnx(
     arch, settings, weights = inputs_of(network, config.data.buckets, precision)
     build = models.classifier if settings.classes else models.translator
     model, constants = separated(build(arch, settings, weights), WEIGHTS)
-    tokenizer = workdir.tokenizer_path.read_bytes()
-    files = {MODEL: model, WEIGHTS: constants, TOKENIZER: tokenizer}
-    if workdir.target_tokenizer_path.exists():
-        files[TARGET_TOKENIZER] = workdir.target_tokenizer_path.read_bytes()
+    files = _tokenizers(workdir) | {MODEL: model, WEIGHTS: constants}
     if not settings.classes and workdir.shortlist_path.exists():
         files[SHORTLIST] = workdir.shortlist_path.read_bytes()
     write_folder(out, description(root, workdir, config, precision, license), files)
+
+
+def export_safetensors(root: epath.PathLike, out: pathlib.Path, license: str = NO_LICENSE) -> None:
+    """Writes the weights of a workdir's sub-Transformer as a safetensors file."""
+    workdir, config, network = trained(root)
+    files = _tokenizers(workdir) | {SAFETENSORS: to_safetensors(network, config)}
+    write_folder(out, description(root, workdir, config, FLOAT32, license), files)
+
+
+def export_stablehlo(root: epath.PathLike, out: pathlib.Path, license: str = NO_LICENSE) -> None:
+    """Writes the forward pass of a workdir's sub-Transformer as a StableHLO program for sources and
+    targets of the last bucket's length.
+    """
+    workdir, config, network = trained(root)
+    files = _tokenizers(workdir) | {STABLEHLO: to_stablehlo(network, config.data.buckets[-1])}
+    write_folder(out, description(root, workdir, config, FLOAT32, license), files)
+
+
+def _tokenizers(workdir: Workdir) -> dict[str, bytes]:
+    """The files of the tokenizers."""
+    files = {TOKENIZER: workdir.tokenizer_path.read_bytes()}
+    if workdir.target_tokenizer_path.exists():
+        files[TARGET_TOKENIZER] = workdir.target_tokenizer_path.read_bytes()
+    return files
 
 
 def description(

@@ -24,7 +24,7 @@ def memory_allowed(source_real: jax.Array, cross_layers: jax.Array | int, most: 
     source_real [B, S] → bool [B, 1, 1, most · S]; only the newest `cross_layers` count.
     """
     allowed = (jnp.arange(most) < cross_layers)[None, :, None] & source_real[:, None, :]
-    return allowed.reshape(len(source_real), 1, 1, -1)
+    return allowed.reshape(source_real.shape[0], 1, 1, -1)
 
 
 def causal(length: int) -> jax.Array:

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 
@@ -309,7 +310,7 @@ def decode(
     if network.spec.classes:
         return Decoded(_pooled(memory), _stack([no_metrics()], 0), ())
     check_tokens("target_input", target_input, network.spec.target_size)
-    check_same_batch(len(memory.source_real), target_input)
+    check_same_batch(memory.source_real.shape[0], target_input)
     spec, rates = network.spec, _rates(network.spec, "decoder", widths, forward_options, rng)
     tokens = Tokens(
         target_input != spec.pad_id,
@@ -531,7 +532,7 @@ def _embeddings(table: jax.Array, tokens: jax.Array) -> jax.Array:
     """table [V,D] at tokens of any shape. Few rows are sliced one by one: XLA's gather on CPU wakes
     all threads for a large table.
     """
-    if tokens.size > ROWS:
+    if jax.export.is_symbolic_dim(tokens.size) or tokens.size > ROWS:
         return table[tokens]
     rows = [
         jax.lax.dynamic_index_in_dim(table, token, keepdims=False) for token in tokens.reshape(-1)

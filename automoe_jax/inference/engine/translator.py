@@ -159,6 +159,10 @@ def load(
     folder = open_folder(path)
     if folder.description.task != "translate":
         raise UserError(f"{path} holds a classifier; it classifies and cannot translate")
+    if not (folder.path / MODEL).exists():
+        raise UserError(
+            f"{path} holds no {MODEL}; export the workdir again with --format=onnx, the default"
+        )
     size = folder.description.shortlist if shortlist is None else shortlist
     table = _shortlist(folder) if size else None
     return Translator(

@@ -16,6 +16,7 @@ padded rows of the sorted tokens · R rows of a block.
 import functools
 
 import jax
+import jax.export
 import jax.numpy as jnp
 
 from automoe_jax.ops.dropout import dropout as drop
@@ -71,13 +72,16 @@ def experts_ffn(
     A choice of E, one past the last expert, adds nothing. An expert of width 0 is the identity: it
     returns x, without dropout (docs/systems/automoe.md). `ffn_dims` are the possible widths of an
     expert (`width_choices`). `backend` is a name in `backends.BACKENDS`; by default the platform's,
-    or `few_rows` for few rows without dropout.
+    or `few_rows` for few rows without dropout and for rows of an unknown number, as in an export.
     """
     tokens, choices = routing.chosen.shape
     if (
         dropout is None
         and not (backend or use_backend.value)
-        and is_few(tokens, choices, len(expert_rows.widths))
+        and (
+            jax.export.is_symbolic_dim(tokens)  # blocks have a known number
+            or is_few(tokens, choices, len(expert_rows.widths))
+        )
     ):
         return few_rows_ffn(x, routing, experts, expert_rows)
     widths = jnp.asarray(expert_rows.widths)

@@ -36,7 +36,7 @@ def route_at_random(
     first = hashed(words, identity) % count
     chosen = (first[:, None] + jnp.arange(choices, dtype=jnp.uint32)) % count
     kept = jnp.arange(choices) < jnp.minimum(top_k, active.sum())
-    even = jnp.broadcast_to(active / count, (len(identity), len(active))).astype(jnp.float32)
+    even = jnp.broadcast_to(active / count, (identity.shape[0], len(active))).astype(jnp.float32)
     return made(chosen.astype(jnp.int32), jnp.full(chosen.shape, 1.0) / kept.sum(), even, kept)
 
 
@@ -75,7 +75,7 @@ def _route(inputs: RouterInputs) -> Routing:
     router, tokens, rng = inputs.router, inputs.tokens, inputs.rng
     drawn = router.draw != "fixed"
     if rng is None and drawn and router.inference == "mean":
-        return route_to_all(len(tokens.counted), inputs.active)
+        return route_to_all(tokens.counted.shape[0], inputs.active)
     words: list[Word] = [router.seed, inputs.layer]
     if rng is not None and drawn:
         words = [*key_words(rng), *words]
