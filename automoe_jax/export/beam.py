@@ -27,6 +27,7 @@ from automoe_jax.ops.attention import MASKED
 
 # A round ends when this share of its sentences is done: moving the caches costs a part of a step.
 DONE_SHARE = 8
+ALIGNING = 2  # the last decoder layers, whose mean attention aligns words
 # Outputs of the search, [t, B, …]
 RECORDS: dict[str, Any] = {
     "scores": np.float32,
@@ -239,13 +240,17 @@ def _round(
 
 def _explained(g: Graph, search: _Search, seen: list[Seen], y: str, batch: str) -> tuple[str, ...]:
     """attention [B,k·S] and gates [B,k·G] of a step, if explanations are wanted."""
-    aligned = (len(seen) - 1) // 2
-    copies = int(search.decoder.arch.cross_layers[aligned])
+
+    def looks(body: Graph, layer: int) -> str:
+        """[B,k,S]: the mean over heads, the sum over the encoder layers."""
+        copies = int(search.decoder.arch.cross_layers[layer])
+        mean = body.op("ReduceMean", seen[layer].attention, body.ints(0, 2), keepdims=0)
+        by_layer = body.op("Concat", batch, search.k, body.ints(copies, -1), axis=0)
+        return body.op("ReduceSum", body.op("Reshape", mean, by_layer), body.ints(2), keepdims=0)
 
     def decisions(body: Graph) -> tuple[str, ...]:
-        mean = body.op("ReduceMean", seen[aligned].attention, body.ints(0, 2), keepdims=0)
-        by_layer = body.op("Concat", batch, search.k, body.ints(copies, -1), axis=0)
-        weights = body.op("ReduceSum", body.op("Reshape", mean, by_layer), body.ints(2), keepdims=0)
+        layers = range(len(seen))[-ALIGNING:]
+        weights = body.op("Mean", *(looks(body, layer) for layer in layers))
         rows = body.op("Concat", batch, body.ints(-1), axis=0)
         gates = joined_gates(body, [one.gates for one in seen], y)
         return body.op("Reshape", weights, rows), body.op("Reshape", gates, rows)

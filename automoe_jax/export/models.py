@@ -29,10 +29,10 @@ def translator(arch: Arch, settings: Settings, weights: Weights) -> onnx.ModelPr
     hypotheses. Records of a sentence that is done are 0.
 
     With `explain`, for the k hypotheses of each step: attention float32 [t,B,k·S], the cross
-    attention of layer (L − 1) // 2, the mean of its heads and the sum over the encoder layers it
-    sees (with the hypothesis extended by its last token, whose alignment it is: Chen et al., 2020,
-    "Accurate Word Alignment Induction from Neural Machine Translation", section 3.2); gates float32
-    [t,B,k·G], those of all layers in turn. Without it, both [t,B,0]. And source_gates [B,S,G].
+    attention of the last layers, the mean over them and their heads (Garg et al., 2019, "Jointly
+    Learning to Align and Translate with Transformer Models", section 4.1) and the sum over the
+    encoder layers they see; gates float32 [t,B,k·G], those of all layers in turn. Without it, both
+    [t,B,0]. And source_gates [B,S,G].
     """
     g = Graph()
     source = g.input("source", np.int64, ("B", "S"))

@@ -28,7 +28,7 @@ class Records(NamedTuple):
 class Decisions(NamedTuple):
     """Decisions behind a translation of T tokens from S, EOS included in S alone."""
 
-    attention: np.ndarray  # float32 [T, S]: cross attention of each target token
+    attention: np.ndarray  # float32 [T, S]: where each target token was predicted from
     gates: np.ndarray  # float32 [T, G]: those of all decoder layers in turn
     source_gates: np.ndarray  # float32 [S, G]: those of all encoder layers
 
@@ -70,18 +70,21 @@ def finished(
 
 
 def _decisions(records: Records, b: int, places: np.ndarray, beams: int) -> Decisions:
-    """Those of a hypothesis of sentence b: a token's are those of the step that reads it."""
-    steps = np.arange(1, len(places) + 1)
+    """Those of a hypothesis of sentence b, which is at `places` after each step: attention of the
+    step that predicts a token, gates of the next one, which reads it.
+    """
+    steps = np.arange(len(places))
 
-    def of_path(record: np.ndarray) -> np.ndarray:
-        return record[steps, b].reshape(len(steps), beams, -1)[np.arange(len(steps)), places]
+    def at(record: np.ndarray, steps: np.ndarray, places: np.ndarray) -> np.ndarray:
+        by_beam = record[:, b].reshape(len(record), beams, record.shape[2] // beams)
+        return by_beam[steps, places]
 
-    source = records.source_gates[b]
-    width = len(source)
-    if not len(places):
-        gates = records.gates.shape[2] // beams
-        return Decisions(np.zeros((0, width)), np.zeros((0, gates)), source)
-    return Decisions(of_path(records.attention), of_path(records.gates), source)
+    before = np.append(0, places)[: len(places)]  # all begin as the first hypothesis
+    return Decisions(
+        at(records.attention, steps, before),
+        at(records.gates, steps + 1, places),
+        records.source_gates[b],
+    )
 
 
 def _normalised(
