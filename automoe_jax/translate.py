@@ -29,7 +29,7 @@ from automoe_jax.inference.alternatives import (
 
 _CHUNK_BYTES = 1 << 16
 ENGINES = ONNX, JAX = ("onnx", "jax")
-# of the engine jax: few shapes to compile, and a lone line need not wait for a full batch's
+# of the engine jax: few shapes to compile, and a single line does not cost a full batch's
 # arithmetic
 BATCH_SIZES = (1, 8, 64)
 

@@ -77,7 +77,7 @@ def imports(module: pathlib.Path) -> set[str]:
 
 def place(module: pathlib.Path) -> str:
     """The entry of LEVELS that `module` belongs to: "ops" for ops/norm.py, "arch" for arch.py; a
-    module of a folder may have an entry of its own.
+    module of a folder may have a separate entry.
     """
     own = module.with_suffix("").as_posix()
     return own if own in LEVEL else own.partition("/")[0]

@@ -1,4 +1,4 @@
-"""docs/BENCHMARKS.md: rows of one title form one table with columns of its own."""
+"""docs/BENCHMARKS.md: rows with one title form one table with its own columns."""
 
 import dataclasses
 

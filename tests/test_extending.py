@@ -83,7 +83,7 @@ def train_a_few_steps(config: pathlib.Path, workdir: pathlib.Path) -> str:
 
 
 def run_stages(config: pathlib.Path, workdir: pathlib.Path, stages: str, *options: str) -> None:
-    """Runs some stages of the pipeline in a process of its own."""
+    """Runs some stages of the pipeline in a separate process."""
     command = [sys.executable, "-m", "automoe_jax.main", f"--config={config}"]
     command += [f"--workdir={workdir}", f"--config.stages={stages}", *options]
     paths = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
@@ -139,7 +139,7 @@ def test_a_router_in_the_model(folder: pathlib.Path) -> None:
 
 
 def test_a_router_in_an_export(folder: pathlib.Path) -> None:
-    """ONNX Runtime computes the logits of JAX; without a graph of its own the router is refused."""
+    """ONNX Runtime computes the logits of JAX; a router without a graph is rejected."""
     options = import_file(str(write(folder, "first_expert.py")))["Options"]
     router = RouterConfig("first", options=options(expert=1))
     supernet = random_network(SPACE, VOCAB, router=router)

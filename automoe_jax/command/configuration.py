@@ -142,7 +142,7 @@ def call_get_config(get_config: Callable[..., Any], file: ConfigFile) -> ConfigD
 
 @contextlib.contextmanager
 def _explained(path: str) -> Iterator[None]:
-    """Turns what the code of a configuration file raises into a `UserError` with file and line."""
+    """Turns errors of a configuration file's code into a `UserError` with file and line."""
     try:
         yield
     except UserError:
@@ -216,7 +216,7 @@ def _values(overrides: Sequence[Override], settings: ConfigDict) -> dict[str, An
 
 
 def _default(field: str, settings: ConfigDict) -> Any:
-    """The default of a setting; raises `UserError` where there is no such setting."""
+    """The default of a setting; raises `UserError` if it does not exist."""
     here: Any = settings
     known = ""
     for part in field.split("."):

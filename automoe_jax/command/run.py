@@ -81,7 +81,7 @@ def run_for_people(main: Callable[[], int | None], *, resumes: bool = False) -> 
             message += ", it resumes from what is stored" if resumes else ""
         else:
             raise
-    if code != BROKEN_PIPE or resumes:  # `command | head` is no mistake
+    if code != BROKEN_PIPE or resumes:  # `command | head` is not a mistake
         print(f"error: {message}", file=sys.stderr, flush=True)
     _end_output()
     return code
@@ -100,8 +100,8 @@ def _finished(main: Callable[[], int | None]) -> int:
 
 
 def _prepare_streams() -> None:
-    """Makes output UTF-8 whatever the locale, and takes the places of closed streams, so that no
-    file is opened under their numbers. A closed `sys.stdin` remains None.
+    """Makes output UTF-8 in every locale, and replaces closed streams, so that no file is opened
+    under their numbers. A closed `sys.stdin` remains None.
 
     Messages and progress bars are optional: a command continues where they cannot be written.
     """

@@ -1,8 +1,8 @@
 """One SentencePiece BPE over both languages. Ids 0 to 3 are BOS, PAD, EOS and UNK, as in fairseq's
 dictionaries.
 
-Characters the training text lacks become bytes (byte fallback), so every line can be encoded and
-UNK is unused. Reading a tokenizer needs NumPy and SentencePiece alone.
+Characters that the training text lacks become bytes (byte fallback), so every line can be encoded
+and UNK is not used. Reading a tokenizer needs NumPy and SentencePiece alone.
 """
 
 import dataclasses
@@ -23,10 +23,9 @@ from automoe_jax.errors import UserError
 BOS, PAD, EOS, UNK = 0, 1, 2, 3
 SPECIAL_IDS = (BOS, PAD, EOS, UNK)
 _BYTES = 256
-# The share of the text's characters that get a piece of their own; the rarer ones are spelled in
-# bytes.
+# Share of the text's characters with a piece of their own; rarer ones are written in bytes.
 _CHARACTER_COVERAGE = 0.9995
-# More text than this does not change the pieces and costs memory.
+# More text than this does not change the pieces but costs memory.
 _MOST_LINES = 5_000_000
 # SentencePiece ignores longer lines; a character has at most four bytes.
 _LONGEST_LINE, _BYTES_PER_CHARACTER = 4192, 4
@@ -125,8 +124,8 @@ class Tokenizer:
         return [token for token in range(self.vocab_size) if self._model.is_byte(token)]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The clean text of `ids` up to the first EOS, one line whatever the byte pieces spell; the
-        other special ids are dropped.
+        """The clean text of `ids` up to the first EOS, one line for any byte pieces; the other
+        special ids are dropped.
         """
         before_end = itertools.takewhile(lambda token: token != EOS, map(int, ids))
         text = self._model.decode([token for token in before_end if token not in SPECIAL_IDS])
@@ -174,7 +173,7 @@ class SeparateTokenizers:
 
 
 def _parts(lines: Iterable[str]) -> Iterator[str]:
-    """The cleaned lines, without what makes SentencePiece ignore a line.
+    """The cleaned lines, without characters for which SentencePiece ignores a line.
 
     Long lines are cut at blanks, which pieces do not cross, and a word of that length anywhere.
     """
@@ -196,7 +195,7 @@ def _bytes_of(path: os.PathLike[str] | str) -> bytes:
 
 
 def _explained(error: RuntimeError, size: str) -> str:
-    """SentencePiece's complaint in the words of our settings."""
+    """SentencePiece's error in terms of our settings."""
     if sizes := re.search(r"smaller than required_chars\. \d+ vs (\d+)", str(error)):
         rule = (
             f"must be at least {sizes[1]} for this text: 4 special pieces, {_BYTES} bytes and the"

@@ -91,7 +91,7 @@ def missed_share(
     sources: Sequence[np.ndarray],
     references: Sequence[np.ndarray],
 ) -> float:
-    """The share of the references' pieces that are no candidates of their source."""
+    """Share of the references' pieces that are not candidates of their source."""
     missed = [
         np.isin(reference, shortlist.of_sentence(source, size), invert=True).sum()
         for source, reference in zip(sources, references, strict=True)

@@ -49,7 +49,7 @@ def measure(
     in milliseconds.
 
     The networks are interleaved, so that a temporarily slow host affects all of them. The decoder
-    makes all `target_length` incremental steps, whatever it predicts; a classifier has no decoder.
+    makes all `target_length` incremental steps, even after EOS; a classifier has no decoder.
     Without dropout, compiled, after 5 warm-ups.
     """
     check_whole(

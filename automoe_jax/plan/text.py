@@ -8,7 +8,7 @@ from automoe_jax.runtime.sharding import DATA, EXPERT, MODEL
 
 
 def report(plan: Plan) -> str:
-    """The plan for people."""
+    """The plan as text."""
     parts = (_heading, _memory, _flops, _collectives, _time)
     return "\n\n".join("\n".join(part(plan)) for part in parts)
 

@@ -37,7 +37,7 @@ _SHARED = {"supernet", "search", "retrain"}  # by all processes; the first runs 
 
 def check_environment(config: Config, stages: Collection[str]) -> None:
     """Raises `UserError` for settings that need missing devices or libraries, before any of these
-    stages takes its time.
+    stages starts.
     """
     training = [name for name in ("supernet", "retrain") if name in stages]
     if training or "search" in stages:

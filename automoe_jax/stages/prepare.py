@@ -50,7 +50,7 @@ def run(config: Config, workdir: Workdir) -> None:
     """Writes `data/` in the workdir. Sentences beyond the last bucket are counted, and left out of
     training and validation, or cut.
 
-    Raises `UserError` with the cause where nothing of a split remains.
+    Raises `UserError` with the cause if a split is empty.
     """
     with _cache(workdir) as folder:
         corpus = load_corpus(config.data, folder, config.task)

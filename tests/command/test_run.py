@@ -1,4 +1,4 @@
-"""Commands as processes: exit codes, and one line on stderr whatever happens to their streams."""
+"""Commands as processes: exit codes, and one line on stderr for any failure of their streams."""
 
 import os
 import pathlib
@@ -120,7 +120,7 @@ def test_output_is_utf_8_in_an_ascii_locale() -> None:
 @pytest.mark.parametrize(("resumes", "ending"), [(False, "interrupted"), (True, "it resumes")])
 def test_an_interruption_says_whether_the_command_resumes(resumes: bool, ending: str) -> None:
     code = work("import time\nprint('ready', flush=True)\ntime.sleep(60)", resumes)
-    # A shell tells its background jobs to ignore SIGINT, which they hand down.
+    # Background jobs of a shell ignore SIGINT, and their children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, *code],

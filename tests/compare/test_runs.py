@@ -1,4 +1,4 @@
-"""A run as a process of its own, which is given the time to save after Ctrl-C."""
+"""A run in a separate process, which gets time to save after Ctrl-C."""
 
 import pathlib
 import signal
@@ -26,7 +26,7 @@ sys.exit(run_for_people(lambda: print(finishes(command, os.environ)), resumes=Tr
 
 
 def test_a_run_saves_its_work_after_ctrl_c(tmp_path: pathlib.Path) -> None:
-    # A shell tells its background jobs to ignore SIGINT, which they hand down.
+    # Background jobs of a shell ignore SIGINT, and their children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-c", PARENT, CHILD, str(tmp_path / "file")],

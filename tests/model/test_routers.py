@@ -144,7 +144,7 @@ def test_routings_are_returned_on_request() -> None:
 
 
 def test_routings_of_absent_and_of_lone_experts() -> None:
-    """An absent layer makes no choice; a sub-Transformer's lone expert needs no routing."""
+    """An absent layer makes no choice; a sub-Transformer's single expert needs no routing."""
     space = dataclasses.replace(SPACE, encoder_layers=(1, 2), encoder_experts=(1, 2))
     arch = dataclasses.replace(space, encoder_layers=(1,), encoder_experts=(1,)).largest()
     network = random_network(space, VOCAB)

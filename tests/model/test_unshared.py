@@ -84,7 +84,7 @@ def test_another_target_vocabulary_is_the_shared_one_renumbered(degree: str) -> 
 
 @functools.cache
 def separate(degree: str) -> Network:
-    """Tables of random values, so that no two of them are alike."""
+    """Tables of random values, so that no two are equal."""
     spec = Spec(SMALL, VOCAB, shared_embeddings=degree, target_vocab_size=TARGET_VOCAB)
     rng = np.random.default_rng(3)
     own = {

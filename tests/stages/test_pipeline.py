@@ -151,7 +151,7 @@ def test_killed_in_every_stage_it_ends_with_the_same_result(
     final = run(command(workdir))
     assert final.returncode == 0, final.stderr.decode()
     ours, theirs = result(workdir), result(reference)
-    if number == signal.SIGINT:  # the update after which a run was stopped has records of its own
+    if number == signal.SIGINT:  # the update after which a run was stopped has additional records
         recorded, steps = ours.pop("steps"), theirs.pop("steps")
         assert all(set(recorded[name]) >= set(steps[name]) for name in steps)
     assert ours == theirs
