@@ -15,7 +15,7 @@ from automoe_jax.search.limits import COSTS
 class Stage(NamedTuple):
     """Settings and files of one stage; files are relative to the workdir."""
 
-    # names of settings, or of groups of them with a final dot, besides those of the stages before
+    # names of settings, or of groups with a final dot, in addition to those of earlier stages
     settings: tuple[str, ...]
     results: tuple[str, ...]  # files and folders that the stage writes
     # files and folders whose contents an interrupted run of the stage continues from

@@ -68,8 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"compare: {results / FILE} and its plots", flush=True)
     if failed:
         print(
-            f"error: {', '.join(failed)} did not get to the end; run the same command again to"
-            " resume",
+            f"error: {', '.join(failed)} did not finish; run the same command again to resume",
             file=sys.stderr,
         )
     return 1 if failed else 0

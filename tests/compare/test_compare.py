@@ -250,5 +250,5 @@ def test_a_failing_run_does_not_stop_the_others(
         == 1
     )
     said = capfd.readouterr()
-    assert "dense-1 did not get to the end" in said.err
+    assert "dense-1 did not finish" in said.err
     assert (root / "results" / "moe-1.json").exists()
