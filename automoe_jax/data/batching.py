@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 import grain
 import numpy as np
 from etils import epath
+from jaxtyping import Int, Int64
 
 from automoe_jax.data.corpus import Pairs
 from automoe_jax.data.labels import Labels
@@ -52,8 +53,8 @@ class TokenPairs:
         source = self.source_tokens[self.source_offsets[i] : self.source_offsets[i + 1]]
         return source, self.target_tokens[self.target_offsets[i] : self.target_offsets[i + 1]]
 
-    def lengths(self) -> np.ndarray:
-        """int64 [pairs]: tokens of the longer side, EOS included."""
+    def lengths(self) -> Int64[np.ndarray, "pairs"]:
+        """[pairs]: tokens of the longer side, EOS included."""
         return np.maximum(np.diff(self.source_offsets), np.diff(self.target_offsets)) + 1
 
     @classmethod
@@ -131,7 +132,7 @@ def train_batches(
     seed: int,
     read_ahead: int = 4,
     multiple_of: int = 1,
-    held: Callable[[int], np.ndarray] = np.arange,
+    held: Callable[[int], Int[np.ndarray, "held"]] = np.arange,
 ) -> grain.DatasetIterator:
     """An endless iterator over batches; every sentence comes once per pass over its bucket, in a
     new order in each pass.
@@ -193,7 +194,7 @@ def evaluation_batches(
     return batches
 
 
-def assemble(pairs: TokenPairs, indices: np.ndarray, bucket: int) -> Batch:
+def assemble(pairs: TokenPairs, indices: Int[np.ndarray, "B"], bucket: int) -> Batch:
     """The batch [len(indices), bucket] of the pairs at `indices`; of classes [len(indices), 1]."""
     return {
         "source": _padded(pairs.source_tokens, pairs.source_offsets, indices, bucket),

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int32
 
 from automoe_jax.data.batching import TokenPairs
 from automoe_jax.data.tokenizer import EOS
@@ -24,8 +25,8 @@ def word_translations(
     vocab_size: int,
     best: int,
     progress: Callable[[], Any] = lambda: None,
-) -> np.ndarray:
-    """int32 [V, best]: the most probable target pieces of each source piece, best first, then −1
+) -> Int32[np.ndarray, "V best"]:
+    """[V, best]: the most probable target pieces of each source piece, best first, then −1
     where there are fewer; `progress` is called after each of `ITERATIONS`.
     """
     source, target, rows = _cells(_sampled(tokens))
@@ -50,8 +51,8 @@ def word_translations(
     return found
 
 
-def frequent_targets(tokens: TokenPairs, vocab_size: int, most: int) -> np.ndarray:
-    """int32: the most frequent target pieces, most frequent first."""
+def frequent_targets(tokens: TokenPairs, vocab_size: int, most: int) -> Int32[np.ndarray, "pieces"]:
+    """The most frequent target pieces, most frequent first."""
     counts = np.bincount(tokens.target_tokens, minlength=vocab_size)
     order = np.argsort(-counts, kind="stable")[:most]
     return order[counts[order] > 0].astype(np.int32)

@@ -11,12 +11,13 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Array, Int, Int32
 
 from automoe_jax.data.batching import Batch
 from automoe_jax.runtime.sharding import Placement
 
 
-def held_rows(placement: Placement, accumulate: int, rows: int) -> np.ndarray:
+def held_rows(placement: Placement, accumulate: int, rows: int) -> Int[np.ndarray, "held"]:
     """Indices, increasing, of the sentences among a batch's `rows` = A · B that this process's
     devices hold.
     """
@@ -24,7 +25,9 @@ def held_rows(placement: Placement, accumulate: int, rows: int) -> np.ndarray:
     return grid[:, _held_parts(placement)].reshape(-1)
 
 
-def micro_batches(placement: Placement, accumulate: int, batch: Batch) -> dict[str, jax.Array]:
+def micro_batches(
+    placement: Placement, accumulate: int, batch: Batch
+) -> dict[str, Int32[Array, "A B S"]]:
     """Arrays [A, B, S] of a batch, of which each process supplies the rows of `held_rows`."""
     sharding = placement.micro_batches
     if sharding is None or jax.process_count() == 1:

@@ -22,6 +22,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from automoe_jax.arch import Arch
 from automoe_jax.search.candidate import Score
@@ -54,14 +55,14 @@ class Estimate(NamedTuple):
 class Cut:
     """Division of a text into parts."""
 
-    strata: tuple[np.ndarray, ...]  # of each part int [R]: bucket of a row, or FILLING
+    strata: tuple[Int[np.ndarray, "R"], ...]  # of each part: bucket of a row, or FILLING
     tokens: int  # of the whole text
 
     @property
     def parts(self) -> int:
         return len(self.strata)
 
-    def estimate(self, values: np.ndarray, parts: int) -> Estimate:
+    def estimate(self, values: Float[np.ndarray, "rows"], parts: int) -> Estimate:
         """Sum over the text of a value per sentence, from `values` [rows of the first `parts`
         parts].
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32, Int
 
 from automoe_jax.ops import vocabulary
 
@@ -14,12 +15,14 @@ from automoe_jax.ops import vocabulary
 class Sums(NamedTuple):
     """Sums over non-pad target tokens, float32 scalars; divide by `tokens` for means."""
 
-    loss: jax.Array  # the training loss
-    nll: jax.Array  # −log p of the reference, in nats
-    tokens: jax.Array
+    loss: Float32[Array, ""]  # the training loss
+    nll: Float32[Array, ""]  # −log p of the reference, in nats
+    tokens: Float32[Array, ""]
 
 
-def label_smoothed(logits: jax.Array, target: jax.Array, *, pad_id: int, smoothing: float) -> Sums:
+def label_smoothed(
+    logits: Float32[Array, "B T V"], target: Int[Array, "B T"], *, pad_id: int, smoothing: float
+) -> Sums:
     """The label-smoothed cross entropy of logits [B,T,V] float32 with target [B,T]; smoothing is
     uniform over the vocabulary.
     """
@@ -28,7 +31,12 @@ def label_smoothed(logits: jax.Array, target: jax.Array, *, pad_id: int, smoothi
 
 
 def projected_label_smoothed(
-    hidden: jax.Array, table: jax.Array, target: jax.Array, *, pad_id: int, smoothing: float
+    hidden: Float[Array, "B T D"],
+    table: Float[Array, "V D"],
+    target: Int[Array, "B T"],
+    *,
+    pad_id: int,
+    smoothing: float,
 ) -> Sums:
     """`label_smoothed` of the logits of hidden [B,T,D] over the vocabulary table [V,D], which are
     never stored all at once.
@@ -40,8 +48,12 @@ def projected_label_smoothed(
 
 
 def distilled(
-    logits: jax.Array, teacher_logits: jax.Array, target: jax.Array, *, pad_id: int
-) -> jax.Array:
+    logits: Float32[Array, "B T V"],
+    teacher_logits: Float32[Array, "B T V"],
+    target: Int[Array, "B T"],
+    *,
+    pad_id: int,
+) -> Float32[Array, ""]:
     """Σ over non-pad tokens of the cross entropy with the teacher's distribution (in-place
     distillation), gradient to the student only.
     """
@@ -52,8 +64,12 @@ def distilled(
 
 
 def disagreement(
-    hidden: jax.Array, table: jax.Array, target: jax.Array, *, pad_id: int
-) -> jax.Array:
+    hidden: Float[Array, "twice_B T D"],
+    table: Float[Array, "V D"],
+    target: Int[Array, "B T"],
+    *,
+    pad_id: int,
+) -> Float32[Array, ""]:
     """Σ over non-pad tokens of the divergence between the predictions of the two halves of hidden
     [2B,T,D]; target [B,T] (THOR's consistency loss).
     """

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Bool, Float32, Int, PRNGKeyArray
 
 from automoe_jax.arch import Arch
 from automoe_jax.config import TrainConfig
@@ -165,26 +166,28 @@ class _Update(NamedTuple):
     network: Network
     train: TrainConfig
     forward_options: ForwardOptions
-    token_weight: jax.Array  # of each token's loss: 1 / (tokens · G)
+    token_weight: Float32[Array, ""]  # of each token's loss: 1 / (tokens · G)
     router_weight: float  # of each sub-network's router losses, which are means: 1 / (A · G)
-    teacher_weight: jax.Array | float  # share of distillation in a student's loss, in [0, 1]
+    teacher_weight: (
+        Float32[Array, ""] | float
+    )  # share of distillation in a student's loss, in [0, 1]
 
 
 class _Teacher(NamedTuple):
     """Predictions of the teacher."""
 
-    ready: jax.Array  # bool: false for the teacher itself
-    logits: jax.Array  # [B, T, V]
+    ready: Bool[Array, ""]  # false for the teacher itself
+    logits: Float32[Array, "B T V"]
 
 
 def gradients_of(
     network: Network,
     batch: Batch,
     archs: Arch,
-    key: jax.Array,
+    key: PRNGKeyArray,
     train: TrainConfig,
     forward_options: ForwardOptions,
-    teacher_weight: jax.Array | float = 1.0,
+    teacher_weight: Float32[Array, ""] | float = 1.0,
 ) -> tuple[dict[str, Any], StepMetrics]:
     """Gradients of the mean loss over all micro-batches and sub-networks; `teacher_weight` is the
     share of distillation in the loss of all sub-networks but the first.
@@ -323,7 +326,7 @@ def _zeros_like(function: Callable[..., Any], *arguments: Any) -> Any:
     )
 
 
-def distillation_weight(train: TrainConfig, step: jax.Array | int) -> jax.Array:
+def distillation_weight(train: TrainConfig, step: Int[Array, ""] | int) -> Float32[Array, ""]:
     """Share of distillation in the loss of an update: it rises linearly from 0, as long as the
     teacher itself has nothing to teach, to `distillation_weight`.
     """
@@ -332,7 +335,7 @@ def distillation_weight(train: TrainConfig, step: jax.Array | int) -> jax.Array:
     return train.distillation_weight * jnp.minimum(done, 1.0)
 
 
-def balance_loss(output: Output | States, layers: str) -> jax.Array:
+def balance_loss(output: Output | States, layers: str) -> Float32[Array, ""]:
     """The balancing loss over the layers with more than one expert: their mean, or their sum as in
     Switch Transformer (section 2.2).
     """
@@ -341,7 +344,7 @@ def balance_loss(output: Output | States, layers: str) -> jax.Array:
     return output.encoder.balance_loss.sum() + output.decoder.balance_loss.sum()
 
 
-def mean_over_routers(output: Output | States, name: str) -> jax.Array:
+def mean_over_routers(output: Output | States, name: str) -> Float32[Array, ""]:
     """One of the routers' metrics, averaged over the layers with more than one expert; 0 if there
     is none.
     """
