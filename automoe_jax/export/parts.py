@@ -7,6 +7,7 @@ head · I and O input and output width of a product · V vocabulary · C candida
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Float32, Int8
 
 from automoe_jax.export.graph import Graph
 from automoe_jax.export.settings import INT8, Settings, Weights
@@ -29,7 +30,9 @@ def operand(g: Graph, x: str, precision: str) -> Operand:
     return Operand(x, (values, scale, zero))
 
 
-def product(g: Graph, x: Operand, kernel: np.ndarray, bias: np.ndarray) -> str:
+def product(
+    g: Graph, x: Operand, kernel: Float[np.ndarray, "I O"], bias: Float[np.ndarray, "O"]
+) -> str:
     """x [N, I] · kernel [I, O] + bias [O], in 8-bit integers where x is quantised."""
     if x.quantised is None:
         return g.op("Gemm", x.value, g.constant(kernel), g.constant(bias))
@@ -46,8 +49,10 @@ def _integer_product(g: Graph, x: Operand, kernel: str, scales: str) -> str:
     return g.op("Mul", g.op("Cast", summed, to=1), g.op("Mul", scale, scales))
 
 
-def quantised(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """int8 [I, O] and float32 scales [O] whose product is nearly kernel [I, O]: symmetric, a scale
+def quantised(
+    kernel: Float[np.ndarray, "I O"],
+) -> tuple[Int8[np.ndarray, "I O"], Float32[np.ndarray, "O"]]:
+    """Integers [I, O] and scales [O] whose product is nearly kernel [I, O]: symmetric, a scale
     for each output.
     """
     scales = np.maximum(np.abs(kernel).max(axis=0), 1e-12) / 127
@@ -145,7 +150,7 @@ def is_grouped(vocab_size: int) -> bool:
     return vocab_size >= _FEW_WORDS
 
 
-def table(embeddings: np.ndarray, settings: Settings) -> Table:
+def table(embeddings: Float[np.ndarray, "V D"], settings: Settings) -> Table:
     """embeddings [V, D] for `embedded` and `projected`."""
     filling = -len(embeddings) % WORD_GROUP if is_grouped(len(embeddings)) else 0
     rows = np.pad(np.asarray(embeddings, np.float32), ((0, filling), (0, 0)))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Int, Int32
 
 from automoe_jax.data.batching import TokenPairs, assemble, rows_per_batch
 from automoe_jax.data.tokenizer import SPECIAL_IDS
@@ -23,8 +24,8 @@ def classify(
     buckets: Sequence[int],
     tokens_per_batch: int,
     progress: Callable[[int], object] = lambda _: None,
-) -> np.ndarray:
-    """int [pairs]: the most probable class of each text, numbered like the targets of `pairs`;
+) -> Int[np.ndarray, "pairs"]:
+    """[pairs]: the most probable class of each text, numbered like the targets of `pairs`;
     `progress` is called with the number of finished texts.
     """
     check_rising("buckets", buckets)
@@ -47,8 +48,8 @@ def classify(
 
 
 @jax.jit
-def most_probable(network: Network, source: jax.Array) -> jax.Array:
-    """int32 [B] for source [B,S]."""
+def most_probable(network: Network, source: Int[Array, "B S"]) -> Int32[Array, "B"]:
+    """The most probable class of each text of source [B,S], numbered like the targets."""
     unread = jnp.full((len(source), 1), network.spec.pad_id, jnp.int32)
     logits = forward(network, network.spec.exact_arch, source, unread)[:, 0, len(SPECIAL_IDS) :]
     return jnp.argmax(logits, axis=-1) + len(SPECIAL_IDS)

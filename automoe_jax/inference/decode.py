@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float32, Int, Int32
 
 from automoe_jax.data.tokenizer import BOS, EOS, PAD, SeparateTokenizers, Tokenizer
 from automoe_jax.errors import UserError, check_rising, check_whole
@@ -47,12 +48,12 @@ class Beams(NamedTuple):
 @functools.partial(jax.jit, static_argnames=("beam_size", "max_length", "length_penalty"))
 def beam_search(
     network: Network,
-    source: jax.Array,
+    source: Int[Array, "B S"],
     *,
     beam_size: int,
     max_length: int,
     length_penalty: float = 0.6,
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[Int32[Array, "B k T"], Float32[Array, "B k"]]:
     """The best hypotheses of a sub-Transformer. source [B,S] → tokens [B,k,T] and normalised scores
     [B,k], best first.
 
@@ -77,7 +78,7 @@ def search_from(
     max_length: int,
     length_penalty: float,
     stop_early: bool = True,
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[Int32[Array, "B k T"], Float32[Array, "B k"]]:
     """`beam_search` from the encoder's output; without `stop_early` it makes all max_length
     steps.
     """

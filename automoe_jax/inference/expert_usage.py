@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Int
 
 from automoe_jax.arch import SIDES
 from automoe_jax.data.batching import Batch
@@ -78,7 +79,9 @@ class _Pieces(NamedTuple):
             return self.experts / self.counts
 
 
-def chosen_experts(network: Network, source: jax.Array, target_input: jax.Array) -> list[jax.Array]:
+def chosen_experts(
+    network: Network, source: Int[Array, "B S"], target_input: Int[Array, "B T"]
+) -> list[Bool[Array, "B positions E"]]:
     """The experts of each token, bool [B,S,E] or [B,T,E] for every layer; source [B,S] and
     target_input [B,T].
     """

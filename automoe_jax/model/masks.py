@@ -5,19 +5,21 @@ Embedding widths are not masked: they are few, and each has its own branch of ex
 remaining masks are here.
 """
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Int
 
 from automoe_jax.arch import ABSENT
 
 
-def depth(heads: jax.Array | np.ndarray) -> jax.Array:
+def depth(heads: Int[Array | np.ndarray, "L"]) -> Int[Array, ""]:
     """Number of layers, from the heads [L] of one side."""
     return jnp.sum(jnp.asarray(heads) != ABSENT)
 
 
-def memory_allowed(source_real: jax.Array, cross_layers: jax.Array | int, most: int) -> jax.Array:
+def memory_allowed(
+    source_real: Bool[Array, "B S"], cross_layers: Int[Array, ""] | int, most: int
+) -> Bool[Array, "B 1 1 keys"]:
     """Tokens that a decoder layer may attend to, among those of the newest `most` encoder layers,
     concatenated along time.
 
@@ -27,6 +29,6 @@ def memory_allowed(source_real: jax.Array, cross_layers: jax.Array | int, most: 
     return allowed.reshape(source_real.shape[0], 1, 1, -1)
 
 
-def causal(length: int) -> jax.Array:
+def causal(length: int) -> Bool[Array, "1 1 T T"]:
     """bool [1, 1, T, T]: a position sees itself and earlier positions."""
     return jnp.tril(jnp.ones((length, length), bool))[None, None]

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jaxtyping import PRNGKeyArray
 
 from automoe_jax.arch import MAX_LAYERS, SIDES, Arch, check_shapes
 from automoe_jax.config import SHARED_EMBEDDINGS, Config
@@ -336,7 +337,7 @@ def spec_of(
 def init(
     space: SearchSpace,
     vocab_size: int,
-    key: jax.Array,
+    key: PRNGKeyArray,
     *,
     arch: Arch | None = None,
     pad_id: int = PAD_ID,
@@ -365,7 +366,7 @@ def init(
     return initialised(spec, key)
 
 
-def initialised(spec: Spec, key: jax.Array) -> Network:
+def initialised(spec: Spec, key: PRNGKeyArray) -> Network:
     """`init` for a spec."""
     return Network(nn.meta.unbox(jax.jit(lambda key: _boxed(spec, key))(key)), spec)
 

@@ -22,6 +22,7 @@ import jax
 import jax.export
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Float32, Int, PRNGKeyArray, UInt32
 
 from automoe_jax.arch import Arch, check_shapes
 from automoe_jax.config import Config
@@ -84,7 +85,7 @@ def training_options(config: Config) -> ForwardOptions:
 class Output(NamedTuple):
     """Result of a forward pass."""
 
-    logits: jax.Array  # [B, T, V] float32
+    logits: Float32[Array, "B T V"]
     encoder: RouterMetrics  # [L] each
     decoder: RouterMetrics  # [L] each
     # of each layer, the encoder's first, by [B, S] or [B, T]; None where a sub-Transformer has a
@@ -92,7 +93,9 @@ class Output(NamedTuple):
     routings: tuple[Routing | None, ...] = ()
 
 
-def forward(network: Network, arch: Arch, source: jax.Array, target_input: jax.Array) -> jax.Array:
+def forward(
+    network: Network, arch: Arch, source: Int[Array, "B S"], target_input: Int[Array, "B T"]
+) -> Float32[Array, "B T V"]:
     """Logits [B,T,V], float32, of the sub-Transformer `arch` of a SuperNet, or of a sub-Transformer
     itself.
 
@@ -114,11 +117,11 @@ def forward(network: Network, arch: Arch, source: jax.Array, target_input: jax.A
 def apply(
     network: Network,
     arch: Arch,
-    source: jax.Array,
-    target_input: jax.Array,
+    source: Int[Array, "B S"],
+    target_input: Int[Array, "B T"],
     *,
     forward_options: ForwardOptions = ForwardOptions(),
-    rng: jax.Array | None = None,
+    rng: PRNGKeyArray | None = None,
 ) -> Output:
     """`forward` with the routers' metrics; with `rng`, applies the dropout of `forward_options`."""
 
@@ -161,7 +164,7 @@ def at_widths(spec: Spec, arch: Arch, branch: Callable[[Widths], T]) -> T:
 class States(NamedTuple):
     """Result of a forward pass before the projection to the vocabulary."""
 
-    hidden: jax.Array  # [B, T, D] the decoder's last hidden states
+    hidden: Float[Array, "B T D"]  # the decoder's last hidden states
     encoder: RouterMetrics  # [L] each
     decoder: RouterMetrics  # [L] each
     routings: tuple[Routing | None, ...]  # as in `Output`
@@ -171,11 +174,11 @@ def states_at(
     network: Network,
     widths: Widths,
     arch: Arch,
-    source: jax.Array,
-    target_input: jax.Array,
+    source: Int[Array, "B S"],
+    target_input: Int[Array, "B T"],
     *,
     forward_options: ForwardOptions = ForwardOptions(),
-    rng: jax.Array | None = None,
+    rng: PRNGKeyArray | None = None,
 ) -> States:
     """`apply` without the projection, for an `arch` that is known to have these embedding
     widths.
@@ -197,7 +200,7 @@ def states_at(
     return States(decoded.hidden, encoded.metrics, decoded.metrics, routings)
 
 
-def shift_right(target: jax.Array, pad_id: int, eos_id: int = EOS_ID) -> jax.Array:
+def shift_right(target: Int[Array, "B T"], pad_id: int, eos_id: int = EOS_ID) -> Int[Array, "B T"]:
     """The decoder's input: EOS, then the target without its last token; pads where the target has
     pads.
 
@@ -207,7 +210,7 @@ def shift_right(target: jax.Array, pad_id: int, eos_id: int = EOS_ID) -> jax.Arr
     return jnp.where(target == pad_id, pad_id, shifted)
 
 
-def output_table(network: Network, widths: Widths) -> jax.Array:
+def output_table(network: Network, widths: Widths) -> Float32[Array, "V D"]:
     """[V, D]: the projection of the decoder's states to the target's vocabulary, which is the table
     of its embeddings where that is shared; a classifier's own table.
     """
@@ -218,10 +221,10 @@ def output_table(network: Network, widths: Widths) -> jax.Array:
 class Memory(NamedTuple):
     """Encoder outputs that the decoder attends to."""
 
-    # [B, n·S, D] the last n encoder layers, concatenated along time, last one first
-    layers: jax.Array
-    source_real: jax.Array  # [B, S] bool
-    sentences: jax.Array  # [B] uint32, a hash of each source sentence
+    # the last n encoder layers, concatenated along time, the last one first; keys = n·S
+    layers: Float[Array, "B keys D"]
+    source_real: Bool[Array, "B S"]
+    sentences: UInt32[Array, "B"]  # a hash of each source sentence
 
 
 class Encoded(NamedTuple):
@@ -235,7 +238,7 @@ class Encoded(NamedTuple):
 class Decoded(NamedTuple):
     """Result of the decoder."""
 
-    hidden: jax.Array  # [B, T, D] its last hidden states
+    hidden: Float[Array, "B T D"]  # its last hidden states
     metrics: RouterMetrics  # [L] each
     routings: tuple[Routing | None, ...]  # of its layers, as in `Output`
 
@@ -244,10 +247,10 @@ def encode(
     network: Network,
     widths: Widths,
     arch: Arch,
-    source: jax.Array,
+    source: Int[Array, "B S"],
     *,
     forward_options: ForwardOptions = ForwardOptions(),
-    rng: jax.Array | None = None,
+    rng: PRNGKeyArray | None = None,
 ) -> Encoded:
     """source [B,S] → the memory of the decoder, and the routers' metrics [L]."""
     check_tokens("source", source, network.spec.vocab_size)
@@ -298,11 +301,11 @@ def decode(
     network: Network,
     widths: Widths,
     arch: Arch,
-    target_input: jax.Array,
+    target_input: Int[Array, "B T"],
     memory: Memory,
     *,
     forward_options: ForwardOptions = ForwardOptions(),
-    rng: jax.Array | None = None,
+    rng: PRNGKeyArray | None = None,
 ) -> Decoded:
     """target_input [B,T] → the decoder's last hidden states [B,T,D] and the routers' metrics [L];
     of a classifier [B,1,D] and none.
@@ -355,9 +358,9 @@ def embed(
     network: Network,
     side: str,
     widths: Widths,
-    tokens: jax.Array,
+    tokens: Int[Array, "B S"],
     forward_options: ForwardOptions = ForwardOptions(),
-) -> jax.Array:
+) -> Float[Array, "B S D"]:
     """tokens [B,S] → √D · embedding + sinusoid [B,S,D]; a position counts non-pad tokens only
     (docs/systems/automoe.md).
     """
@@ -369,7 +372,7 @@ def embed(
     )
 
 
-def cross_allowed(spec: Spec, arch: Arch, layer: int, memory: Memory) -> jax.Array:
+def cross_allowed(spec: Spec, arch: Arch, layer: int, memory: Memory) -> Bool[Array, "B 1 1 keys"]:
     """bool [B,1,1,n·S]: positions that a decoder layer may attend to; only as many as the layer
     needs if that is known.
     """
@@ -386,14 +389,14 @@ class DecodingLayer(NamedTuple):
 
     params: dict[str, Any]
     memory: KeysValues  # keys and values of cross attention, [B, P, n·S, W] each
-    allowed: jax.Array  # bool [B, 1, 1, n·S]
+    allowed: Bool[Array, "B 1 1 keys"]
 
 
 class DecodingConstants(NamedTuple):
     """Constants of all decoding steps."""
 
     layers: list[DecodingLayer]
-    table: jax.Array  # [V, D] the projection to the vocabulary
+    table: Float[Array, "V D"]  # the projection to the vocabulary
 
 
 def start_decoding(
@@ -437,11 +440,11 @@ def decode_step(
     network: Network,
     constants: DecodingConstants,
     caches: list[KeysValues],
-    tokens: jax.Array,
-    slots: jax.Array,
-    position: jax.Array,
-    sentences: jax.Array,
-) -> tuple[jax.Array, list[KeysValues]]:
+    tokens: Int[Array, "B k"],
+    slots: Int[Array, "B k T"],
+    position: Int[Array, ""],
+    sentences: UInt32[Array, "B"],
+) -> tuple[Float32[Array, "B k V"], list[KeysValues]]:
     """Next-token logits [B,k,V] after tokens [B,k] at `position` (from 0), and the updated caches.
 
     sentences [B]: the memory's. slots [B,k,T]: the entry, of k, of each position that belongs to a
@@ -484,7 +487,9 @@ def decode_step(
     return project(final_norm(network, "decoder", spec.widths, y), constants.table), written
 
 
-def final_norm(network: Network, side: str, widths: Widths, x: jax.Array) -> jax.Array:
+def final_norm(
+    network: Network, side: str, widths: Widths, x: Float[Array, "B T D"]
+) -> Float[Array, "B T D"]:
     """States x [B,T,D] of the last layer of a side, normalised where the layers did not do it."""
     params = network.params[side].get("final_norm")
     if params is None:
@@ -498,8 +503,8 @@ def is_concrete(arch: Arch) -> bool:
     return not any(isinstance(field, jax.core.Tracer) for field in arch)
 
 
-def sinusoids(rows: int, width: int, pad_id: int) -> np.ndarray:
-    """Positions float32 [rows, width]: the first half sines, the second half cosines, the pad's row
+def sinusoids(rows: int, width: int, pad_id: int) -> Float32[np.ndarray, "rows width"]:
+    """Positions [rows, width]: the first half sines, the second half cosines, the pad's row
     zero.
     """
     half = width // 2
