@@ -107,7 +107,6 @@ class Decoder:
                 KeysValues(*sentences.memories[2 * i : 2 * i + 2]),
                 sentences.masks[self.mask_of_layer[i]],
                 routed,
-                few=False,
             )
             written += cache
             seen.append(decisions)

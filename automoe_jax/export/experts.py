@@ -50,15 +50,13 @@ def ffn(g: Graph, x: Operand, expert: Expert, precision: str) -> str:
 
 
 def mixture(
-    g: Graph, x: str, gates: str, experts: Sequence[Expert | None], settings: Settings, few: bool
+    g: Graph, x: str, gates: str, experts: Sequence[Expert | None], settings: Settings
 ) -> str:
     """Σ_e gates[n, e] · expert_e(x[n]) for x [N, D] and gates [N, E].
 
-    An expert without tokens costs nothing. The others are computed for their tokens, or, with
-    `few`, for all: for a few rows, loading the weights takes longer than the arithmetic.
+    An expert without tokens costs nothing. The others are computed for their tokens.
     """
     used = g.op("Greater", g.op("ReduceMax", gates, g.ints(0), keepdims=0), g.number(0))
-    shared = operand(g, x, settings.precision) if few else None
     parts = []
     for number, expert in enumerate(experts):
 
@@ -66,8 +64,6 @@ def mixture(
             gate = _column(body, gates, number)
             if expert is None:
                 return body.op("Mul", x, gate)
-            if shared is not None:
-                return body.op("Mul", ffn(body, shared, expert, settings.precision), gate)
             rows = body.op("NonZero", body.op("Squeeze", gate, body.ints(1)))
             rows = body.op("Transpose", rows, perm=[1, 0])  # [n, 1]
             own = operand(body, body.op("GatherND", x, rows), settings.precision)

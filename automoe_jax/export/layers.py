@@ -91,7 +91,7 @@ def encoder_layer(g: Graph, layer: LayerPlan, x: str, mask: str, tokens: Tokens)
     query, now = _projected(g, layer, _before(g, layer, "self_attention_norm", x), tokens.rows)
     attended = attention(g, query, transposed_keys(g, now.key), now.value, mask, layer.qkv_dim)
     x = _after_self_attention(g, layer, x, attended)
-    return _experts(g, layer, x, tokens, _importance(g, layer, attended, tokens), few=False)
+    return _experts(g, layer, x, tokens, _importance(g, layer, attended, tokens))
 
 
 def decoder_layer(
@@ -103,7 +103,6 @@ def decoder_layer(
     memory: KeysValues,
     memory_mask: str,
     tokens: Tokens,
-    few: bool,
 ) -> tuple[str, KeysValues, Seen]:
     """One position of k hypotheses. y [N,D], cache [1,B,P,t·k,W], ancestors [B,1,k,(t+1)·k] and
     memory_mask [B,1,1,S], added to the scores → y, the cache with this position, and decisions.
@@ -128,7 +127,7 @@ def decoder_layer(
     seen = attention(g, query, memory.key, memory.value, memory_mask, layer.qkv_dim)
     out = linear(g, operand(g, seen.mixed, layer.settings.precision), own["out"])
     y = _after(g, layer, "cross_attention_norm", y, out)
-    y, gates = _experts(g, layer, y, tokens, importance, few)
+    y, gates = _experts(g, layer, y, tokens, importance)
     return y, cache, Seen(seen.weights, gates)
 
 
@@ -201,7 +200,7 @@ def _importance(g: Graph, layer: LayerPlan, attended: Attended, tokens: Tokens) 
 
 
 def _experts(
-    g: Graph, layer: LayerPlan, x: str, tokens: Tokens, importance: str | None, few: bool
+    g: Graph, layer: LayerPlan, x: str, tokens: Tokens, importance: str | None
 ) -> tuple[str, str]:
     """The experts' residual block on x [N,D], and the gates [N,E]; of a single expert [1,1]."""
     weights = layer.weights.get("experts", {})
@@ -214,7 +213,7 @@ def _experts(
         y = seen if only is None else ffn(g, operand(g, seen, precision), only, precision)
     else:
         gates = _gates(g, layer, seen, tokens, importance, weights)
-        y = mixture(g, seen, gates, experts, layer.settings, few)
+        y = mixture(g, seen, gates, experts, layer.settings)
     return _after(g, layer, "experts_norm", x, y), gates
 
 

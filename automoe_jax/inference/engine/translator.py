@@ -3,9 +3,10 @@
 Axes: B sentences · S source tokens.
 """
 
+import concurrent.futures
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from automoe_jax.inference.engine.folder import (
     SHORTLIST,
     TARGET_TOKENIZER,
     TOKENIZER,
+    WEIGHTS,
     Folder,
     open_folder,
 )
@@ -30,9 +32,10 @@ from automoe_jax.inference.engine.shortlist import (
     load_shortlist,
 )
 from automoe_jax.inference.explanations import Explanation, explained
-from automoe_jax.inference.lines import batches, padded, translate_lines
+from automoe_jax.inference.lines import Batch, batches, padded, translate_lines
 
 MOST_SENTENCES = 64  # of a batch
+LARGE_BYTES = 32 << 20  # of weights, from which on the products of one batch share all threads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Translator:
     tokenizer: Tokenizer | SeparateTokenizers
     session: onnxruntime.InferenceSession
     beam_size: int
+    workers: int = 1  # batches that are translated at the same time
     shortlist: Shortlist | None = None
     shortlist_size: int = 0  # N; 0: the whole vocabulary
 
@@ -101,26 +105,28 @@ class Translator:
         description = self.folder.description
         found: list[list[Hypothesis]] = [[] for _ in sources]
         lengths = [len(source) for source in sources]
-        for batch in batches(lengths, description.buckets, MOST_SENTENCES):
-            members = batch.members
-            longest = max(lengths[i] for i in members) + 1
-            source = padded(
-                [sources[i] for i in members],
-                len(members),
-                longest,
-                description.eos_id,
-                description.pad_id,
-            )
-            records = self.search(
-                source, batch.max_length, self.candidates([sources[i] for i in members]), explain
-            )
+        most = min(MOST_SENTENCES, -(-len(sources) // self.workers))
+
+        def translated(batch: Batch) -> list[int]:
+            records = self._search_batch([sources[i] for i in batch.members], batch, explain)
             results = finished(
                 records, self.beam_size, description.length_penalty, description.eos_id, best
             )
-            for i, hypotheses in zip(members, results, strict=True):
+            for i, hypotheses in zip(batch.members, results, strict=True):
                 found[i] = hypotheses
+            return batch.members
+
+        waiting = list(batches(lengths, description.buckets, max(most, 1)))
+        for members in _each(translated, waiting, self.workers):
             progress(members)
         return found
+
+    def _search_batch(self, sources: Sequence[np.ndarray], batch: Batch, explain: bool) -> Records:
+        description = self.folder.description
+        longest = max(map(len, sources)) + 1
+        padding = (description.eos_id, description.pad_id)
+        source = padded(sources, len(sources), longest, *padding)
+        return self.search(source, batch.max_length, self.candidates(sources), explain)
 
     def candidates(self, sources: Sequence[np.ndarray]) -> Candidates:
         """The shortlist of a batch; none for the whole vocabulary."""
@@ -165,14 +171,28 @@ def load(
         )
     size = folder.description.shortlist if shortlist is None else shortlist
     table = _shortlist(folder) if size else None
+    # The products of a small model are over before a second thread has begun with its part.
+    is_large = (folder.path / WEIGHTS).stat().st_size >= LARGE_BYTES
     return Translator(
         folder=folder,
         tokenizer=_tokenizer(folder),
-        session=session(folder.file(MODEL), threads),
+        session=session(folder.file(MODEL), threads if is_large else 1),
         beam_size=beam_size or folder.description.beam_size,
+        workers=1 if is_large else threads,
         shortlist=table,
         shortlist_size=table.checked_size(size) if table else 0,
     )
+
+
+def _each(
+    function: Callable[[Batch], list[int]], waiting: Sequence[Batch], workers: int
+) -> Iterator[list[int]]:
+    """The results of a function for all batches, `workers` of them at the same time."""
+    if workers == 1 or len(waiting) < 2:
+        yield from map(function, waiting)
+        return
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        yield from pool.map(function, waiting)
 
 
 def _tokenizer(folder: Folder) -> Tokenizer | SeparateTokenizers:
