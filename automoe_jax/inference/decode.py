@@ -27,7 +27,7 @@ from automoe_jax.model.layers import KeysValues
 from automoe_jax.model.network import Network
 from automoe_jax.model.transformer import Memory, decode_step, encode, start_decoding
 
-NEVER = (BOS, PAD)  # are not generated
+NEVER = (BOS, PAD)  # never generated
 # the least and the most logits that are represented by their maximum in the search for the best
 GROUPS = (16, 64)
 
@@ -40,8 +40,8 @@ class Beams(NamedTuple):
     scores: jax.Array  # [B, k] Σ log p of them
     slots: jax.Array  # [B, k, T] the place of each of their positions in the caches
     finished: jax.Array  # [B, k, T] the best finished ones, EOS included, then pads
-    finished_scores: jax.Array  # [B, k] normalised; IMPOSSIBLE where there is none yet
-    finished_count: jax.Array  # [B] how many hypotheses have finished
+    finished_scores: jax.Array  # [B, k] normalised; IMPOSSIBLE if there is none yet
+    finished_count: jax.Array  # [B] number of finished hypotheses
     caches: list[KeysValues]  # per layer [B, P, T·k, W]
 
 
@@ -57,9 +57,9 @@ def beam_search(
     """The best hypotheses of a sub-Transformer. source [B,S] → tokens [B,k,T] and normalised scores
     [B,k], best first.
 
-    Tokens end in EOS, then pads; T = max_length, at which a hypothesis is ended. A slot that no
-    hypothesis reached (the vocabulary is tiny) has the score IMPOSSIBLE. Token ids are not checked
-    here, as this function is compiled: `translate_ids` does.
+    Tokens end in EOS, then pads; hypotheses end at T = max_length. A slot without a hypothesis
+    (with a tiny vocabulary) has the score IMPOSSIBLE. Token ids are not checked here, as this
+    function is compiled: `translate_ids` does.
     """
     check_whole(beam_size=beam_size, max_length=max_length)
     if not 0 <= length_penalty < math.inf:
@@ -99,7 +99,7 @@ def search_from(
         finished_count=jnp.zeros((batch,), jnp.int32),
         caches=caches,
     )
-    # A row of pads only is filling: done before it starts.
+    # A row of pads only is padding: done before it starts.
     filling = ~memory.source_real.any(axis=1)
     start = start._replace(finished_count=jnp.where(filling, beam_size, 0))
 
@@ -134,7 +134,7 @@ def _extend(beams: Beams, logits: jax.Array, length_penalty: float) -> Beams:
     ends = token == EOS
     hypotheses = jnp.take_along_axis(beams.tokens, origin[..., None], axis=1)
     hypotheses = jax.lax.dynamic_update_index_in_dim(hypotheses, token, beams.position, axis=2)
-    # As in the paper's decoder, an ending counts only among the k best candidates.
+    # As in the original's decoder, an ending counts only among the k best candidates.
     complete = (
         ends
         & (jnp.arange(scores.shape[1]) < size)
@@ -172,7 +172,7 @@ def _best_extensions(
     """The `count` best one-token extensions of all beams: (scores, beam, token) [B, count], best
     first.
 
-    The best of each beam first, then the best of those: many times faster than over [B, k·V] at
+    First the best of each beam, then the best of these: many times faster than over [B, k·V] at
     once.
     """
     tokens = jnp.arange(logits.shape[-1])
@@ -192,11 +192,11 @@ def _best_extensions(
 
 
 def _top_k(x: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
-    """`lax.top_k` over the last axis: the best of few groups, which are found by their maxima, many
-    times faster on CPU.
+    """`lax.top_k` over the last axis, by the best of few groups with the largest maxima: many times
+    faster on CPU.
     """
     size, (least, most) = x.shape[-1], GROUPS
-    members = max(math.gcd(size, most), least)  # no filling where that can be had
+    members = max(math.gcd(size, most), least)  # no padding if possible
     groups = -(-size // members)
     if groups <= count:
         return jax.lax.top_k(x, count)
@@ -205,7 +205,7 @@ def _top_k(x: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
             x, [(0, 0)] * (x.ndim - 1) + [(0, groups * members - size)], constant_values=-jnp.inf
         )
     grouped = x.reshape(*x.shape[:-1], groups, members)
-    # In rising order, so that among equals the first comes first, as in `lax.top_k`.
+    # In increasing order, so that ties go to the first, as in `lax.top_k`.
     holding = jnp.sort(jax.lax.top_k(grouped.max(-1), count)[1], axis=-1)
     best, place = jax.lax.top_k(
         jnp.take_along_axis(grouped, holding[..., None], axis=-2).reshape(*x.shape[:-1], -1), count
