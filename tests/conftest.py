@@ -17,8 +17,13 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 # programs run once or twice: half the time to compile
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 os.environ.setdefault("MPLBACKEND", "agg")
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 
 import hypothesis
+import jaxtyping
+
+# Functions of `ops` are called with the shapes and types that their annotations state.
+jaxtyping.install_import_hook("automoe_jax.ops", "beartype.beartype")
 
 hypothesis.settings.register_profile(
     "automoe",

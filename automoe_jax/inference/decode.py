@@ -88,7 +88,7 @@ def search_from(
     empty = jnp.full((batch, beam_size, max_length), spec.pad_id, jnp.int32)
     only_first = jnp.where(jnp.arange(beam_size) == 0, 0.0, IMPOSSIBLE)
     nothing = jnp.full((batch, beam_size), IMPOSSIBLE)
-    own = jnp.broadcast_to(jnp.arange(beam_size)[:, None], empty.shape)
+    own = jnp.broadcast_to(jnp.arange(beam_size)[None, :, None], empty.shape)
     start = Beams(
         position=jnp.zeros((), jnp.int32),
         tokens=empty,
@@ -137,7 +137,7 @@ def _extend(beams: Beams, logits: jax.Array, length_penalty: float) -> Beams:
     # As in the original's decoder, an ending counts only among the k best candidates.
     complete = (
         ends
-        & (jnp.arange(scores.shape[1]) < size)
+        & (jnp.arange(scores.shape[1]) < size)[None]
         & (scores > IMPOSSIBLE / 2)
         & (beams.finished_count < size)[:, None]
     )
@@ -153,7 +153,8 @@ def _extend(beams: Beams, logits: jax.Array, length_penalty: float) -> Beams:
         beams.slots, jnp.take_along_axis(origin, live, axis=1)[..., None], axis=1
     )
     # The next position is written by each hypothesis in its own place.
-    slots = jnp.where(jnp.arange(length) > beams.position, jnp.arange(size)[:, None], slots)
+    later = (jnp.arange(length) > beams.position)[None, None]
+    slots = jnp.where(later, jnp.arange(size)[None, :, None], slots)
     return Beams(
         position=beams.position + 1,
         tokens=jnp.take_along_axis(hypotheses, live[..., None], axis=1),
@@ -179,7 +180,7 @@ def _best_extensions(
     possible = jnp.where(must_end, tokens == EOS, ~jnp.isin(tokens, jnp.array(NEVER)))
     log_z = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
     each = min(count, logits.shape[-1])
-    best, token = _top_k(jnp.where(possible, logits, IMPOSSIBLE), each)
+    best, token = _top_k(jnp.where(possible[None, None], logits, IMPOSSIBLE), each)
     log_p = jnp.where(best > IMPOSSIBLE / 2, best - log_z, IMPOSSIBLE)
     total = (scores[..., None] + log_p).reshape(len(scores), -1)
     if total.shape[1] < count:

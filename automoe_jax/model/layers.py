@@ -112,7 +112,7 @@ class Projection(_Layer):
         )
         bias = self.weight("bias", ("parts", out), kernel_shape[1:], nn.initializers.zeros, x.dtype)
         # On [N, I]: the gradient of a product over several leading axes costs twice as much on CPU.
-        joint = x.reshape(-1, fan_in) @ kernel.reshape(fan_in, -1) + bias.reshape(-1)
+        joint = x.reshape(-1, fan_in) @ kernel.reshape(fan_in, -1) + bias.reshape(1, -1)
         return [part.reshape(*x.shape[:-1], -1) for part in jnp.split(joint, self.parts, axis=-1)]
 
 

@@ -255,6 +255,7 @@ def encode(
     """source [B,S] → the memory of the decoder, and the routers' metrics [L]."""
     check_tokens("source", source, network.spec.vocab_size)
     spec, rates = network.spec, _rates(network.spec, "encoder", widths, forward_options, rng)
+    source = jnp.asarray(source)
     real, sentences = source != spec.pad_id, hashed_sentences(source, spec.pad_id)
     tokens = Tokens(real, _identity(spec, source, sentences, forward_options, rng))
     embedding_rng, *rngs = split(rng, 1 + spec.layers("encoder"))
@@ -315,6 +316,7 @@ def decode(
     check_tokens("target_input", target_input, network.spec.target_size)
     check_same_batch(memory.source_real.shape[0], target_input)
     spec, rates = network.spec, _rates(network.spec, "decoder", widths, forward_options, rng)
+    target_input = jnp.asarray(target_input)
     tokens = Tokens(
         target_input != spec.pad_id,
         _identity(spec, target_input, memory.sentences, forward_options, rng),
@@ -452,7 +454,8 @@ def decode_step(
     """
     spec, arch = network.spec, network.spec.exact_arch
     batch, beams, length = slots.shape
-    descends = (slots[..., None] == jnp.arange(beams)) & (jnp.arange(length)[:, None] <= position)
+    past_positions = (jnp.arange(length) <= position)[None, None, :, None]
+    descends = (slots[..., None] == jnp.arange(beams)[None, None, None]) & past_positions
     past = descends.reshape(batch, 1, beams, length * beams)
     positions = jnp.full(tokens.shape, position + spec.pad_id + 1)
     y = _embed_at(

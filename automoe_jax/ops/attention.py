@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Float32, Int, PRNGKeyArray
 
 from automoe_jax.ops.dropout import keep_scale
 
@@ -32,16 +33,16 @@ class Attended(NamedTuple):
 
 
 def attention(
-    query: jax.Array,
-    key: jax.Array,
-    value: jax.Array,
-    allowed: jax.Array,
+    query: Float[Array, "B T Q"],
+    key: Float[Array, "B P S W"],
+    value: Float[Array, "B P S W"],
+    allowed: Bool[Array, "#B #P #T S"],
     *,
-    heads: int | jax.Array | None = None,
+    heads: int | Int[Array, ""] | None = None,
     dropout_rate: float = 0.0,
-    rng: jax.Array | None = None,
+    rng: PRNGKeyArray | None = None,
     importance: str | None = None,
-    counted: jax.Array | None = None,
+    counted: Bool[Array, "B T"] | None = None,
 ) -> Attended:
     """Softmax attention. query [B,T,Q], key and value [B,P,S,W], allowed: bool, broadcastable to
     [B,1,T,S] → [B,T,Q].
@@ -71,12 +72,14 @@ def attention(
     return Attended(mixed.reshape(*mixed.shape[:2], -1), important)
 
 
-def split_heads(x: jax.Array, parts: int) -> jax.Array:
+def split_heads(x: Float[Array, "B S Q"], parts: int) -> Float[Array, "B P S W"]:
     """[B,S,Q] → [B,P,S,W]: each part contiguous, as the products of attention read them."""
     return jnp.moveaxis(x.reshape(*x.shape[:2], parts, -1), 2, 1)
 
 
-def token_importance(weights: jax.Array, kind: str, counted: jax.Array | None = None) -> jax.Array:
+def token_importance(
+    weights: Float32[Array, "B P T S"], kind: str, counted: Bool[Array, "B T"] | None = None
+) -> Float32[Array, "B _"]:
     """Largest of the weights [B,P,T,S] that a token gives to a key, or receives from a query where
     counted [B,T] is true; mean over heads (DA-MoE, router).
 

@@ -4,12 +4,13 @@ Axes: U rows of a weight matrix · D its columns.
 """
 
 import jax
+from jaxtyping import Array, Float
 
 ROWS = 8  # most rows of the other factor
 BYTES = 2 << 20  # of the matrix: fits a core's second-level cache
 
 
-def by_columns(weight: jax.Array, rows: int) -> jax.Array:
+def by_columns(weight: Float[Array, "U D"], rows: int) -> Float[Array, "U D"]:
     """weight [U, D], stored by columns if a CPU then multiplies x [rows, D] by its transpose
     faster.
 

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Int, PRNGKeyArray, UInt32
 
 Word = int | jax.Array
 _SPREAD = 0x9E3779B9  # 2³² / golden ratio, odd: separates neighbouring numbers
 
 
-def hashed(words: Sequence[Word], numbers: jax.Array) -> jax.Array:
+def hashed(words: Sequence[Word], numbers: UInt32[Array, "*shape"]) -> UInt32[Array, "*shape"]:
     """uint32 of the shape of `numbers` (uint32): each hashed with the words, by the finaliser of
     MurmurHash3.
 
@@ -23,12 +24,12 @@ def hashed(words: Sequence[Word], numbers: jax.Array) -> jax.Array:
     return _mixed(_mixed(numbers ^ seed) + last)
 
 
-def key_words(key: jax.Array) -> list[jax.Array]:
+def key_words(key: PRNGKeyArray) -> list[UInt32[Array, ""]]:
     """The words of a key of `jax.random`."""
     return list(jnp.reshape(jax.random.key_data(key), -1))
 
 
-def hashed_sentences(tokens: jax.Array, pad_id: int) -> jax.Array:
+def hashed_sentences(tokens: Int[Array, "B S"], pad_id: int) -> UInt32[Array, "B"]:
     """uint32 [B]: one hash per sentence of tokens [B, S]; depends on the tokens and their order,
     not on padding.
     """
@@ -39,7 +40,9 @@ def hashed_sentences(tokens: jax.Array, pad_id: int) -> jax.Array:
     )
 
 
-def hashed_positions(sentences: jax.Array, positions: jax.Array) -> jax.Array:
+def hashed_positions(
+    sentences: UInt32[Array, "..."], positions: Int[Array, "..."]
+) -> UInt32[Array, "..."]:
     """uint32: one hash per position of each sentence; both broadcast."""
     return _mixed(sentences + positions.astype(jnp.uint32) * jnp.uint32(_SPREAD))
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32, Int, Num
 
 CHUNK_BYTES = 8 << 20  # of float32 logits at a time: fits the last-level cache of a CPU
 
@@ -20,7 +21,9 @@ class CrossEntropy(NamedTuple):
     nll: jax.Array  # −log p of the reference
 
 
-def project(hidden: jax.Array, table: jax.Array) -> jax.Array:
+def project(
+    hidden: Float[Array, "*batch D"], table: Float[Array, "V D"]
+) -> Float32[Array, "*batch V"]:
     """Hidden states [..., D] · table [V, D] → logits [..., V] float32."""
     flat = hidden.reshape(-1, hidden.shape[-1])
     logits = jnp.matmul(flat, table.astype(hidden.dtype).T, preferred_element_type=jnp.float32)
@@ -28,7 +31,10 @@ def project(hidden: jax.Array, table: jax.Array) -> jax.Array:
 
 
 def label_smoothed(
-    logits: jax.Array, target: jax.Array, real: jax.Array, smoothing: float
+    logits: Float32[Array, "B T V"],
+    target: Int[Array, "B T"],
+    real: Num[Array, "B T"],
+    smoothing: float,
 ) -> CrossEntropy:
     """(1 − ε) · nll + ε / V · Σ_v −log p_v, summed where real [B,T]; logits [B,T,V] float32, target
     [B,T] (label smoothing; Szegedy et al. 2016, section 7).
@@ -45,7 +51,11 @@ def label_smoothed(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def projected_cross_entropy(
-    hidden: jax.Array, table: jax.Array, target: jax.Array, real: jax.Array, smoothing: float
+    hidden: Float[Array, "B T D"],
+    table: Float[Array, "V D"],
+    target: Int[Array, "B T"],
+    real: Float32[Array, "B T"],
+    smoothing: float,
 ) -> CrossEntropy:
     """`label_smoothed(project(hidden, table), …)` in chunks of positions; only `loss` has a
     gradient.
@@ -67,8 +77,11 @@ def projected_cross_entropy(
 
 
 def projected_divergence(
-    first: jax.Array, second: jax.Array, table: jax.Array, real: jax.Array
-) -> jax.Array:
+    first: Float[Array, "B T D"],
+    second: Float[Array, "B T D"],
+    table: Float[Array, "V D"],
+    real: Float32[Array, "B T"],
+) -> Float32[Array, ""]:
     """Σ over the real tokens of ½ Σ_v (p − q)(log p − log q), for the predictions p and q of first
     and second [B,T,D].
 
@@ -88,8 +101,11 @@ def projected_divergence(
 
 
 def projected_nll(
-    hidden: jax.Array, table: jax.Array, target: jax.Array, real: jax.Array
-) -> jax.Array:
+    hidden: Float[Array, "B T D"],
+    table: Float[Array, "V D"],
+    target: Int[Array, "B T"],
+    real: Float32[Array, "B T"],
+) -> Float32[Array, "B"]:
     """Σ over the real tokens of each sentence of −log p of the reference, float32 [B], in chunks of
     positions, with the automatic gradient.
 
@@ -118,9 +134,8 @@ def _forward(
         log_z = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
         sums = label_smoothed(logits, target, real, smoothing)
         # One pass: a scatter into zeros, as in the automatic gradient, costs two more.
-        wanted = jnp.where(
-            jnp.arange(len(table)) == target[..., None], 1 - smoothing, 0.0
-        ) + smoothing / len(table)
+        is_target = jnp.arange(len(table))[None, None] == target[..., None]
+        wanted = jnp.where(is_target, 1 - smoothing, 0.0) + smoothing / len(table)
         d_logits = (jnp.exp(logits - log_z) - wanted) * real[..., None]
         flat = d_logits.reshape(-1, len(table)).astype(hidden.dtype)
         d_hidden = (flat @ table.astype(hidden.dtype)).reshape(hidden.shape)

@@ -18,6 +18,7 @@ import functools
 import jax
 import jax.export
 import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from automoe_jax.ops.dropout import dropout as drop
 from automoe_jax.ops.dropout import split
@@ -58,7 +59,7 @@ __all__ = [
 
 
 def experts_ffn(
-    x: jax.Array,
+    x: Float[Array, "N D"],
     routing: Routing,
     experts: Experts,
     expert_rows: ExpertRows,
@@ -66,7 +67,7 @@ def experts_ffn(
     dropout: ExpertDropout | None = None,
     *,
     backend: str | None = None,
-) -> jax.Array:
+) -> Float[Array, "N D"]:
     """Σ_k gates[n,k] · expert_{chosen[n,k]}(x[n]) for x [N, D] → [N, D].
 
     A choice of E, one past the last expert, adds nothing. An expert of width 0 is the identity: it
@@ -116,18 +117,18 @@ def _drops(dropout: ExpertDropout | None) -> tuple[HiddenDropout | None, jax.Arr
 
 
 def dense_ffn(
-    x: jax.Array,
+    x: Float[Array, "N D"],
     experts: Experts,
     *,
     hidden_dropout: float = 0.0,
     output_dropout: float = 0.0,
-    rng: jax.Array | None = None,
-) -> jax.Array:
+    rng: PRNGKeyArray | None = None,
+) -> Float[Array, "N D"]:
     """The only expert of a layer applied to all of x [N, D] → [N, D]."""
     rng_hidden, rng_output = (None, None) if rng is None else split(rng, 2)
-    hidden = jax.nn.relu(x @ experts.w_in.T + experts.b_in)
+    hidden = jax.nn.relu(x @ experts.w_in.T + experts.b_in[None])
     return drop(
-        drop(hidden, hidden_dropout, rng_hidden) @ experts.w_out + experts.b_out[0],
+        drop(hidden, hidden_dropout, rng_hidden) @ experts.w_out + experts.b_out,
         output_dropout,
         rng_output,
     )
@@ -137,12 +138,12 @@ def dense_ffn(
 def _sorted_ffn(
     backend: str,
     ffn_dims: tuple[int, ...],
-    x: jax.Array,
+    x: Float[Array, "P D"],
     experts: Experts,
     expert_rows: ExpertRows,
     blocks: BlockLayout,
     drops: HiddenDropout | None,
-) -> jax.Array:
+) -> Float[Array, "P D"]:
     """The experts on sorted rows x [P, D] → [P, D]; rows without a pair have undefined values."""
     return named(backend).forward(ffn_dims, x, experts, expert_rows, blocks, drops)[0]
 

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from automoe_jax.ops.dropout import keep_scale, kept_scale
 from automoe_jax.ops.grouped.sorting import BlockLayout
@@ -27,12 +28,12 @@ T = TypeVar("T")
 
 def forward(
     ffn_dims: tuple[int, ...],
-    x: jax.Array,
+    x: Float[Array, "P D"],
     experts: Experts,
     expert_rows: ExpertRows,
     layout: BlockLayout,
     dropout: HiddenDropout | None,
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[Float[Array, "P D"], Float[Array, "P F"]]:
     """The experts on sorted rows x [P, D] → [P, D] and hidden units [P, widest]; values beyond an
     expert are undefined.
     """
@@ -46,7 +47,7 @@ def forward(
             row: jax.Array, rows: int, carry: tuple[jax.Array, jax.Array]
         ) -> tuple[jax.Array, jax.Array]:
             hidden, y = carry
-            part = jax.nn.relu(_block(x, row, rows) @ own.w_in.T + own.b_in)
+            part = jax.nn.relu(_block(x, row, rows) @ own.w_in.T + own.b_in[None])
             if dropout is not None:
                 keep = keep_scale(
                     dropout.rng, dropout.rates[expert], part.shape, first=row * ffn_dims[-1]
@@ -71,14 +72,14 @@ def forward(
 
 def backward(
     ffn_dims: tuple[int, ...],
-    x: jax.Array,
-    hidden: jax.Array,
+    x: Float[Array, "P D"],
+    hidden: Float[Array, "P F"],
     experts: Experts,
     expert_rows: ExpertRows,
     layout: BlockLayout,
     dropout: HiddenDropout | None,
-    dy: jax.Array,
-) -> tuple[jax.Array, Experts]:
+    dy: Float[Array, "P D"],
+) -> tuple[Float[Array, "P D"], Experts]:
     """Gradients with respect to x [P, D] and, in float32, to the weights, for dy [P, D] and the
     results of `forward`.
     """
@@ -138,7 +139,8 @@ def _over_experts(
     count = expert_rows.widths.shape[0]
     size = rows // layout.block_expert.shape[0]
     exists = jnp.arange(layout.block_expert.shape[0]) < layout.blocks
-    blocks = jnp.sum(exists[:, None] & (layout.block_expert[:, None] == jnp.arange(count)), axis=0)
+    of_expert = layout.block_expert[:, None] == jnp.arange(count)[None]
+    blocks = jnp.sum(exists[:, None] & of_expert, axis=0)
     first = jnp.cumsum(blocks) - blocks
 
     def over_rows(expert: jax.Array, piece: Callable[..., T], carry: T) -> T:

@@ -14,6 +14,7 @@ import math
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from automoe_jax.ops.dropout import dropout as drop
 from automoe_jax.ops.dropout import split
@@ -27,13 +28,13 @@ _ROUNDING = 1e-4
 
 
 def capacity_ffn(
-    x: jax.Array,
+    x: Float[Array, "N D"],
     routing: Routing,
-    counted: jax.Array,
+    counted: Bool[Array, "N"],
     experts: Experts,
     factor: float,
     dropout: ExpertDropout | None = None,
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[Float[Array, "N D"], Bool[Array, "N K"]]:
     """Σ_k gates[n,k] · expert_{chosen[n,k]}(x[n]) over the choices that find a place, x [N, D] →
     [N, D], and whether each choice does, bool [N, K].
 
@@ -87,8 +88,8 @@ def capacity_ffn(
 
 
 def _slots(
-    chosen: jax.Array, experts: int, capacity: int, room: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+    chosen: Int[Array, "N K"], experts: int, capacity: int, room: Int[Array, ""]
+) -> tuple[Int[Array, "N K"], Int[Array, "slots"]]:
     """The slot [N, K] of each choice, −1 without a place, and the flat index n·K + k of the choice
     in each slot [E · C], −1 where it is empty.
 
@@ -102,12 +103,14 @@ def _slots(
     return slot, empty.at[filled].set(jnp.arange(slot.size, dtype=jnp.int32), mode="drop")
 
 
-def capacity_of(factor: float, choices: jax.Array, experts: int) -> jax.Array:
+def capacity_of(factor: float, choices: Int[Array, ""], experts: int) -> Int[Array, ""]:
     """⌈factor · choices / E⌉ places of each expert, int32."""
     return jnp.ceil(factor * choices / experts - _ROUNDING).astype(jnp.int32)
 
 
-def within_capacity(chosen: jax.Array, experts: int, capacity: int | jax.Array) -> jax.Array:
+def within_capacity(
+    chosen: Int[Array, "N K"], experts: int, capacity: int | Int[Array, ""]
+) -> Int[Array, "N K"]:
     """[N, K] the place 0 … capacity − 1 of each choice in its expert's queue, in the order of the
     tokens; −1 beyond it.
 
@@ -122,8 +125,8 @@ def within_capacity(chosen: jax.Array, experts: int, capacity: int | jax.Array) 
 
 
 def _keys(
-    rng: jax.Array | None, mesh: jax.sharding.AbstractMesh
-) -> tuple[jax.Array | None, jax.Array | None]:
+    rng: PRNGKeyArray | None, mesh: jax.sharding.AbstractMesh
+) -> tuple[PRNGKeyArray | None, PRNGKeyArray | None]:
     """Keys of the dropout of hidden units and of outputs on a device; devices that share outputs
     drop the same ones.
     """

@@ -10,6 +10,7 @@ Axes: N tokens · K choices · D embedding width · U hidden units of all expert
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from automoe_jax.ops.grouped.sorting import MIN_BLOCK_ROWS
 from automoe_jax.ops.grouped.table import ExpertRows, Experts
@@ -26,15 +27,18 @@ def is_few(tokens: int, choices: int, experts: int) -> bool:
 
 
 def few_rows_ffn(
-    x: jax.Array, routing: Routing, experts: Experts, expert_rows: ExpertRows
-) -> jax.Array:
+    x: Float[Array, "N D"], routing: Routing, experts: Experts, expert_rows: ExpertRows
+) -> Float[Array, "N D"]:
     """`experts_ffn` without dropout; x [N, D] → [N, D]."""
     starts, widths = jnp.asarray(expert_rows.starts), jnp.asarray(expert_rows.widths)
     count = widths.shape[0]
     chosen = jax.nn.one_hot(routing.chosen, count, dtype=x.dtype)
     share = jnp.einsum("nk,nke->ne", routing.gates.astype(x.dtype), chosen)
     unit = jnp.arange(len(experts.w_in))[:, None]
-    owner = (unit >= starts) & (unit < starts + jnp.maximum(widths, 0))
-    hidden = jax.nn.relu(x @ experts.w_in.T + experts.b_in) * (share @ owner.T.astype(x.dtype))
-    computed = hidden @ experts.w_out + jnp.where(widths > 0, share, 0) @ experts.b_out
-    return computed + jnp.where(widths == 0, share, 0).sum(axis=1, keepdims=True) * x
+    starts, ends = starts[None], (starts + jnp.maximum(widths, 0))[None]
+    owner = (unit >= starts) & (unit < ends)
+    hidden = jax.nn.relu(x @ experts.w_in.T + experts.b_in[None]) * (
+        share @ owner.T.astype(x.dtype)
+    )
+    computed = hidden @ experts.w_out + jnp.where(widths[None] > 0, share, 0) @ experts.b_out
+    return computed + jnp.where(widths[None] == 0, share, 0).sum(axis=1, keepdims=True) * x

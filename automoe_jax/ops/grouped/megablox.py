@@ -14,6 +14,7 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu.megablox.gmm import gmm, tgmm
+from jaxtyping import Array, Float, Float32
 
 from automoe_jax.ops.grouped.strips import Groups, Products
 
@@ -30,7 +31,9 @@ def products(interpret: bool = False) -> Products:
     )
 
 
-def _up(x: jax.Array, w: jax.Array, groups: Groups, interpret: bool) -> jax.Array:
+def _up(
+    x: Float[Array, "P D"], w: Float[Array, "E F D"], groups: Groups, interpret: bool
+) -> Float[Array, "P F"]:
     """x [P, D], w [E, F, D] → [P, F] in x's type."""
     w = w[groups.order]
     y = gmm(
@@ -45,7 +48,9 @@ def _up(x: jax.Array, w: jax.Array, groups: Groups, interpret: bool) -> jax.Arra
     return y[: x.shape[0]]
 
 
-def _down(h: jax.Array, w: jax.Array, groups: Groups, interpret: bool) -> jax.Array:
+def _down(
+    h: Float[Array, "P F"], w: Float[Array, "E F D"], groups: Groups, interpret: bool
+) -> Float32[Array, "P D"]:
     """h [P, F], w [E, F, D] → float32 [P, D]."""
     w = w[groups.order]
     y = gmm(
@@ -59,7 +64,9 @@ def _down(h: jax.Array, w: jax.Array, groups: Groups, interpret: bool) -> jax.Ar
     return y[: h.shape[0]]
 
 
-def _outer(h: jax.Array, x: jax.Array, groups: Groups, interpret: bool) -> jax.Array:
+def _outer(
+    h: Float[Array, "P F"], x: Float[Array, "P D"], groups: Groups, interpret: bool
+) -> Float32[Array, "E F D"]:
     """h [P, F], x [P, D] → float32 [E, F, D], the sum over an expert's live rows."""
     sizes, tiling = _group_sizes(h, groups), _tiling(h, x.shape[1])
     ranked = tgmm(
@@ -72,7 +79,9 @@ def _group_sizes(x: jax.Array, groups: Groups) -> jax.Array:
     """int32 [E] live rows of each expert, widest first."""
     rows = x.shape[0] // groups.expert.shape[0]
     blocks = jnp.sum(
-        (groups.expert[:, None] == groups.order) & groups.live[:, None], axis=0, dtype=jnp.int32
+        (groups.expert[:, None] == groups.order[None]) & groups.live[:, None],
+        axis=0,
+        dtype=jnp.int32,
     )
     return blocks * rows
 

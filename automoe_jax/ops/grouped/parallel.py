@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
+from jaxtyping import Array, Float, Int
 
 from automoe_jax.ops.grouped import (
     ExpertDropout,
@@ -31,13 +32,13 @@ from automoe_jax.runtime.sharding import DATA, EXPERT, HIDDEN, MODEL, SENTENCES
 
 
 def parallel_experts_ffn(
-    x: jax.Array,
+    x: Float[Array, "N D"],
     routing: Routing,
     experts: Experts,
     expert_rows: ExpertRows,
     shape: TableShape,
     dropout: ExpertDropout | None = None,
-) -> jax.Array:
+) -> Float[Array, "N D"]:
     """`experts_ffn` over JAX's current mesh, or without a mesh `experts_ffn` itself; x [N, D].
 
     The result is the same up to the order of sums; dropout masks depend on the mesh.
@@ -87,7 +88,7 @@ def parallel_experts_ffn(
     return run(x, routing, experts, jnp.asarray(expert_rows.widths), rates, rng)
 
 
-def part_of(expert_rows: ExpertRows, part: jax.Array | int, rows: int) -> ExpertRows:
+def part_of(expert_rows: ExpertRows, part: Int[Array, ""] | int, rows: int) -> ExpertRows:
     """The rows of each expert among part · rows ≤ u < (part + 1) · rows, counted from the first of
     these.
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 MAX_BLOCK_ROWS = 64
 MIN_BLOCK_ROWS = 8
@@ -31,13 +32,16 @@ def block_rows(pairs: int, experts: int) -> int:
     return min(max(rows, MIN_BLOCK_ROWS), MAX_BLOCK_ROWS)
 
 
-def by_width(widths: jax.Array) -> jax.Array:
+def by_width(widths: Int[Array, "E"]) -> Int[Array, "E"]:
     """The experts [E], the widest first."""
     return jnp.argsort(-widths, stable=True)
 
 
 def layout(
-    chosen: jax.Array, widths: jax.Array, rows: int, order: jax.Array | None = None
+    chosen: Int[Array, "N K"],
+    widths: Int[Array, "E"],
+    rows: int,
+    order: Int[Array, "E"] | None = None,
 ) -> BlockLayout:
     """Sorts the pairs chosen [N, K] by expert into blocks of `rows`; pairs without a computing
     expert get no row.
@@ -55,7 +59,7 @@ def layout(
     computes = jnp.append(jnp.asarray(widths) > 0, False)
     expert = jnp.where(computes[flat], flat, experts)
     order = jnp.argsort(expert, stable=True)
-    counts = jnp.sum(expert[:, None] == jnp.arange(experts + 1), axis=0, dtype=jnp.int32)
+    counts = jnp.sum(expert[:, None] == jnp.arange(experts + 1)[None], axis=0, dtype=jnp.int32)
     first = jnp.cumsum(counts) - counts
     blocks = -(-counts[:experts] // rows)
     last_block = jnp.cumsum(blocks)
@@ -71,7 +75,9 @@ def layout(
     )
     position = jnp.zeros((pairs,), jnp.int32).at[order].set(row.astype(jnp.int32))
     position = jnp.where(position < total_blocks * rows, position, -1)
-    block_expert = jnp.sum(jnp.arange(total_blocks)[:, None] >= last_block, axis=1, dtype=jnp.int32)
+    block_expert = jnp.sum(
+        jnp.arange(total_blocks)[:, None] >= last_block[None], axis=1, dtype=jnp.int32
+    )
     return BlockLayout(
         row_pair,
         position.reshape(chosen.shape),
@@ -81,7 +87,9 @@ def layout(
 
 
 @jax.custom_vjp
-def gather_rows(x: jax.Array, index: jax.Array, inverse: jax.Array) -> jax.Array:
+def gather_rows(
+    x: Float[Array, "I D"], index: Int[Array, "O"], inverse: Int[Array, "I J"]
+) -> Float[Array, "O D"]:
     """x [I, D], index [O] → [O, D], zero rows where the index is negative.
 
     `inverse` [I, J] lists the outputs each input row went to (−1: none), so that the gradient is a

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from automoe_jax.ops.dropout import keep_scale, kept_scale
 from automoe_jax.ops.grouped.sorting import BlockLayout, by_width
@@ -54,12 +55,12 @@ def strips(ffn_dims: tuple[int, ...]) -> list[Strip]:
 def forward(
     products: Products,
     ffn_dims: tuple[int, ...],
-    x: jax.Array,
+    x: Float[Array, "P D"],
     experts: Experts,
     expert_rows: ExpertRows,
     layout: BlockLayout,
     dropout: HiddenDropout | None,
-) -> tuple[jax.Array, list[jax.Array]]:
+) -> tuple[Float[Array, "P D"], list[Float[Array, "P _"]]]:
     """The experts on sorted rows x [P, D] → [P, D] and the hidden units [P, F] of each strip."""
     y = jnp.broadcast_to(
         experts.b_out[layout.block_expert].astype(jnp.float32)[:, None], _by_block(x, layout).shape
@@ -87,14 +88,14 @@ def forward(
 def backward(
     products: Products,
     ffn_dims: tuple[int, ...],
-    x: jax.Array,
-    hidden: list[jax.Array],
+    x: Float[Array, "P D"],
+    hidden: list[Float[Array, "P _"]],
     experts: Experts,
     expert_rows: ExpertRows,
     layout: BlockLayout,
     dropout: HiddenDropout | None,
-    dy: jax.Array,
-) -> tuple[jax.Array, Experts]:
+    dy: Float[Array, "P D"],
+) -> tuple[Float[Array, "P D"], Experts]:
     """Gradients with respect to x [P, D] and, in float32, to the weights, for dy [P, D] and the
     results of `forward`.
 

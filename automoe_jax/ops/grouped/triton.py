@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
+from jaxtyping import Array, Float, Float32
 
 from automoe_jax.ops.grouped import padded
 from automoe_jax.ops.grouped.strips import Groups, Products
@@ -31,7 +32,9 @@ def products(interpret: bool = False) -> Products:
     )
 
 
-def _up(x: jax.Array, w: jax.Array, groups: Groups, interpret: bool) -> jax.Array:
+def _up(
+    x: Float[Array, "P D"], w: Float[Array, "E F D"], groups: Groups, interpret: bool
+) -> Float[Array, "P F"]:
     """x [P, D], w [E, F, D] → [P, F] in x's type."""
     if not _has_tiles(x, w, groups):
         return padded.up(x, w, groups)
@@ -40,7 +43,9 @@ def _up(x: jax.Array, w: jax.Array, groups: Groups, interpret: bool) -> jax.Arra
     )
 
 
-def _down(h: jax.Array, w: jax.Array, groups: Groups, interpret: bool) -> jax.Array:
+def _down(
+    h: Float[Array, "P F"], w: Float[Array, "E F D"], groups: Groups, interpret: bool
+) -> Float32[Array, "P D"]:
     """h [P, F], w [E, F, D] → float32 [P, D]."""
     if not _has_tiles(h, w, groups):
         return padded.down(h, w, groups)
@@ -49,13 +54,15 @@ def _down(h: jax.Array, w: jax.Array, groups: Groups, interpret: bool) -> jax.Ar
     )
 
 
-def _outer(h: jax.Array, x: jax.Array, groups: Groups, interpret: bool) -> jax.Array:
+def _outer(
+    h: Float[Array, "P F"], x: Float[Array, "P D"], groups: Groups, interpret: bool
+) -> Float32[Array, "E F D"]:
     """h [P, F], x [P, D] → float32 [E, F, D], the sum over an expert's live rows."""
     if not _has_tiles(h, x, groups):
         return padded.outer(h, x, groups)
     rows, experts = h.shape[0] // groups.expert.shape[0], jnp.arange(groups.order.shape[0])
     # [E, B], a run of consecutive blocks in each row
-    mine = (groups.expert == experts[:, None]) & groups.live
+    mine = (groups.expert[None] == experts[:, None]) & groups.live[None]
     first, count = jnp.argmax(mine, axis=1), jnp.sum(mine, axis=1, dtype=jnp.int32)
     tiles = _tile(h.shape[1]), _tile(x.shape[1])
     return pl.pallas_call(

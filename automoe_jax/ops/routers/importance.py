@@ -3,8 +3,8 @@
 Axes: N tokens · E experts.
 """
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float32, Int
 
 from automoe_jax.ops.routers.routing import (
     RouterFunctions,
@@ -21,10 +21,10 @@ _ROUNDING = 1e-5
 
 
 def route_by_importance(
-    logits: jax.Array,
-    active: jax.Array,
-    importance: jax.Array,
-    counted: jax.Array,
+    logits: Float32[Array, "N E"],
+    active: Bool[Array, "E"],
+    importance: Float32[Array, "N"],
+    counted: Bool[Array, "N"],
     *,
     renormalise: bool = True,
 ) -> Routing:
@@ -35,7 +35,8 @@ def route_by_importance(
     """
     probabilities = masked_softmax(logits, active)
     gates, chosen = largest(probabilities, logits.shape[-1])
-    wanted = jnp.arange(chosen.shape[1]) < expert_counts(importance, active.sum())[:, None]
+    rank = jnp.arange(chosen.shape[1])[None]
+    wanted = rank < expert_counts(importance, active.sum())[:, None]
     routing = made(chosen, gates, probabilities, wanted & counted[:, None])
     if not renormalise:
         return routing
@@ -43,7 +44,9 @@ def route_by_importance(
     return routing._replace(gates=routing.gates / jnp.where(total > 0, total, 1.0))
 
 
-def expert_counts(importance: jax.Array, experts: int | jax.Array) -> jax.Array:
+def expert_counts(
+    importance: Float32[Array, "N"], experts: int | Int[Array, ""]
+) -> Float32[Array, "N"]:
     """⌈importance · E⌉ as float32, between 1 and E; importance [N] → [N]."""
     return jnp.clip(jnp.ceil(importance * experts - _ROUNDING), 1, experts)
 

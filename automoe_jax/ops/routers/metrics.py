@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float32
 
 from automoe_jax.arch import MAX_EXPERTS
 from automoe_jax.ops.routers.routing import Routing
@@ -35,7 +36,10 @@ def no_metrics() -> RouterMetrics:
 
 
 def router_metrics(
-    routing: Routing, active: jax.Array, counted: jax.Array, logits: jax.Array | None = None
+    routing: Routing,
+    active: Bool[Array, "E"],
+    counted: Bool[Array, "N"],
+    logits: Float32[Array, "N E"] | None = None,
 ) -> RouterMetrics:
     """Metrics over the tokens where counted [N] is true, for active [E] experts; without logits
     [N, E] the z-loss is 0.
@@ -58,27 +62,33 @@ def router_metrics(
     )
 
 
-def _load(routing: Routing, weight: jax.Array, experts: int) -> tuple[jax.Array, jax.Array]:
+def _load(
+    routing: Routing, weight: Float32[Array, "N"], experts: int
+) -> tuple[Float32[Array, "E"], Float32[Array, "E"]]:
     """Share [E] of the choices, and number [E] of the choices, that each expert gets."""
     load = jnp.sum(jax.nn.one_hot(routing.chosen, experts) * weight[:, None, None], axis=(0, 1))
     choices = (routing.chosen < experts) * weight[:, None]
     return load / jnp.maximum(choices.sum(), 1.0), load
 
 
-def _entropy(share: jax.Array) -> jax.Array:
+def _entropy(share: Float32[Array, "E"]) -> Float32[Array, ""]:
     """Entropy of the shares [E], in nats."""
     return -jnp.sum(jnp.where(share > 0, share * jnp.log(jnp.maximum(share, 1e-9)), 0.0))
 
 
-def _z_loss(logits: jax.Array, active: jax.Array, weight: jax.Array) -> jax.Array:
+def _z_loss(
+    logits: Float32[Array, "N E"], active: Bool[Array, "E"], weight: Float32[Array, "N"]
+) -> Float32[Array, ""]:
     """Sum of (log Σ exp logits)² over the tokens, each times its weight [N]."""
-    log_z = jax.nn.logsumexp(jnp.where(active, logits, -jnp.inf), axis=-1)
+    log_z = jax.nn.logsumexp(jnp.where(active[None], logits, -jnp.inf), axis=-1)
     return jnp.sum(jnp.square(log_z) * weight)
 
 
-def _expert_counts(routing: Routing, weight: jax.Array, experts: int) -> jax.Array:
+def _expert_counts(
+    routing: Routing, weight: Float32[Array, "N"], experts: int
+) -> Float32[Array, "K"]:
     """Number [MAX_EXPERTS] of the tokens with 1, 2, … experts."""
     made = (routing.chosen < experts) * weight[:, None]
     number = made.sum(axis=1).astype(jnp.int32)
-    counts = number[:, None] == jnp.arange(1, MAX_EXPERTS + 1)
+    counts = number[:, None] == jnp.arange(1, MAX_EXPERTS + 1)[None]
     return jnp.sum(counts * weight[:, None], axis=0)

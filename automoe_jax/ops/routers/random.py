@@ -5,8 +5,8 @@ Axes: B sentences · T positions · N tokens · E experts · K choices per token
 
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int, UInt32
 
 from automoe_jax.ops.hashing import Word, hashed, hashed_positions, key_words
 from automoe_jax.ops.routers.routing import (
@@ -20,10 +20,10 @@ from automoe_jax.routers import RouterConfig
 
 
 def route_at_random(
-    identity: jax.Array,
+    identity: UInt32[Array, "N"],
     words: Sequence[Word],
-    active: jax.Array,
-    top_k: int | jax.Array,
+    active: Bool[Array, "E"],
+    top_k: int | Int[Array, ""],
     max_top_k: int,
 ) -> Routing:
     """`top_k` different active experts, drawn uniformly by hashing identity [N] with the words, and
@@ -34,20 +34,20 @@ def route_at_random(
     count = active.sum().astype(jnp.uint32)
     choices = min(max_top_k, len(active))
     first = hashed(words, identity) % count
-    chosen = (first[:, None] + jnp.arange(choices, dtype=jnp.uint32)) % count
+    chosen = (first[:, None] + jnp.arange(choices, dtype=jnp.uint32)[None]) % count
     kept = jnp.arange(choices) < jnp.minimum(top_k, active.sum())
     even = jnp.broadcast_to(active / count, (identity.shape[0], len(active))).astype(jnp.float32)
     return made(chosen.astype(jnp.int32), jnp.full(chosen.shape, 1.0) / kept.sum(), even, kept)
 
 
-def route_to_all(tokens: int, active: jax.Array) -> Routing:
+def route_to_all(tokens: int, active: Bool[Array, "E"]) -> Routing:
     """Every active expert, and their mean; active [E] bool."""
     even = jnp.broadcast_to(active / active.sum(), (tokens, len(active))).astype(jnp.float32)
     chosen = jnp.broadcast_to(jnp.arange(len(active)), even.shape)
     return made(chosen, even, even, active)
 
 
-def identity(router: RouterConfig, context: TokenContext) -> jax.Array:
+def identity(router: RouterConfig, context: TokenContext) -> UInt32[Array, "B T"]:
     """Numbers uint32 [B, T]; tokens with equal numbers get the same draw in a layer.
 
     In training a draw holds for a pass (`batch`) or a token. In inference it depends on the

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Float32, Int, PRNGKeyArray
 
 from automoe_jax.routers import RouterConfig
 
@@ -55,7 +56,7 @@ class RouterInputs(NamedTuple):
     layer: int  # number of the layer in the network
     rng: jax.Array | None  # a key in training, None in inference
 
-    def scores(self) -> jax.Array:
+    def scores(self) -> Float32[Array, "N E"]:
         """The logits [N, E]; zeros where no layer of the network has more than one expert."""
         if self.logits is None:
             return jnp.zeros((len(self.tokens.counted), len(self.active)))
@@ -71,10 +72,10 @@ class Routing(NamedTuple):
 
 
 def linear_logits(
-    router: RouterConfig, x: jax.Array, gate: Gate, rng: jax.Array | None
-) -> jax.Array:
+    router: RouterConfig, x: Float[Array, "N D"], gate: Gate, rng: PRNGKeyArray | None
+) -> Float32[Array, "N E"]:
     """x · kernel + bias in float32; x [N, D] → [N, E]."""
-    return x.astype(jnp.float32) @ gate.kernel + gate.bias
+    return x.astype(jnp.float32) @ gate.kernel + gate.bias[None]
 
 
 class RouterFunctions(NamedTuple):
@@ -87,20 +88,30 @@ class RouterFunctions(NamedTuple):
     identity: Callable[[RouterConfig, TokenContext], jax.Array] | None = None
 
 
-def masked_softmax(logits: jax.Array, active: jax.Array) -> jax.Array:
+def masked_softmax(
+    logits: Float32[Array, "N E"], active: Bool[Array, "E"]
+) -> Float32[Array, "N E"]:
     """Softmax over the active experts; logits [N, E], active [E] → [N, E]."""
-    return jax.nn.softmax(jnp.where(active, logits, -jnp.inf), axis=-1)
+    return jax.nn.softmax(jnp.where(active[None], logits, -jnp.inf), axis=-1)
 
 
-def largest(probabilities: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+def largest(
+    probabilities: Float32[Array, "N E"], count: int
+) -> tuple[Float32[Array, "N K"], Int[Array, "N K"]]:
     """The `count` largest of each row and their columns; ties go to the first column."""
     if count == 1:
         chosen = jnp.argmax(probabilities, axis=-1, keepdims=True)
         return jnp.take_along_axis(probabilities, chosen, axis=-1), chosen
-    return jax.lax.top_k(probabilities, count)
+    values, chosen = jax.lax.top_k(probabilities, count)
+    return values, chosen
 
 
-def made(chosen: jax.Array, gates: jax.Array, probabilities: jax.Array, kept: jax.Array) -> Routing:
+def made(
+    chosen: Int[Array, "N K"],
+    gates: Float32[Array, "N K"],
+    probabilities: Float32[Array, "N E"],
+    kept: Bool[Array, "..."],
+) -> Routing:
     """A routing of the choices chosen [N, K] where `kept`, broadcastable to [N, K], is true."""
     kept = jnp.broadcast_to(kept, chosen.shape)
     return Routing(

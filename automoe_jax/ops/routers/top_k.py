@@ -7,6 +7,7 @@ Axes: N tokens · D embedding width · E experts · K choices per token.
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Float32, Int, PRNGKeyArray
 
 from automoe_jax.ops.dropout import random_bits, split
 from automoe_jax.ops.routers.routing import (
@@ -23,7 +24,10 @@ from automoe_jax.routers import RouterConfig
 
 
 def route_top_k(
-    logits: jax.Array, active: jax.Array, top_k: int | jax.Array, max_top_k: int
+    logits: Float32[Array, "N E"],
+    active: Bool[Array, "E"],
+    top_k: int | Int[Array, ""],
+    max_top_k: int,
 ) -> Routing:
     """Softmax over the active experts, then the `top_k` largest, with their raw probability as
     gate.
@@ -36,7 +40,7 @@ def route_top_k(
     return made(chosen, gates, probabilities, jnp.arange(chosen.shape[1]) < top_k)
 
 
-def jittered(x: jax.Array, amount: float, key: jax.Array) -> jax.Array:
+def jittered(x: Float32[Array, "N D"], amount: float, key: PRNGKeyArray) -> Float32[Array, "N D"]:
     """x [N, D] float32, each number multiplied by a uniform draw from [1 − amount, 1 + amount]
     (Switch, section 2.3).
     """
@@ -45,8 +49,8 @@ def jittered(x: jax.Array, amount: float, key: jax.Array) -> jax.Array:
 
 
 def jittered_logits(
-    router: RouterConfig, x: jax.Array, gate: Gate, rng: jax.Array | None
-) -> jax.Array:
+    router: RouterConfig, x: Float[Array, "N D"], gate: Gate, rng: PRNGKeyArray | None
+) -> Float32[Array, "N E"]:
     """Linear logits [N, E] of x [N, D], which is jittered in training by `router.jitter`."""
     x = x.astype(jnp.float32)
     if rng is not None and router.jitter:
