@@ -43,6 +43,7 @@ class Engine(NamedTuple):
     # (lines, N, whether to explain, which the engine jax cannot)
     alternatives: Callable[[list[str], int, bool], list[list[Alternative]]]
     explains: bool
+    source_language: str
 
 
 def load_engine(
@@ -88,7 +89,8 @@ def load_model(
     from automoe_jax.inference.engine.translator import load
 
     translator = load(folder, beam_size=beam_size, threads=threads, shortlist=shortlist)
-    return Engine(translator, translator.alternatives, explains=True)
+    language = translator.folder.description.languages["source"]
+    return Engine(translator, translator.alternatives, explains=True, source_language=language)
 
 
 def has_accelerator() -> bool:
@@ -133,7 +135,10 @@ def _jax_engine(root: str | os.PathLike[str], beam_size: int | None) -> Engine:
         )
 
     return Engine(
-        lambda lines: translate_lines(network, tokenizer, lines, **options), several, explains=False
+        lambda lines: translate_lines(network, tokenizer, lines, **options),
+        several,
+        explains=False,
+        source_language=config.data.source_language,
     )
 
 
@@ -204,6 +209,7 @@ def main() -> None:
             threads=threads,
             shortlist=shortlist,
         )
+    check_language(arguments.source_language, engine.source_language)
     if arguments.experts and not engine.explains:
         raise UserError(f"--experts is for --engine={ONNX}; leave it out, or add --engine={ONNX}")
     done = 0
@@ -214,6 +220,15 @@ def main() -> None:
                 print(line)
             sys.stdout.flush()
             done += len(chunk)
+
+
+def check_language(given: str | None, declared: str) -> None:
+    """Raises `UserError` for an input in another language than the model's declared one."""
+    if given is not None and given != declared:
+        raise UserError(
+            f"--source_language={given} is not the language that the model translates from,"
+            f" {declared}; name a model for {given}"
+        )
 
 
 def _output(
@@ -247,6 +262,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--precision",
         help="with --workdir: float32 or int8; by default int8 where the evaluation accepted it",
+    )
+    parser.add_argument(
+        "--source_language",
+        help="language of the input, such as en; an error if the model was trained for another one",
     )
     parser.add_argument("--threads", type=int, help="processor cores used; by default all")
     parser.add_argument(

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from automoe_jax.errors import UserError
-from automoe_jax.translate import arriving_lines
+from automoe_jax.translate import arriving_lines, check_language
 
 
 def sent(content: bytes) -> list[str]:
@@ -48,3 +48,10 @@ def test_nothing_is_no_line() -> None:
 def test_utf16_is_named() -> None:
     with pytest.raises(UserError, match=r"line 1 of the input is not UTF-8 \(.*as in UTF-16\)"):
         sent("Anna finds the dog.\n".encode("utf-16-le"))
+
+
+def test_the_input_must_be_in_the_declared_language() -> None:
+    check_language(None, "en")
+    check_language("en", "en")
+    with pytest.raises(UserError, match=r"--source_language=fr is not the language .*, en; name a"):
+        check_language("fr", "en")

@@ -90,6 +90,7 @@ def test_everything_is_there_and_a_second_run_skips_it(
     rows = json.loads((workdir / "evaluate" / "results.json").read_text())["rows"]
     assert [row["name"] for row in rows] == [
         "retrained sub-Transformer",
+        "retrained sub-Transformer (onnx)",
         "inherited weights",
         "largest dense",
         "copy of the source",
@@ -97,6 +98,7 @@ def test_everything_is_there_and_a_second_run_skips_it(
     ]
     assert [(row["role"], row.get("variant")) for row in rows] == [
         ("retrained", None),
+        ("retrained", "onnx"),
         ("inherited", None),
         ("dense", None),
         ("baseline", "copy"),
