@@ -167,8 +167,9 @@ def test_from_configurations_to_the_table(
         row["experts_per_token"], abs=1e-3
     )
     assert row["role"] == "retrained"
-    (outputs,) = load_outputs(root / "results", Record.from_json(record)).values()
-    assert len(outputs) == 30
+    every = load_outputs(root / "results", Record.from_json(record))
+    assert [key.variant for key in every] == ["", "onnx"]
+    assert all(len(outputs) == 30 for outputs in every.values())
     table = (root / "results" / "comparison.md").read_text()
     assert "| **dense** |" in table
     assert "| moe |" in table
