@@ -4,6 +4,7 @@ Axes: B sentences · T positions · N tokens · E experts · K choices per token
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, UInt32
@@ -40,8 +41,11 @@ def route_at_random(
     return made(chosen.astype(jnp.int32), jnp.full(chosen.shape, 1.0) / kept.sum(), even, kept)
 
 
-def route_to_all(tokens: int, active: Bool[Array, "E"]) -> Routing:
-    """Every active expert, and their mean; active [E] bool."""
+def route_to_all(tokens: Any, active: Bool[Array, "E"]) -> Routing:
+    """Every active expert, and their mean, for so many tokens; active [E] bool.
+
+    `tokens` is a whole number, or a symbolic dimension of `jax.export`.
+    """
     even = jnp.broadcast_to(active / active.sum(), (tokens, len(active))).astype(jnp.float32)
     chosen = jnp.broadcast_to(jnp.arange(len(active)), even.shape)
     return made(chosen, even, even, active)
