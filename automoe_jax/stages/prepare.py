@@ -44,6 +44,8 @@ _LEAST_CLASSES = 2
 _LEFT_OUT = "left out"
 # A vocabulary smaller than asked has a multiple of this many pieces, which meshes divide.
 _VOCABULARY_MULTIPLE = 8
+# Names in the statistics.
+VOCABULARIES = JOINT, SOURCE, TARGET = ("vocabulary", "source vocabulary", "target vocabulary")
 
 
 def run(config: Config, workdir: Workdir) -> None:
@@ -61,9 +63,10 @@ def run(config: Config, workdir: Workdir) -> None:
     if labels:
         write_json(workdir.labels_path, labels.names)
     vocabularies = _vocabularies(corpus, config, workdir)
+    before = _pieces_in_use(workdir)
     for stale in (workdir.target_tokenizer_path, workdir.shortlist_path):
         stale.unlink(missing_ok=True)  # of settings that have changed
-    pieces = {one: _train_tokenizer(one, config) for one in vocabularies}
+    pieces = {one: _train_tokenizer(one, config, before.get(one.name)) for one in vocabularies}
     use = {split: _write_split(split, corpus, labels, config, workdir) for split in SPLITS}
     # A shortlist holds the source's own pieces, which a separate target vocabulary does not have.
     if config.task == "translate" and config.data.joint_vocabulary:
@@ -166,26 +169,35 @@ def _fate(split: str, config: Config) -> str:
 def _vocabularies(corpus: Corpus, config: Config, workdir: Workdir) -> list[Vocabulary]:
     data, train = config.data, corpus.train
     if data.joint_vocabulary:
-        joint = Vocabulary("vocabulary", "vocab_size", train.lines, workdir.tokenizer_path)
+        joint = Vocabulary(JOINT, "vocab_size", train.lines, workdir.tokenizer_path)
         return [joint]
     own = "target_vocab_size" if data.target_vocab_size else "vocab_size"
-    source = Vocabulary(
-        "source vocabulary", "vocab_size", lambda: train.source, workdir.tokenizer_path
-    )
-    target = Vocabulary(
-        "target vocabulary", own, lambda: train.target, workdir.target_tokenizer_path
-    )
+    source = Vocabulary(SOURCE, "vocab_size", lambda: train.source, workdir.tokenizer_path)
+    target = Vocabulary(TARGET, own, lambda: train.target, workdir.target_tokenizer_path)
     return [source, target]
 
 
-def _train_tokenizer(vocabulary: Vocabulary, config: Config) -> int:
-    """The number of pieces of the tokenizer that is written.
+def _pieces_in_use(workdir: Workdir) -> dict[str, int]:
+    """The pieces of each vocabulary that results of later stages depend on; empty if there are none
+    of these.
+    """
+    if not workdir.statistics_path.exists() or not _later_stages(workdir):
+        return {}
+    found = read_json(workdir.statistics_path, dict)
+    return {name: found[name] for name in VOCABULARIES if name in found}
+
+
+def _train_tokenizer(vocabulary: Vocabulary, config: Config, before: int | None) -> int:
+    """The number of pieces of the tokenizer that is written; `before`, if given: as many as the
+    weights of this workdir were trained with.
 
     Where the text has fewer pieces than asked, the rarest few are left out, so that devices can
     share the vocabulary evenly (`config.mesh.model`): what remains is the same BPE, stopped some
     merges earlier.
     """
     asked, setting = vocabulary.asked(config), f"config.data.{vocabulary.setting}"
+    if before:
+        return train_tokenizer(vocabulary.lines(), before, vocabulary.path, setting)
     pieces = train_tokenizer(vocabulary.lines(), asked, vocabulary.path, setting)
     excess = pieces % math.lcm(_VOCABULARY_MULTIPLE, config.mesh.model)
     if pieces == asked or not excess:
@@ -291,8 +303,7 @@ def _warnings(
 
 def _check_same_text(corpus: Corpus, workdir: Workdir) -> None:
     """Raises `UserError` if other stages have results of another text than this one."""
-    path = workdir.statistics_path
-    later = [stage for stage in STAGES[1:] if workdir.has_begun(stage)]
+    path, later = workdir.statistics_path, _later_stages(workdir)
     if not path.exists() or not later:
         return
     before, now = read_json(path)["fingerprint"], corpus.statistics["fingerprint"]
@@ -302,6 +313,11 @@ def _check_same_text(corpus: Corpus, workdir: Workdir) -> None:
             f" {before[:12]} and is {now[:12]}; restore the text (and the version of this package"
             " that prepared it), or name another --workdir"
         )
+
+
+def _later_stages(workdir: Workdir) -> list[str]:
+    """The stages after this one that have results, finished or not."""
+    return [stage for stage in STAGES[1:] if workdir.has_begun(stage)]
 
 
 @contextlib.contextmanager

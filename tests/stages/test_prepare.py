@@ -108,6 +108,18 @@ def test_a_smaller_vocabulary_is_said_and_divisible(tmp_path, capsys):
         )
 
 
+def test_a_text_prepared_again_on_another_mesh_has_the_vocabulary_of_the_weights(tmp_path):
+    config = config_of(tmp_path / "a.tsv", pairs_of(SENTENCES, TRANSLATIONS), vocab_size=6000)
+    found = prepared(config, tmp_path)
+    workdir = Workdir(epath.Path(tmp_path / "run"))
+    pieces = workdir.tokenizer_path.read_bytes()
+    meshed = dataclasses.replace(config, mesh=MeshConfig(model=5))
+    assert found["vocabulary"] % 5, "this mesh would ask for another vocabulary"
+    workdir.mark_done("supernet", 1.0)
+    assert prepared(meshed, tmp_path)["vocabulary"] == found["vocabulary"]
+    assert workdir.tokenizer_path.read_bytes() == pieces
+
+
 def test_a_vocabulary_that_the_mesh_does_not_divide_is_refused_before_anything():
     settings = tiny.get_config()
     settings.mesh.model, settings.data.vocab_size = 2, 321
