@@ -4,7 +4,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from automoe_jax.report.rows import Row, RowKey, Sample
+from etils import epath
+
+from automoe_jax.report.rows import Role, Row, RowKey, Sample
 from automoe_jax.runtime.files import read_json, readable, write_json
 from automoe_jax.workdir import Workdir
 
@@ -53,9 +55,22 @@ def save(workdir: Workdir, evaluation: Evaluation) -> None:
     write_json(workdir.results_path, evaluation.to_json())
 
 
+def row_paths(workdir: Workdir) -> list[epath.Path]:
+    """The files of the rows in `results.json`, without the baselines, which have none; empty where
+    it does not exist or is of version 0.1, which named the files by titles.
+    """
+    path = workdir.results_path
+    if not path.exists():
+        return []
+    with readable(path):
+        rows = [row for row in read_json(path, dict)["rows"] if "role" in row]
+        keys = [Row.from_json(row).key for row in rows]
+    return [_row_path(workdir, key) for key in keys if key.role is not Role.BASELINE]
+
+
 def load_row(workdir: Workdir, key: RowKey) -> Scored | None:
     """The row with its outputs, or None where it has not been computed yet."""
-    path = workdir.evaluate / f"{key}.json"
+    path = _row_path(workdir, key)
     if not path.exists():
         return None
     with readable(path):
@@ -66,4 +81,8 @@ def load_row(workdir: Workdir, key: RowKey) -> Scored | None:
 def save_row(workdir: Workdir, scored: Scored) -> None:
     """Writes the file of one row."""
     record = scored.row.to_json() | {"outputs": scored.outputs}
-    write_json(workdir.evaluate / f"{scored.row.key}.json", record)
+    write_json(_row_path(workdir, scored.row.key), record)
+
+
+def _row_path(workdir: Workdir, key: RowKey) -> epath.Path:
+    return workdir.evaluate / f"{key}.json"

@@ -5,6 +5,7 @@ from etils import epath
 from automoe_jax.config import STAGES, Config
 from automoe_jax.data.corpus import SPLITS
 from automoe_jax.dependencies import TABLE
+from automoe_jax.evaluation import results
 from automoe_jax.train import runs
 from automoe_jax.workdir import Workdir
 
@@ -34,7 +35,7 @@ def written(stage: str, config: Config, workdir: Workdir) -> list[epath.Path]:
             dense = runs.results(workdir.dense) if config.retrain.dense_baseline else []
             return [*runs.results(workdir.retrained), *dense]
         case "evaluate":
-            return [workdir.results_path]
+            return [workdir.results_path, *results.row_paths(workdir)]
         case _:
             return [workdir.root / name for name in TABLE[stage].results]
 

@@ -250,6 +250,22 @@ def test_a_missing_file_of_a_finished_run_is_written_again(
     assert result(workdir) == result(finished)
 
 
+def test_a_missing_row_of_a_finished_evaluation_is_written_again(
+    finished: pathlib.Path, tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    workdir = tmp_path / "run"
+    shutil.copytree(finished, workdir)
+    path = workdir / "evaluate" / "dense.json"
+    path.unlink()
+    assert run(workdir) == 0
+    assert f"{path} is missing" in capfd.readouterr().out
+    outputs = [
+        json.loads((one / "evaluate" / path.name).read_text()) for one in (workdir, finished)
+    ]
+    assert outputs[0]["outputs"] == outputs[1]["outputs"]
+    assert result(workdir) == result(finished)
+
+
 def test_what_no_stage_needs_any_more_may_be_removed(
     finished: pathlib.Path, tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
