@@ -11,6 +11,7 @@ from automoe_jax.command import configuration
 from automoe_jax.command.parser import Parser
 from automoe_jax.command.run import run_for_people
 from automoe_jax.config import Config
+from automoe_jax.errors import UserError
 
 
 def parse(argv: Sequence[str]) -> tuple[Config, str]:
@@ -88,6 +89,8 @@ def _parser() -> Parser:
 
 
 def _workdir(flags: Any) -> str:
+    if flags.workdir == "":
+        raise UserError("--workdir= is empty; name a folder, or leave the flag out")
     file = configuration.ConfigFile.parse(flags.config)
     name = "-".join(filter(None, [pathlib.Path(file.path).stem, file.argument]))
     return flags.workdir or f"runs/{name}"

@@ -23,6 +23,7 @@ from automoe_jax.errors import UserError
 from automoe_jax.model.network import Spec, spec_of
 from automoe_jax.runtime.files import absolute, is_local, read_json, readable, write_json
 from automoe_jax.runtime.processes import gathered
+from automoe_jax.search.limits import COSTS
 
 _SET_ASIDE = "set_aside"
 # Linux opens paths of at most 4095 bytes; those of checkpoints in a workdir take up to 300 more.
@@ -296,8 +297,14 @@ def keep_compilations(workdir: Workdir) -> None:
 def recorded_settings(path: epath.Path) -> dict[str, Any]:
     """The flat settings in a workdir's `config.json`; those that were added to the code later have
     their defaults.
+
+    Before `supernet.within_limits` existed, the SuperNet was trained in the whole space, which is
+    what the limits admit where there are none.
     """
-    return _settings(Config()) | read_json(path, dict)
+    recorded = read_json(path, dict)
+    limited = any(recorded.get(f"search.{cost.limit}") for cost in COSTS.values())
+    earlier = {"supernet.within_limits": False} if limited else {}
+    return _settings(Config()) | earlier | recorded
 
 
 def _tokenizer(path: epath.Path) -> Tokenizer:

@@ -175,3 +175,18 @@ def test_a_setting_that_was_added_later_counts_as_its_default(tmp_path: pathlib.
     open_workdir(tmp_path, Config())
     with pytest.raises(UserError, match=r"router.jitter is 0.0 there and 0.5 here"):
         open_workdir(tmp_path, changed(router__jitter=0.5))
+
+
+def test_a_supernet_from_before_draws_within_limits_counts_as_one_of_the_whole_space(
+    tmp_path: pathlib.Path,
+) -> None:
+    workdir = with_results(tmp_path, *STAGES)
+    older = {name: value for name, value in SETTINGS.items() if "within_limits" not in name}
+    limit = {"search.max_flops": 1e12}
+    write_json(workdir.config_path, older | limit)
+    with pytest.raises(UserError, match=r"supernet.within_limits is False there and True here"):
+        open_workdir(tmp_path, from_flat(SETTINGS | limit))
+    open_workdir(tmp_path, from_flat(SETTINGS | limit | {"supernet.within_limits": False}))
+    write_json(workdir.config_path, older)
+    open_workdir(tmp_path, Config())  # no limits admit the whole space
+    assert all(workdir.is_done(stage) for stage in STAGES)

@@ -195,3 +195,8 @@ def test_a_missing_file_or_flag() -> None:
     with pytest.raises(UserError, match=r"--config=nowhere.py:6 is not a file"):
         parse(["main", "--config=nowhere.py:6"])
     assert isinstance(parse(["main", "--config", DEMO.partition("=")[2]])[0], Config)
+
+
+def test_an_empty_workdir_is_not_taken_for_the_default() -> None:
+    with pytest.raises(UserError, match="--workdir= is empty; name a folder"):
+        parse(["main", DEMO, "--workdir="])
