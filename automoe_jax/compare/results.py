@@ -23,9 +23,10 @@ from etils import epath
 from automoe_jax.costs import sparsity
 from automoe_jax.errors import UserError
 from automoe_jax.evaluation import results as evaluation
+from automoe_jax.evaluation.networks import inferences
 from automoe_jax.report.comparison import Curve
 from automoe_jax.report.plots import series
-from automoe_jax.report.rows import Role, Row, RowKey
+from automoe_jax.report.rows import Row, RowKey
 from automoe_jax.runtime.files import atomic_writer, read_json
 from automoe_jax.train.checkpoint import VALIDATION
 from automoe_jax.train.metrics import read_metrics
@@ -83,6 +84,8 @@ def keep(workdir: Workdir, name: str, seed: int, results: Path) -> None:
     digest = hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()[:12]
     own, published = sparsity(arch)
     spec = workdir.spec(workdir.config(), arch)
+    # not those of the deployed engine: systems are compared in one engine
+    compared = inferences(workdir.config())
     metrics = read_metrics(workdir.retrained)
     record = Record(
         name=name,
@@ -98,7 +101,7 @@ def keep(workdir: Workdir, name: str, seed: int, results: Path) -> None:
         sparsity=own,
         sparsity_published=published,
         stage_seconds={stage: workdir.seconds(stage) for stage in _STAGES},
-        rows=tuple(row for row in found.rows if row.role is Role.RETRAINED),
+        rows=tuple(row for row in found.rows if row.key in compared),
         disagreement=_curve(metrics, "disagreement"),
         validation_nll=_curve(metrics, VALIDATION),
         config=read_json(workdir.config_path),

@@ -168,7 +168,7 @@ def test_from_configurations_to_the_table(
     )
     assert row["role"] == "retrained"
     every = load_outputs(root / "results", Record.from_json(record))
-    assert [key.variant for key in every] == ["", "onnx"]
+    assert [key.variant for key in every] == [""]
     assert all(len(outputs) == 30 for outputs in every.values())
     table = (root / "results" / "comparison.md").read_text()
     assert "| **dense** |" in table
