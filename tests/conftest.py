@@ -4,9 +4,11 @@ The settings are environment variables, set before JAX is imported, so that comm
 test share them.
 """
 
+import gc
 import os
 import pathlib
 import signal
+from collections.abc import Iterator
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # float32 products on GPU and TPU; the only kind on CPU
@@ -25,7 +27,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import hypothesis
+import jax
 import jaxtyping
+import pytest
 
 # Functions of `ops` are called with the shapes and types that their annotations state.
 jaxtyping.install_import_hook("automoe_jax.ops", "beartype.beartype")
@@ -39,3 +43,18 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("automoe")
+
+
+_MAPPED = pathlib.Path("/proc/self/maps")
+_MAPPED_AT_MOST = 30_000  # Linux allows a process 65 530 by default
+
+
+@pytest.fixture(autouse=True)
+def _few_compiled_programs() -> Iterator[None]:
+    """Forget compiled programs before a worker has too many: each maps hundreds of pieces of
+    memory, and XLA crashes where Linux refuses to map one more.
+    """
+    yield
+    if _MAPPED.exists() and _MAPPED.read_bytes().count(b"\n") > _MAPPED_AT_MOST:
+        jax.clear_caches()
+        gc.collect()

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from automoe_jax.inference.engine.hypotheses import Hypothesis
 from automoe_jax.inference.lines import Pieces
@@ -75,12 +74,12 @@ def explained(
 
 
 def aligned(
-    attention: Float[np.ndarray, "T S"],
-    source_words: Int[np.ndarray, "S"],
-    target_words: Int[np.ndarray, "T"],
+    attention: np.ndarray,
+    source_words: np.ndarray,
+    target_words: np.ndarray,
 ) -> list[tuple[int, int]]:
-    """(source word, target word) for each target word, from attention [T, S] and the word of each
-    piece: the source word that its pieces attend to most.
+    """(source word, target word) for each target word, from attention [T, S] and the words of the
+    pieces, [S] and [T]: the source word that its pieces attend to most.
     """
     if not attention.size:
         return []
