@@ -4,6 +4,7 @@
 - `NAME-SEED.outputs.json.xz`: {row: outputs for the test text}.
 - `references-DIGEST.json.xz`: the references of the test text, whose digest the records hold.
 - `latency.json`: latencies of all networks (`latencies`).
+- `rates.json`: validation loss of each learning rate (`rates`).
 
 Folders of version 0.1, with outputs inside the records and the text in `test-DIGEST.json`, are read
 as well.
@@ -32,7 +33,7 @@ from automoe_jax.train.checkpoint import VALIDATION
 from automoe_jax.train.metrics import read_metrics
 from automoe_jax.workdir import Workdir
 
-LATENCY = "latency.json"
+LATENCY, RATES = "latency.json", "rates.json"
 _STAGES = ("supernet", "search", "retrain", "evaluate")  # whose times are recorded
 
 
@@ -124,7 +125,7 @@ def load_records(results: Path) -> list[Record]:
     return [
         Record.from_json(read_json(epath.Path(path)))
         for path in sorted(results.glob("*.json"))
-        if path.name != LATENCY and not path.name.startswith("test-")
+        if path.name not in (LATENCY, RATES) and not path.name.startswith("test-")
     ]
 
 

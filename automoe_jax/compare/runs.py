@@ -34,18 +34,16 @@ def run_all(
     failed = []
     for seed in seeds:
         for experiment in experiments:
-            run = f"{experiment.name}-{seed}"
-            if record_path(results, run).exists():
-                print(f"compare: {run} is finished, skipped", flush=True)
+            name = f"{experiment.name}-{seed}"
+            if record_path(results, name).exists():
+                print(f"compare: {name} is finished, skipped", flush=True)
                 continue
-            print(f"compare: {run} starts", flush=True)
-            folder = root / run
-            for stage in _SHARED:
-                share(stage, experiment, seed, root, folder)
-            if _train(experiment, seed, folder, Workdir(epath.Path(root)).compilation_cache, redo):
+            print(f"compare: {name} starts", flush=True)
+            folder = root / name
+            if run(experiment, seed, root, folder, [f"--redo={redo}"]):
                 keep(Workdir(epath.Path(folder)), experiment.name, seed, results)
             else:
-                failed.append(run)
+                failed.append(name)
     return failed
 
 
@@ -70,8 +68,15 @@ def share(stage: str, experiment: Experiment, seed: int, root: Path, folder: Pat
             return
 
 
-def _train(experiment: Experiment, seed: int, folder: Path, cache: epath.Path, redo: bool) -> bool:
-    """Runs the pipeline of one experiment in a separate process; returns whether it finished."""
+def run(
+    experiment: Experiment, seed: int, root: Path, folder: Path, flags: Sequence[str] = ()
+) -> bool:
+    """Runs the pipeline of one experiment in a separate process, with further flags of `main`;
+    returns whether it finished. Finished stages of other runs in `root` with the same settings are
+    reused.
+    """
+    for stage in _SHARED:
+        share(stage, experiment, seed, root, folder)
     command = [
         sys.executable,
         "-m",
@@ -79,10 +84,11 @@ def _train(experiment: Experiment, seed: int, folder: Path, cache: epath.Path, r
         f"--config={experiment.path}",
         f"--workdir={folder}",
         f"--config.seed={seed}",
-        f"--redo={redo}",
         # The dense Transformer is a separate configuration here.
         "--config.retrain.dense_baseline=false",
+        *flags,
     ]
+    cache = Workdir(epath.Path(root)).compilation_cache
     environment = {
         "JAX_COMPILATION_CACHE_DIR": str(cache.resolve()),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",

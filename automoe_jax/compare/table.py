@@ -12,7 +12,7 @@ from automoe_jax.compare.results import Record, load_outputs, load_records, load
 from automoe_jax.errors import UserError
 from automoe_jax.inference.scores import Difference, paired_accuracy, paired_bootstrap
 from automoe_jax.report import comparison
-from automoe_jax.report.comparison import System
+from automoe_jax.report.comparison import Curve, System
 from automoe_jax.report.contents import number, quality
 from automoe_jax.report.rows import Row
 from automoe_jax.runtime.files import atomic_writer
@@ -74,6 +74,9 @@ def write_table(systems: Sequence[System], results: Path, baseline: str) -> str:
     files = {FILE: text, "comparison.svg": comparison.plot(systems)}
     if any(system.disagreement for system in systems):
         files["disagreement.svg"] = comparison.disagreement_plot(systems)
+    learned = [system for system in systems if system.learning]
+    if learned:
+        files["learning.svg"] = comparison.learning_plot(learned)
     for name, content in files.items():
         with atomic_writer(results / name) as file:
             file.write(content.encode())
@@ -124,8 +127,19 @@ def _system(name: str, by_seed: Mapping[int, _Run]) -> System:
             for record, row in zip(records, rows, strict=True)
             if record.disagreement[0] and not row.variant
         ),
+        learning=tuple(
+            _by_tokens(record.validation_nll, row)
+            for record, row in zip(records, rows, strict=True)
+            if record.validation_nll[0] and row.train_tokens and not row.variant
+        ),
         pieces=rows[0].experts_of_pieces,
     )
+
+
+def _by_tokens(curve: Curve, row: Row) -> Curve:
+    """The curve over target tokens instead of updates; every update has about as many."""
+    steps, values = curve
+    return [step / steps[-1] * (row.train_tokens or 0) for step in steps], values
 
 
 def _values(rows: Sequence[Row], field: str) -> tuple[float, ...]:

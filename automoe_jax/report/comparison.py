@@ -43,6 +43,8 @@ class System:
     experts: tuple[float, ...] = ()  # per token, the mean over the layers that have several
     # of each seed, while training, between two draws of experts, nats per token
     disagreement: tuple[Curve, ...] = ()
+    # of each seed, while training: validation loss in nats per token by target tokens seen
+    learning: tuple[Curve, ...] = ()
     pieces: tuple[Piece, ...] = ()  # of the source, from the first seed
     # quality minus the baseline's: mean, 95 % interval, p
     difference: tuple[float, float, float, float] | None = None
@@ -126,6 +128,33 @@ def pieces_table(system: System) -> str:
     pairs = itertools.zip_longest(frequent, rare, fillvalue=[""] * 3)
     head = ["frequent piece", "times", "experts", "rare piece", "times", "experts"]
     return markdown_rows(head, [left + right for left, right in pairs])
+
+
+def learning_plot(systems: Sequence[System]) -> str:
+    """Validation loss against target tokens seen in training, as an SVG document: one line for each
+    seed of each system.
+    """
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        for i, system in enumerate(systems):
+            for number, (tokens, values) in enumerate(system.learning):
+                axes.plot(
+                    np.asarray(tokens) / 1e6,
+                    values,
+                    color=_colour(i),
+                    marker=MARKERS[i % len(MARKERS)],
+                    markevery=0.2,
+                    markersize=3,
+                    linewidth=1,
+                    linestyle=("-", "--", ":", "-.")[number % 4],
+                    label=system.name if number == 0 else None,
+                )
+        axis_titles(axes, "million target tokens", "validation loss, nats per token")
+        log_if_wide(axes, [np.asarray(values) for s in systems for _, values in s.learning])
+        figure.legend(loc="outside right upper", frameon=False, fontsize=WIDE.font - 2)
+
+    return svg_of(draw, WIDE, "learning")
 
 
 def disagreement_plot(systems: Sequence[System]) -> str:

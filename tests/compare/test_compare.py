@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 from etils import epath
 
-from automoe_jax.compare import command
+from automoe_jax.compare import command, rates
 from automoe_jax.compare.experiments import Experiment, load_experiments
 from automoe_jax.compare.latencies import specs
 from automoe_jax.compare.results import Record, load_outputs
@@ -21,7 +21,7 @@ from automoe_jax.errors import UserError
 from automoe_jax.model.network import abstract
 from automoe_jax.report.rows import RETRAINED
 from automoe_jax.runtime.files import read_json, write_json
-from automoe_jax.train.runs import load
+from automoe_jax.train.runs import load, summary
 from automoe_jax.workdir import Workdir
 
 TINY = """
@@ -253,3 +253,23 @@ def test_a_failing_run_does_not_stop_the_others(
     said = capfd.readouterr()
     assert "dense-1 did not finish" in said.err
     assert (root / "results" / "moe-1.json").exists()
+
+
+def test_learning_rates_by_validation_loss(
+    configs: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (configs / "dense.py").write_text(
+        TINY.format(more="config.retrain.steps, config.retrain.warmup_steps = 40, 4")
+    )
+    arguments = [f"--configs={configs / 'dense.py'}", "--rates=1e-4,1e-2", f"--workdir={tmp_path}"]
+    assert rates.main(arguments) == 0
+    losses = read_json(epath.Path(tmp_path / "results" / "rates.json"))["dense"]
+    assert set(losses) == {"0.0001", "0.01"}
+    assert losses["0.01"] < losses["0.0001"], "a rate of 1e-4 hardly moves in ten updates"
+    assert f"**{losses['0.01']:.3f}**" in capsys.readouterr().out
+    trained = Workdir(epath.Path(tmp_path / "rate_0.01_dense-1")).retrained
+    assert summary(trained).updates == 10
+    assert not (tmp_path / "rate_0.01_dense-1" / "evaluate").exists(), "the test text is not used"
+    before = (trained / "summary.json").stat().mtime
+    assert rates.main(arguments) == 0
+    assert (trained / "summary.json").stat().mtime == before, "finished runs are skipped"

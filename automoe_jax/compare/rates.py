@@ -1,0 +1,97 @@
+"""Learning rates of the compared systems, chosen on the validation text.
+
+    python -m automoe_jax.compare.rates --configs=configs/systems --rates=2e-3,4e-3,8e-3
+    --workdir=runs/systems
+
+Every system trains its final network with each rate for a quarter of its updates, with one seed.
+The table has the validation loss of each, in nats per token. The test text is not used. Finished
+runs are skipped, and `compare` reuses their SuperNets and searches in the same --workdir.
+"""
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from etils import epath
+
+from automoe_jax.command.parser import Parser
+from automoe_jax.command.run import run_for_people
+from automoe_jax.compare.experiments import Experiment, load_experiments
+from automoe_jax.compare.results import RATES
+from automoe_jax.compare.runs import run
+from automoe_jax.errors import UserError
+from automoe_jax.report.tables import markdown_rows
+from automoe_jax.runtime.files import write_json
+from automoe_jax.train import runs
+from automoe_jax.workdir import Workdir
+
+SHARE = 4  # the runs train a quarter of the updates
+_STAGES = "prepare,supernet,search,retrain"
+
+
+def validation_loss(experiment: Experiment, rate: float, seed: int, root: Path) -> float | None:
+    """Nats per token on the validation text after a quarter of the updates with this learning rate;
+    None if the run failed.
+    """
+    folder = root / f"rate_{rate:g}_{experiment.name}-{seed}"
+    train = experiment.config.retrain
+    flags = [
+        f"--config.stages={_STAGES}",
+        f"--config.retrain.learning_rate={rate}",
+        f"--config.retrain.steps={math.ceil(train.steps / SHARE)}",
+        f"--config.retrain.warmup_steps={math.ceil(train.warmup_steps / SHARE)}",
+    ]
+    trained = Workdir(epath.Path(folder)).retrained
+    if not runs.is_complete(trained) and not run(experiment, seed, root, folder, flags):
+        return None
+    return runs.summary(trained).validation_nll
+
+
+def table(losses: Mapping[str, Mapping[str, float | None]], rates: Sequence[float]) -> str:
+    """Losses by system and rate as Markdown, the lowest of each system in bold."""
+    rows = []
+    for name, by_rate in losses.items():
+        known = [loss for loss in by_rate.values() if loss is not None]
+        rows.append(
+            [name, *(_cell(by_rate.get(f"{rate:g}"), min(known, default=0)) for rate in rates)]
+        )
+    return markdown_rows(["system", *(f"{rate:g}" for rate in rates)], rows)
+
+
+def _cell(loss: float | None, lowest: float) -> str:
+    if loss is None:
+        return "–"
+    return f"**{loss:.3f}**" if loss == lowest else f"{loss:.3f}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Trains what is missing, writes `rates.json`, prints the table; returns 1 if a run failed."""
+    parser = Parser("automoe_jax.compare.rates", "Learning rates by validation loss.")
+    parser.add_argument("--configs", required=True, help="as for automoe_jax.compare")
+    parser.add_argument("--rates", default="2e-3,4e-3,8e-3", help="separated by commas")
+    parser.add_argument("--seed", type=int, default=1, help="of all runs (default: 1)")
+    parser.add_argument("--workdir", required=True, help="folder of the runs")
+    parser.add_argument("--results", help=f"folder of {RATES} (default: WORKDIR/results)")
+    flags = parser.parse(arguments)
+    try:
+        rates = [float(rate) for rate in flags.rates.split(",")]
+    except ValueError:
+        raise UserError(
+            f"--rates={flags.rates} must be numbers, separated by commas, as in 2e-3,4e-3"
+        ) from None
+    root = Path(flags.workdir)
+    file = (Path(flags.results) if flags.results else root / "results") / RATES
+    losses: dict[str, dict[str, float | None]] = {}
+    for experiment in load_experiments([path for path in flags.configs.split(",") if path]):
+        by_rate = {
+            f"{rate:g}": validation_loss(experiment, rate, flags.seed, root) for rate in rates
+        }
+        losses[experiment.name] = by_rate
+        write_json(epath.Path(file), losses)
+    print(table(losses, rates))
+    return int(any(loss is None for by_rate in losses.values() for loss in by_rate.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(run_for_people(main, resumes=True))
