@@ -134,9 +134,7 @@ class Arch(NamedTuple):
                 "the architecture is not valid JSON: its brackets are nested too deeply"
             ) from None
         except ValueError as error:  # as well for bytes that are not text and endless numbers
-            hint = (
-                "" if text.lstrip()[:1] in ("{", b"{") else "; pass the file's text, not its name"
-            )
+            hint = "; pass the file's text, not its name" if _names_a_file(text) else ""
             raise UserError(f"the architecture is not valid JSON: {error}{hint}") from None
         return cls.from_dict(value)
 
@@ -252,6 +250,11 @@ def _integer(value: Any, where: str, least: int = 1) -> int:
     if value > MAX_SIZE:
         raise UserError(f"{where}={_shown(value)} must not exceed {MAX_SIZE}")
     return value
+
+
+def _names_a_file(text: str | bytes | bytearray) -> bool:
+    name = os.fsdecode(bytes(text) if isinstance(text, bytearray) else text)
+    return len(name.split()) == 1 and (name.endswith(".json") or "/" in name)
 
 
 def _shown(value: Any) -> str:

@@ -133,6 +133,17 @@ class TrainConfig:
     keep_best: int = 1  # checkpoints kept for their validation loss, next to the last ones
 
 
+# Settings of `TrainConfig` without effect on a network that is trained alone.
+SUPERNET_ONLY = (
+    "sampling",
+    "within_limits",
+    "sandwich_random",
+    "distillation",
+    "distillation_weight",
+    "distillation_warmup",
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class RetrainConfig(TrainConfig):
     """Training of the found sub-Transformer and of the networks that it is compared with."""
@@ -436,8 +447,10 @@ def _retrain_rules(config: Config) -> Iterator[Rule]:
         " 'scratch', or give the space more choices"
     )
     yield f"{prefix}.init", retrain.init, not alone, rule
-    uniform, rule = retrain.sampling == "uniform", "is for the SuperNet only; leave it 'uniform'"
-    yield f"{prefix}.sampling", retrain.sampling, uniform, rule
+    for name in SUPERNET_ONLY:
+        value, default = getattr(retrain, name), getattr(RetrainConfig, name)
+        rule = f"is for the SuperNet only; set config.supernet.{name}, or leave it {default!r}"
+        yield f"{prefix}.{name}", value, value == default, rule
 
 
 def _search_rules(search: SearchConfig) -> Iterator[Rule]:

@@ -7,7 +7,7 @@ complete.
 import dataclasses
 import json
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -233,7 +233,7 @@ def open_workdir(
     file or, without `redo`, when such stages have results, and says what differs.
     """
     workdir = Workdir(absolute(root) if made else make_folder(root))
-    settings = _settings(config)
+    settings = settings_of(config)
     if workdir.config_path.exists():
         _adopt(workdir, settings, f"--workdir={root}", redo)
     elif made:
@@ -253,7 +253,7 @@ def _adopt(workdir: Workdir, settings: dict[str, Any], name: str, redo: bool) ->
     begun = [stage for stage in STAGES if workdir.has_begun(stage)]
     stages = outdated(changed, begun, settings)
     if stages:
-        differing = _differing(recorded, settings, ("there", "here"), FREE)
+        differing = difference(recorded, settings, ("there", "here"), FREE)
         again = " and ".join(filter(None, (", ".join(stages[:-1]), stages[-1])))
         if not redo:
             raise UserError(
@@ -263,7 +263,7 @@ def _adopt(workdir: Workdir, settings: dict[str, Any], name: str, redo: bool) ->
             )
         folder = workdir.set_aside(stages)
         print(f"redo: {differing}; {again} will run again, old results are in {folder}", flush=True)
-    elif differing := _differing(recorded, settings, ("so far", "from now on"), FREE):
+    elif differing := difference(recorded, settings, ("so far", "from now on"), FREE):
         print(f"settings: {differing}; no stage with results depends on them", flush=True)
     if changed:
         write_json(workdir.config_path, settings)
@@ -273,9 +273,9 @@ def check_same_everywhere(config: Config) -> None:
     """Raises `UserError` in every process, and says what differs, unless all of them have the same
     configuration.
     """
-    first, *others = (json.loads(text) for text in gathered(json.dumps(_settings(config))))
+    first, *others = (json.loads(text) for text in gathered(json.dumps(settings_of(config))))
     for number, other in enumerate(others, start=1):
-        if differing := _differing(first, other, ("in process 0", f"in process {number}")):
+        if differing := difference(first, other, ("in process 0", f"in process {number}")):
             raise UserError(
                 f"the processes have different configurations: {differing}; start all of them with"
                 " the same flags"
@@ -295,16 +295,26 @@ def keep_compilations(workdir: Workdir) -> None:
 
 
 def recorded_settings(path: epath.Path) -> dict[str, Any]:
-    """The flat settings in a workdir's `config.json`; those that were added to the code later have
-    their defaults.
+    """The flat settings in a workdir's `config.json`, as `completed`."""
+    return completed(read_json(path, dict))
+
+
+def completed(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Flat settings with those that were added to the code since they were recorded: with the
+    values that have the same effect as the code of that time, otherwise with their defaults.
 
     Before `supernet.within_limits` existed, the SuperNet was trained in the whole space, which is
-    what the limits admit where there are none.
+    what the limits admit where there are none. Sandwich sampling distilled from the first update
+    on, without cross entropy. The hidden units of the experts were dropped like all others, scaled
+    by the expert's width instead of the embedding's.
     """
-    recorded = read_json(path, dict)
     limited = any(recorded.get(f"search.{cost.limit}") for cost in COSTS.values())
-    earlier = {"supernet.within_limits": False} if limited else {}
-    return _settings(Config()) | earlier | recorded
+    earlier: dict[str, Any] = {"supernet.within_limits": False} if limited else {}
+    if recorded.get("supernet.sampling") == "sandwich":
+        earlier |= {"supernet.distillation_weight": 1.0, "supernet.distillation_warmup": 0.0}
+    if "model.dropout" in recorded:
+        earlier["model.activation_dropout"] = recorded["model.dropout"]
+    return settings_of(Config()) | earlier | dict(recorded)
 
 
 def _tokenizer(path: epath.Path) -> Tokenizer:
@@ -315,8 +325,8 @@ def _tokenizer(path: epath.Path) -> Tokenizer:
         return tokenizer
 
 
-def _settings(config: Config) -> dict[str, Any]:
-    """The configuration after a round trip through a file."""
+def settings_of(config: Config) -> dict[str, Any]:
+    """The flat settings of a configuration, after a round trip through a file."""
     return json.loads(json.dumps(flatten(dataclasses.asdict(config))))
 
 
@@ -330,7 +340,7 @@ def _changed(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     return [name for name in sorted(one | other) if one.get(name) != other.get(name)]
 
 
-def _differing(
+def difference(
     one: dict[str, Any], other: dict[str, Any], where: tuple[str, str], free: Collection[str] = ()
 ) -> str:
     """The first settings that differ, except those in `free`, with both values; empty if none

@@ -183,3 +183,22 @@ def test_a_shortlist_has_at_most_the_translations_of_its_table() -> None:
         UserError, match=r"evaluate\.shortlist=101 must be between 0, none, and 100"
     ):
         changed({"evaluate.shortlist": 101})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("sampling", "sandwich"),
+        ("within_limits", False),
+        ("sandwich_random", 3),
+        ("distillation", False),
+        ("distillation_weight", 0.1),
+        ("distillation_warmup", 0.1),
+    ],
+)
+def test_settings_of_the_supernet_are_refused_for_the_networks_trained_alone(
+    name: str, value: Any
+) -> None:
+    changed({f"supernet.{name}": value})
+    with pytest.raises(UserError, match=rf"config.retrain.{name}=.* is for the SuperNet only; set"):
+        changed({f"retrain.{name}": value})

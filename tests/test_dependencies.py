@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from automoe_jax.config import STAGES, Config, flatten, from_flat
 from automoe_jax.dependencies import FREE, TABLE, depends, outdated, relevant
 from automoe_jax.errors import UserError
 from automoe_jax.runtime.files import read_json, write_json
-from automoe_jax.workdir import Workdir, open_workdir
+from automoe_jax.workdir import Workdir, completed, open_workdir
 
 SETTINGS = flatten(dataclasses.asdict(Config()))
 
@@ -190,3 +191,25 @@ def test_a_supernet_from_before_draws_within_limits_counts_as_one_of_the_whole_s
     write_json(workdir.config_path, older)
     open_workdir(tmp_path, Config())  # no limits admit the whole space
     assert all(workdir.is_done(stage) for stage in STAGES)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "missing", "value"),
+    [
+        ({"model.dropout": 0.2}, "model.activation_dropout", 0.2),
+        ({"supernet.sampling": "sandwich"}, "supernet.distillation_weight", 1.0),
+        ({"supernet.sampling": "sandwich"}, "supernet.distillation_warmup", 0.0),
+    ],
+)
+def test_an_older_workdir_has_the_settings_that_its_weights_were_trained_with(
+    recorded: dict[str, Any], missing: str, value: float, tmp_path: pathlib.Path
+) -> None:
+    workdir = with_results(tmp_path, *STAGES)
+    older = {name: was for name, was in (SETTINGS | recorded).items() if name != missing}
+    write_json(workdir.config_path, older)
+    now = from_flat(SETTINGS | recorded)
+    with pytest.raises(UserError, match=rf"{missing} is {value} there and .* here; add --redo"):
+        open_workdir(tmp_path, now)
+    open_workdir(tmp_path, from_flat(SETTINGS | recorded | {missing: value}))
+    assert all(workdir.is_done(stage) for stage in STAGES)
+    assert completed(SETTINGS | recorded) == SETTINGS | recorded, "newer workdirs are as recorded"

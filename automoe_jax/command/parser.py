@@ -32,6 +32,8 @@ class Parser(argparse.ArgumentParser):
         what is not a flag or is left over.
         """
         words = sys.argv[1:] if words is None else words
+        if not {"-h", "--help"} & set(words):
+            self._check_names(words)
         values, extras = self.parse_known_args([self._switch(word) for word in words])
         for word in extras:
             raise UserError(self._not_understood(word))
@@ -46,6 +48,14 @@ class Parser(argparse.ArgumentParser):
         if not equals or not word.startswith("--") or name not in self.switches:
             return word
         return f"--{name}" if truth(f"--{name}", value) else f"--no{name}"
+
+    def _check_names(self, words: Sequence[str]) -> None:
+        """Raises `UserError` for an unknown --NAME, before argparse reports the required flag that
+        it was meant to be.
+        """
+        for word in words:
+            if word.startswith("--") and word.partition("=")[0] not in self._option_string_actions:
+                raise UserError(self._not_understood(word))
 
     def _not_understood(self, word: str) -> str:
         if not word.startswith("-"):

@@ -4,7 +4,8 @@
     --seeds=1,2 --workdir=runs/systems
     python -m automoe_jax.compare --configs=configs/systems --seeds=1,2 --workdir=runs/systems
 
-Run it again after a crash, or with more configurations or seeds: finished runs are skipped. Files
+Run it again after a crash, or with more configurations or seeds: finished runs are skipped; if
+their settings have changed since, the command says so and needs --redo. Files
 of other machines in the same results folder join the table. At the end the latencies of all
 networks are measured on this device, interleaved.
 """
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_switch(
         "redo",
-        "unfinished runs: run stages again whose results depend on settings that have changed",
+        "run stages again whose results depend on changed settings, of finished runs too",
     )
     parser.add_argument(
         "--baseline",

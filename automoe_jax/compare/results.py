@@ -28,7 +28,7 @@ from automoe_jax.evaluation.networks import inferences
 from automoe_jax.report.comparison import Curve
 from automoe_jax.report.plots import series
 from automoe_jax.report.rows import Row, RowKey
-from automoe_jax.runtime.files import atomic_writer, read_json
+from automoe_jax.runtime.files import atomic_writer, read_json, readable
 from automoe_jax.train.checkpoint import VALIDATION
 from automoe_jax.train.metrics import read_metrics
 from automoe_jax.workdir import Workdir
@@ -120,10 +120,17 @@ def record_path(results: Path, run: str) -> Path:
     return results / f"{run}.json"
 
 
+def load_record(results: Path, run: str) -> Record:
+    """The record of a finished run; raises `UserError` for a damaged one."""
+    path = epath.Path(record_path(results, run))
+    with readable(path):
+        return Record.from_json(read_json(path, dict))
+
+
 def load_records(results: Path) -> list[Record]:
     """Records of all finished runs, by file name."""
     return [
-        Record.from_json(read_json(epath.Path(path)))
+        load_record(results, path.stem)
         for path in sorted(results.glob("*.json"))
         if path.name not in (LATENCY, RATES) and not path.name.startswith("test-")
     ]

@@ -1,22 +1,29 @@
 """Training of the runs of a comparison: one process per run, with shared stages."""
 
-import dataclasses
-import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from etils import epath
 
+from automoe_jax.command.run import exit_code
 from automoe_jax.compare.experiments import Experiment
-from automoe_jax.compare.results import keep, record_path
-from automoe_jax.config import flatten
+from automoe_jax.compare.results import keep, load_record, record_path
 from automoe_jax.dependencies import TABLE, relevant
-from automoe_jax.workdir import Workdir, recorded_settings
+from automoe_jax.errors import UserError
+from automoe_jax.runtime.interruption import handled
+from automoe_jax.workdir import Workdir, completed, difference, recorded_settings, settings_of
 
+# The dense Transformer is a separate configuration here.
+_DENSE = "retrain.dense_baseline"
+# What every result of a run depends on is what this stage depends on.
+_LAST = "evaluate"
 # Stages whose results other runs can reuse.
 _SHARED = ("prepare", "supernet", "search")
 
@@ -29,13 +36,27 @@ def run_all(
     redo: bool = False,
 ) -> list[str]:
     """Trains every configuration with every seed, skips finished runs, and writes the results of
-    each; returns the names of the runs that failed. `redo` is the flag of `main`.
+    each; returns the names of the runs that failed.
+
+    Finished runs whose settings have changed since run again with `redo`, which is a flag of `main`
+    too; without it they are a `UserError`, before anything is trained.
     """
     failed = []
+    changed = {
+        f"{experiment.name}-{seed}": said
+        for seed in seeds
+        for experiment in experiments
+        if (said := changes(experiment, seed, results))
+    }
+    if changed and not redo:
+        raise UserError(
+            f"{'; '.join(changed.values())}; add --redo to run {' and '.join(changed)} again, or"
+            " name another --workdir or the same settings"
+        )
     for seed in seeds:
         for experiment in experiments:
             name = f"{experiment.name}-{seed}"
-            if record_path(results, name).exists():
+            if record_path(results, name).exists() and name not in changed:
                 print(f"compare: {name} is finished, skipped", flush=True)
                 continue
             print(f"compare: {name} starts", flush=True)
@@ -47,13 +68,35 @@ def run_all(
     return failed
 
 
+def changes(experiment: Experiment, seed: int, results: Path) -> str:
+    """The settings in which a finished run differs from the experiment now, in words; empty if
+    there are none, or no finished run.
+    """
+    name = f"{experiment.name}-{seed}"
+    if not record_path(results, name).exists():
+        return ""
+    recorded, now = completed(load_record(results, name).config), _settings(experiment, seed)
+    there, here = (
+        {name: value for name, value in one.items() if name in relevant(_LAST, now)}
+        for one in (recorded, now)
+    )
+    said = difference(there, here, ("there", "here"))
+    return (
+        f"the results of {name} in {results} are of another configuration: {said}" if said else ""
+    )
+
+
+def _settings(experiment: Experiment, seed: int) -> dict[str, Any]:
+    """The flat settings of a run."""
+    return settings_of(experiment.config) | {"seed": seed, _DENSE: False}
+
+
 def share(stage: str, experiment: Experiment, seed: int, root: Path, folder: Path) -> None:
     """Copies the results of a stage from another run with the same settings, if there is one."""
     done, kept = Path("stages") / f"{stage}.json", TABLE[stage].results
     if (folder / done).exists():
         return
-    settings = flatten(dataclasses.asdict(experiment.config)) | {"seed": seed}
-    wanted = relevant(stage, json.loads(json.dumps(settings)))
+    wanted = relevant(stage, _settings(experiment, seed))
     for marker in sorted(root.glob(f"*/{done}")):
         other = marker.parents[1]
         there = relevant(stage, recorded_settings(Workdir(epath.Path(other)).config_path))
@@ -84,8 +127,7 @@ def run(
         f"--config={experiment.path}",
         f"--workdir={folder}",
         f"--config.seed={seed}",
-        # The dense Transformer is a separate configuration here.
-        "--config.retrain.dense_baseline=false",
+        f"--config.{_DENSE}=false",
         *flags,
     ]
     cache = Workdir(epath.Path(root)).compilation_cache
@@ -99,13 +141,30 @@ def run(
 
 
 def finishes(command: Sequence[str], environment: Mapping[str, str]) -> bool:
-    """Whether a process ends without an error. After Ctrl-C it is asked to stop, and has the time
-    to save its work; `subprocess.run` would kill it.
+    """Whether a process ends without an error. After Ctrl-C, SIGTERM or SIGHUP it is asked to stop,
+    and has the time to save its work; `subprocess.run` would kill it, or leave it running. Then
+    this process ends as after such a signal.
     """
-    process = subprocess.Popen(command, env=dict(environment))
-    try:
-        return process.wait() == 0
-    except KeyboardInterrupt:
-        process.terminate()  # Ctrl-C in a terminal has reached it already, `kill` has not
-        process.wait()
-        raise
+    arrived: list[int] = []
+    process: subprocess.Popen[bytes] | None = None
+
+    def stop(number: int, _: FrameType | None) -> None:
+        arrived.append(number)
+        if process:
+            process.terminate()  # Ctrl-C in a terminal has reached it already, `kill` has not
+
+    with handled(stop):
+        process = subprocess.Popen(command, env=dict(environment))
+        if arrived:
+            process.terminate()
+        succeeded = process.wait() == 0
+    if signal.SIGINT in arrived:
+        raise KeyboardInterrupt
+    if arrived:
+        print(
+            f"compare: stopped by {signal.Signals(arrived[0]).name}; run the same command again to"
+            " resume",
+            file=sys.stderr,
+        )
+        raise SystemExit(exit_code(arrived[0]))
+    return succeeded

@@ -67,7 +67,7 @@ def stop_requests(unit: str) -> Iterator[Callable[[], int]]:
     if threading.current_thread() is not threading.main_thread():
         yield requested
         return
-    with _handled(note), _second_ctrl_c_ends(unit):
+    with handled(note), _second_ctrl_c_ends(unit):
         yield requested
     if arrived and not acted:
         signal.raise_signal(arrived[0])
@@ -95,7 +95,7 @@ def ctrl_c_gets_through() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _handled(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def handled(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Installs the handler of the signals, except for those that this process is to ignore, as
     background jobs of a shell ignore SIGINT and `nohup` ignores SIGHUP.
     """

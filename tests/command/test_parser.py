@@ -44,9 +44,21 @@ def test_a_switch_in_all_its_forms(words: list[str], on: bool) -> None:
         (["--work=x"], "unrecognized arguments: --work;"),
         (["--workdir"], "--workdir: expected one argument; see --help"),
         (["--size=big"], "--size: invalid int value: 'big'; see --help"),
+        (["--halp"], r"unrecognized arguments: --halp; did you mean --help\?"),
         (["-x"], "unrecognized arguments: -x; see --help"),
     ],
 )
 def test_what_is_not_understood_is_refused(words: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         parser().parse(words)
+
+
+def test_a_misspelt_flag_is_named_before_the_required_one_that_it_was_meant_to_be() -> None:
+    required = Parser("somewhere", "does something")
+    required.add_argument("--folder", required=True)
+    with pytest.raises(UserError, match=r"--fold; did you mean --folder\?"):
+        required.parse(["--fold=x"])
+    with pytest.raises(UserError, match="the following arguments are required: --folder"):
+        required.parse([])
+    with pytest.raises(SystemExit):
+        required.parse(["--fold=x", "--help"])
