@@ -35,6 +35,8 @@ _MOST_CHARACTERS = 65_536
 # SentencePiece ignores a line with this character, its own sign for an unknown one; as it is in no
 # piece, it is spelled in bytes.
 _IGNORED = "▅"
+# No text has a piece of this name: in pieces a space is ▁.
+_UNUSED = "<unused {}>"
 
 
 def train_tokenizer(
@@ -42,13 +44,15 @@ def train_tokenizer(
     vocab_size: int,
     path: os.PathLike[str] | str,
     setting: str = "config.data.vocab_size",
+    unused: int = 0,
 ) -> int:
     """Learns the pieces from `corpus_lines` and writes the model to `path`, complete or not at all.
 
     `corpus_lines` alternates the languages (`Pairs.lines`). Returns the number of pieces, the
-    special ones included: `vocab_size`, or fewer when the text is too small for that number. The
-    same lines give the same file. Raises `UserError`, which names the `setting`, when `vocab_size`
-    cannot hold even the characters.
+    special and `unused` ones included: `vocab_size`, or fewer when the text is too small for that
+    number. Unused pieces are in no text, and decode to nothing. The same lines give the same file.
+    Raises `UserError`, which names the `setting`, when `vocab_size` cannot hold even the
+    characters.
     """
     from automoe_jax.runtime.files import atomic_writer
 
@@ -69,6 +73,7 @@ def train_tokenizer(
             pad_id=PAD,
             eos_id=EOS,
             unk_id=UNK,
+            control_symbols=[_UNUSED.format(number) for number in range(unused)],
             num_threads=1,
             minloglevel=2,
         )
@@ -96,6 +101,12 @@ class Tokenizer:
     def vocab_size(self) -> int:
         """The number of pieces, the special ones included."""
         return self._model.get_piece_size()
+
+    @property
+    def unused(self) -> int:
+        """The number of pieces that only round up the size."""
+        others = set(range(self.vocab_size)) - set(SPECIAL_IDS)
+        return sum(self._model.is_control(token) for token in others)
 
     def encode(self, lines: Sequence[str]) -> list[np.ndarray]:
         """The int32 ids of each cleaned line, without BOS and EOS."""

@@ -191,21 +191,18 @@ def _train_tokenizer(vocabulary: Vocabulary, config: Config, before: int | None)
     """The number of pieces of the tokenizer that is written; `before`, if given: as many as the
     weights of this workdir were trained with.
 
-    Where the text has fewer pieces than asked, the rarest few are left out, so that devices can
-    share the vocabulary evenly (`config.mesh.model`): what remains is the same BPE, stopped some
-    merges earlier.
+    Where the text has fewer pieces than asked, unused ones are added, so that devices can share the
+    vocabulary evenly (`config.mesh.model`).
     """
-    asked, setting = vocabulary.asked(config), f"config.data.{vocabulary.setting}"
-    if before:
-        return train_tokenizer(vocabulary.lines(), before, vocabulary.path, setting)
-    pieces = train_tokenizer(vocabulary.lines(), asked, vocabulary.path, setting)
-    excess = pieces % math.lcm(_VOCABULARY_MULTIPLE, config.mesh.model)
-    if pieces == asked or not excess:
+    wanted, setting = before or vocabulary.asked(config), f"config.data.{vocabulary.setting}"
+    pieces = train_tokenizer(vocabulary.lines(), wanted, vocabulary.path, setting)
+    divisor = math.lcm(_VOCABULARY_MULTIPLE, config.mesh.model)
+    rounded = before or min(wanted, math.ceil(pieces / divisor) * divisor)
+    if pieces == rounded:
         return pieces
-    # A text of hardly more than its characters has no merges to leave out.
-    with contextlib.suppress(UserError):
-        return train_tokenizer(vocabulary.lines(), pieces - excess, vocabulary.path, setting)
-    return pieces
+    return train_tokenizer(
+        vocabulary.lines(), rounded, vocabulary.path, setting, unused=rounded - pieces
+    )
 
 
 def _check_there_is_text(corpus: Corpus, config: Config) -> None:
@@ -256,10 +253,11 @@ def _summary(pieces: Mapping[Vocabulary, int], use: Mapping[str, Use], config: C
     """One line about each vocabulary, and one about each split."""
     longest, lines = config.data.buckets[-1], []
     for vocabulary, count in pieces.items():
-        asked = vocabulary.asked(config)
-        fewer = f" of config.data.{vocabulary.setting}={asked}: the text has no more"
+        asked, unused = vocabulary.asked(config), Tokenizer(vocabulary.path).unused
         line = f"  {vocabulary.name}: {count:,} pieces"
-        lines.append(line if count == asked else line + fewer)
+        if count != asked or unused:
+            line += f" of config.data.{vocabulary.setting}={asked}: the text has no more"
+        lines.append(f"{line}; {unused} of them only round up their number" if unused else line)
     for split, counts in use.items():
         line = f"  {split}: {counts.used:,} of {counts.pairs:,} pairs used"
         if counts.unknown_class:

@@ -1,5 +1,7 @@
 """The joint BPE."""
 
+import pathlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -152,3 +154,16 @@ def test_separate_tokenizers_read_the_source_and_write_the_target(tmp_path):
 def test_one_tokenizer_reads_and_writes_both(tokenizer):
     assert tokenizer.target_vocab_size == tokenizer.vocab_size
     np.testing.assert_array_equal(tokenizer.encode_target(LINES)[0], tokenizer.encode(LINES)[0])
+
+
+def test_unused_pieces_change_neither_the_text_nor_its_pieces(tmp_path: pathlib.Path) -> None:
+    lines = ["the big house", "the small house", "<unused 0> is text here"]
+    size = train_tokenizer(lines, 1000, tmp_path / "0.model")
+    assert train_tokenizer(lines, size + 5, tmp_path / "5.model", unused=5) == size + 5
+    plain, rounded = (Tokenizer(tmp_path / f"{unused}.model") for unused in (0, 5))
+    assert [plain.vocab_size, rounded.vocab_size] == [size, size + 5]
+    assert (plain.unused, rounded.unused) == (0, 5)
+    for one, other in zip(plain.encode(lines), rounded.encode(lines), strict=True):
+        assert list(map(plain.piece, one)) == list(map(rounded.piece, other))
+        assert rounded.decode(other) == plain.decode(one)
+    assert rounded.decode(range(4, 9)) == "", "a translation with them is the one without"

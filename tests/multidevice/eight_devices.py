@@ -44,7 +44,7 @@ from automoe_jax.train.step import (
 )
 from tests.oracles import SPACE, random_network, routing
 
-VOCAB, STEPS, SGD_RATE = 32, 5, 0.1
+VOCAB, TARGET_VOCAB, STEPS, SGD_RATE = 32, 40, 5, 0.1
 # Architectures may lack the decoder's second layer. Genes that sharding does not affect are fixed.
 SMALL = dataclasses.replace(
     SPACE,
@@ -92,6 +92,10 @@ NETWORKS = jax.device_get(
     {
         "SuperNet": random_network(SMALL, VOCAB),
         "sub-Transformer": random_network(SMALL, VOCAB, arch=SUB),
+        # the decoder has its own input and output tables, of another size
+        "tables of each side": random_network(
+            SMALL, VOCAB, arch=SUB, shared_embeddings="none", target_vocab_size=TARGET_VOCAB
+        ),
     }
 )
 
@@ -188,6 +192,7 @@ CASES += [
     ("sub-Transformer", "data"),
     ("sub-Transformer", "expert"),
     ("sub-Transformer", "model fsdp"),
+    ("tables of each side", "model fsdp"),
 ]
 cases = pytest.mark.parametrize(("name", "mesh"), CASES)
 
@@ -241,9 +246,11 @@ def test_everything_lies_where_the_rules_say(name: str, mesh: str) -> None:
         {(shard.index[0].start or 0, len(shard.data)) for shard in table.addressable_shards}
     )
     assert held == [(part * len(table) // parts, len(table) // parts) for part in range(parts)]
-    assert {len(shard.data) for shard in state.params["embedding"]["table"].addressable_shards} == {
-        VOCAB // placement.mesh.shape["model"]
-    }
+    for name_of_table, size in NETWORKS[name].spec.tables().items():
+        array = state.params[name_of_table]["table"]
+        assert {len(shard.data) for shard in array.addressable_shards} == {
+            size.rows // placement.mesh.shape["model"]
+        }
 
 
 @cases

@@ -101,11 +101,14 @@ def test_a_smaller_vocabulary_is_said_and_divisible(tmp_path, capsys):
         pieces = found["vocabulary"]
         assert 263 < pieces < 6000
         assert pieces % (8 * model) == 0
-        assert Workdir(epath.Path(tmp_path / "run")).tokenizer().vocab_size == pieces
+        tokenizer = Workdir(epath.Path(tmp_path / "run")).tokenizer()
+        assert tokenizer.vocab_size == pieces
         assert found["vocabulary asked for"] == 6000
-        assert f"vocabulary: {pieces} pieces of config.data.vocab_size=6000" in (
-            capsys.readouterr().out
-        )
+        assert 0 < tokenizer.unused < 8 * model, "rounded up, no piece of the text is left out"
+        assert (
+            f"vocabulary: {pieces} pieces of config.data.vocab_size=6000: the text has no more;"
+            f" {tokenizer.unused} of them only round up their number\n"
+        ) in capsys.readouterr().out
 
 
 def test_a_text_prepared_again_on_another_mesh_has_the_vocabulary_of_the_weights(tmp_path):
