@@ -36,6 +36,7 @@ FFN_INITS = ("xavier", "linear", "truncated_normal")
 SHARED_EMBEDDINGS = ("all", "decoder", "none")
 LEAST_PIECES = 8  # of a vocabulary
 NORMS = ("post", "pre")
+PRECISIONS = ("float32", "int8")  # of the deployed engine
 TASKS = ("translate", "classify")
 STAGES = ("prepare", "supernet", "search", "retrain", "evaluate", "report")
 
@@ -153,6 +154,22 @@ class RetrainConfig(TrainConfig):
 
 
 @dataclasses.dataclass(frozen=True)
+class DeviceConfig:
+    """How the translator runs on its device: the conditions of `search.max_latency_ms`. Sentences
+    have `search.source_length` and `search.target_length` tokens.
+    """
+
+    precision: str = "float32"  # or int8
+    batch: int = 1  # sentences translated together
+    beam_size: int = 5
+    threads: int = 1
+    # file of `automoe_jax.latency collect` on another device; "": this device is timed
+    file: str = ""
+    architectures: int = 48  # timed at most
+    error: float = 0.03  # mean held-out error of the prediction at which timing stops
+
+
+@dataclasses.dataclass(frozen=True)
 class SearchConfig:
     """The search for the best sub-Transformer (AutoMoE, arXiv 2210.07535, evolutionary search)."""
 
@@ -169,6 +186,12 @@ class SearchConfig:
     max_flops: float = 0.0
     max_params: float = 0.0  # total parameters without embeddings; 0: no limit
     max_active_params: float = 0.0  # mean active parameters without embeddings; 0: no limit
+    # of one batch translated on `device`, in milliseconds; 0: no limit
+    max_latency_ms: float = 0.0
+    max_file_mb: float = 0.0  # of the exported model with its weights; 0: no limit
+    # largest resident memory of a process that translates on `device`; 0: no limit
+    max_memory_mb: float = 0.0
+    device: DeviceConfig = DeviceConfig()
     limits: str = ""  # of costs from outside the package, as in "joules=2.5,euros=1"
     source_length: int = LENGTH
     target_length: int = LENGTH
@@ -463,6 +486,14 @@ def _search_rules(search: SearchConfig) -> Iterator[Rule]:
     yield from _each(prefix, search, others, *_NOT_NEGATIVE)
     parents, rule = search.parents, f"must not exceed search.population={search.population}"
     yield f"{prefix}.parents", parents, parents <= search.population, rule
+    yield from _each(f"{prefix}.device", search.device, ("batch", "beam_size"), *_POSITIVE)
+    yield from _each(f"{prefix}.device", search.device, ("threads",), *_POSITIVE)
+    yield from _each(f"{prefix}.device", search.device, ("precision",), *_one_of(PRECISIONS))
+    least = 12
+    number, rule = search.device.architectures, f"must be at least {least}"
+    yield f"{prefix}.device.architectures", number, number >= least, rule
+    error = search.device.error
+    yield f"{prefix}.device.error", error, 0 < error < 1, "must be in (0, 1)"
     share = search.mutation_prob
     yield f"{prefix}.mutation_prob", share, 0 < share <= 1, "must be in (0, 1]"
 

@@ -27,6 +27,7 @@ class Stage(NamedTuple):
 _LIMITS = (
     *(f"search.{cost.limit}" for cost in COSTS.values()),
     "search.limits",
+    "search.device.",
     "search.source_length",
     "search.target_length",
 )

@@ -75,6 +75,11 @@ class Workdir:
         return self.root / "search" / "pareto.json"
 
     @property
+    def finalists_path(self) -> epath.Path:
+        """The candidates whose latency the search measured."""
+        return self.root / "search" / "finalists.json"
+
+    @property
     def arch_path(self) -> epath.Path:
         return self.root / "arch.json"
 

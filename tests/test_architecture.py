@@ -43,6 +43,7 @@ LEVELS = (
         "search",
         "inference",
         "export",
+        "latency",
         "evaluation",
         "extract",
         "convert",

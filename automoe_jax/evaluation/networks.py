@@ -87,6 +87,12 @@ def joined(*notes: str) -> str:
     return "; ".join(filter(None, notes))
 
 
+def trained_network(config: Config, workdir: Workdir, role: Role) -> Network:
+    """The network of a role, on the device."""
+    arch = config.space.largest_dense() if role is Role.DENSE else workdir.arch()
+    return _network(config, workdir, _folder(workdir, role), arch)
+
+
 def _folder(workdir: Workdir, role: Role) -> epath.Path:
     return {
         Role.RETRAINED: workdir.retrained,

@@ -23,7 +23,7 @@ from automoe_jax.export.parts import (
 )
 from automoe_jax.export.settings import Settings
 from automoe_jax.inference.engine.hypotheses import IMPOSSIBLE
-from automoe_jax.ops.attention import MASKED
+from automoe_jax.ops.constants import MASKED
 
 # A round ends when this share of its sentences is done: moving the caches costs a part of a step.
 DONE_SHARE = 8

@@ -21,7 +21,7 @@ from automoe_jax.export.graph import Graph
 from automoe_jax.export.layers import LayerPlan, Seen, Tokens, decoder_layer, looked_up, plan
 from automoe_jax.export.parts import KeysValues, Rows, Table, embedded, projected
 from automoe_jax.export.settings import Settings, Weights, embed_dim
-from automoe_jax.ops.attention import MASKED
+from automoe_jax.ops.constants import MASKED
 
 
 class Sentences(NamedTuple):

@@ -20,7 +20,7 @@ from automoe_jax.export.settings import (
     layer_number,
     sinusoids,
 )
-from automoe_jax.ops.attention import MASKED
+from automoe_jax.ops.constants import MASKED
 
 
 class Encoded(NamedTuple):

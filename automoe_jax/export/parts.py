@@ -11,8 +11,7 @@ from jaxtyping import Float, Float32, Int8
 
 from automoe_jax.export.graph import Graph
 from automoe_jax.export.settings import INT8, Settings, Weights
-from automoe_jax.ops.attention import MASKED
-from automoe_jax.ops.norm import EPSILON
+from automoe_jax.ops.constants import EPSILON, MASKED
 
 
 class Operand(NamedTuple):

@@ -14,11 +14,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Float32, Int, PRNGKeyArray
 
+from automoe_jax.ops.constants import MASKED
 from automoe_jax.ops.dropout import keep_scale
 
-# finite, so that a row without any key gives numbers; its exponential is exactly 0 next to any real
-# score
-MASKED = -1e9
 # attention that a token receives as a key, or gives as a query; `relative_` to the largest of the
 # sentence
 RELATIVE = "relative_"

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-EPSILON = 1e-5
+from automoe_jax.ops.constants import EPSILON
 
 
 def layer_norm(

@@ -11,6 +11,7 @@ from automoe_jax.data.batching import rows_per_batch
 from automoe_jax.errors import UserError
 from automoe_jax.model.network import Spec, spec_of
 from automoe_jax.runtime.sharding import DATA, EXPERT, MODEL
+from automoe_jax.search.limits import Conditions, without_device
 from automoe_jax.stages.supernet import TrainedPart, sampled, trained_part
 
 T = TypeVar("T", bound=TrainConfig)
@@ -40,7 +41,11 @@ class Job:
 
     @functools.cached_property
     def _trained(self) -> TrainedPart:
-        return trained_part(self.config, self.spec)
+        # the limits that need the device are unknown here
+        search = without_device(self.config.search)
+        pre_norm = self.spec.norm == "pre"
+        conditions = Conditions(search, self.config.router, self.spec.output_size, pre_norm)
+        return trained_part(dataclasses.replace(self.config, search=search), conditions)
 
 
 def parse_mesh(text: str) -> MeshConfig:

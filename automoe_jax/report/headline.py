@@ -12,11 +12,13 @@ SAME_COST = 0.01  # relative difference of FLOPs below which two costs are calle
 
 def headline(results: Sequence[Row]) -> str:
     """One sentence: score and cost of the found translator or classifier, relative to the largest
-    dense one.
+    dense one. The cost is latency where that was measured, else FLOPs.
     """
     found, dense, judged = find(results, RETRAINED), find(results, DENSE), quality(results)
     if found is None or number(found, judged.key) is None:
         return f"The found {judged.system} has no score yet."
+    if timed := _in_milliseconds(found, dense, results):
+        return timed
     sentence = f"The found {judged.system} reaches {_reach(found, results)}"
     if dense is None or number(dense, judged.key) is None:
         return sentence + "."
@@ -43,6 +45,25 @@ def caveats(results: Sequence[Row], seed: int) -> list[str]:
         if row.role is Role.BASELINE and baseline is not None and baseline >= reached:
             notes.append(f"It does not beat the baseline “{row.title}” ({_score(row, results)}).")
     return [*notes, f"One run with seed {seed}; no significance test."]
+
+
+def _in_milliseconds(found: Row, dense: Row | None, results: Sequence[Row]) -> str:
+    """As in 'The found translator takes 1.9 ms for a sentence: 1.4× faster than the largest dense
+    one (2.7 ms), with 86.1 BLEU against 86.5.'; "" where no latency was measured.
+    """
+    took, dense_took = number(found, "deployed_ms"), number(dense, "deployed_ms")
+    if took is None:
+        return ""
+    name = f"The found {quality(results).system}"
+    sentence = f"{name} takes {numbers.significant(took)} ms for a sentence"
+    if dense is None or dense_took is None:
+        return f"{sentence}, with {_score(found, results)}."
+    faster, factor = took < dense_took, max(took, dense_took) / min(took, dense_took)
+    return (
+        f"{sentence}: {numbers.ratio(factor)}× {'faster' if faster else 'slower'} than the largest"
+        f" dense one ({numbers.significant(dense_took)} ms), with {_score(found, results)} against"
+        f" {numbers.score(number(dense, quality(results).key))}."
+    )
 
 
 def _score(row: Row, results: Sequence[Row]) -> str:

@@ -116,6 +116,10 @@ class Row:
     encoder_ms: float | None = None  # of one sentence
     decoder_ms: float | None = None
     latency_ms: float | None = None
+    # with the deployed engine: milliseconds of a batch under the conditions of `search.device`, and
+    # sentences per second in batches of 32
+    deployed_ms: float | None = None
+    deployed_sentences_per_second: float | None = None
     train_tokens: int | None = None
     train_seconds: float | None = None
     decode_sentences_per_second: float | None = None

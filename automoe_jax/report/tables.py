@@ -124,6 +124,22 @@ def _cost_columns(results: Sequence[Row]) -> list[Column]:
 def _time_columns() -> list[Column]:
     return [
         Column(
+            "ms",
+            "of a sentence with the deployed engine, under the conditions of search.device",
+            _value("deployed_ms"),
+            _rate,
+            min,
+            1,
+        ),
+        Column(
+            "deployed sent./s",
+            "in batches of 32, with the deployed engine",
+            _value("deployed_sentences_per_second"),
+            _rate,
+            max,
+            2,
+        ),
+        Column(
             "trained on",
             "target tokens, or texts that are classified",
             _value("train_tokens"),

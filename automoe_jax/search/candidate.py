@@ -79,7 +79,9 @@ class Candidate:
         else.
         """
         loss = math.inf if value["loss"] is None else float(value["loss"])
-        costs = {name: value[name] for name in COSTS}
+        costs = {
+            name: value[name] for name, cost in COSTS.items() if name in value or not cost.on_device
+        }
         others = {name: value[name] for name in value if name not in COSTS}
         return cls(
             **{**others, "arch": Arch.from_dict(value["arch"]), "loss": loss, "costs": costs}

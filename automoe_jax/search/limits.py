@@ -34,6 +34,10 @@ class Conditions:
     router: RouterConfig
     vocab_size: int = VOCAB_SIZE  # pieces of the output vocabulary, or classes
     pre_norm: bool = False
+    # the costs that depend on the device, as far as a search limits them (`latency`)
+    on_device: Mapping[str, Callable[[Arch], float]] = dataclasses.field(
+        default_factory=dict, hash=False, compare=False
+    )
 
     def closed_form(self, arch: Arch) -> Costs:
         """FLOPs and parameters of one sentence pair, or one sentence, of the settings' lengths."""
@@ -53,6 +57,8 @@ class Cost:
     # a sum over the layers, but for routers, which layers with one expert have too where another
     # has several: even draws within such a limit are fast however few architectures it admits
     additive: bool = False
+    # computed from measurements on the device, and only where it is limited
+    on_device: bool = False
 
 
 def _flops(conditions: Conditions) -> Callable[[Arch], float]:
@@ -67,6 +73,10 @@ def _active_params(conditions: Conditions) -> Callable[[Arch], float]:
     return lambda arch: conditions.closed_form(arch).active_params
 
 
+def _on_device(name: str) -> Callable[[Conditions], Callable[[Arch], float]]:
+    return lambda conditions: conditions.on_device[name]
+
+
 COSTS: Registry[Cost] = Registry(
     "config.search.limits",
     {
@@ -78,13 +88,25 @@ COSTS: Registry[Cost] = Registry(
         "active_params": Cost(
             "active parameters", _active_params, "max_active_params", additive=True
         ),
+        # of one batch on the device of `search.device`
+        "latency_ms": Cost("ms", _on_device("latency_ms"), "max_latency_ms", on_device=True),
+        # of the exported model and its weights
+        "file_mb": Cost("MB", _on_device("file_mb"), "max_file_mb", on_device=True),
+        # largest resident memory of a process that translates
+        "memory_mb": Cost("MB", _on_device("memory_mb"), "max_memory_mb", on_device=True),
     },
 )
 
 
 def cost_function(conditions: Conditions) -> CostFunction:
-    """The function arch → {name: cost} for all costs of the table."""
-    prepared = {name: cost.prepare(conditions) for name, cost in COSTS.items()}
+    """The function arch → {name: cost} for all costs of the table; of those that depend on the
+    device, for the ones in `conditions.on_device`.
+    """
+    prepared = {
+        name: cost.prepare(conditions)
+        for name, cost in COSTS.items()
+        if not cost.on_device or name in conditions.on_device
+    }
     return lambda arch: {name: measure(arch) for name, measure in prepared.items()}
 
 
@@ -98,6 +120,17 @@ def limits(settings: "SearchConfig") -> dict[str, float]:
 def within_limits(costs: Mapping[str, float], settings: "SearchConfig") -> bool:
     """Whether an architecture of these costs may be a candidate."""
     return all(costs[name] <= limit for name, limit in limits(settings).items())
+
+
+def needs_device(settings: "SearchConfig") -> bool:
+    """Whether a limit is on a cost that depends on the device."""
+    return any(COSTS[name].on_device for name in limits(settings))
+
+
+def without_device(settings: "SearchConfig") -> "SearchConfig":
+    """The settings without limits on costs that depend on the device."""
+    measured: dict[str, Any] = {cost.limit: 0.0 for cost in COSTS.values() if cost.on_device}
+    return dataclasses.replace(settings, **measured)
 
 
 def rules(settings: "SearchConfig") -> Iterator[tuple[str, Any, bool, str]]:
@@ -119,8 +152,12 @@ def check_closed_form(space: SearchSpace, settings: "SearchConfig", router: Rout
     parameters count the vocabulary.
     """
     conditions = Conditions(settings, router)
-    own = {name: cost.prepare(conditions) for name, cost in COSTS.items() if _own(cost)}
-    without = dataclasses.replace(settings, limits="")
+    own = {
+        name: cost.prepare(conditions)
+        for name, cost in COSTS.items()
+        if _own(cost) and not cost.on_device
+    }
+    without = dataclasses.replace(without_device(settings), limits="")
     check_limits(
         space, without, lambda arch: {name: measure(arch) for name, measure in own.items()}
     )
@@ -132,10 +169,15 @@ def check_limits(space: SearchSpace, settings: "SearchConfig", cost: CostFunctio
     for name, limit in limits(settings).items():
         setting, least = COSTS[name].limit, smallest[name]
         if limit < least:
+            others = ", ".join(
+                f"{_short(_rounded_up(value))} {COSTS[one].unit}"
+                for one, value in smallest.items()
+                if one != name
+            )
             raise UserError(
                 f"search.{setting}={_short(limit)} is below the smallest architecture of this space"
-                f" ({_short(_rounded_up(least))} {COSTS[name].unit}); raise it, or give the space"
-                " smaller choices"
+                f" ({_short(_rounded_up(least))} {COSTS[name].unit}; it also has {others}); raise"
+                " it, or give the space smaller choices"
             )
 
 

@@ -9,6 +9,7 @@ import jax
 from automoe_jax.config import Config
 from automoe_jax.evaluation import results
 from automoe_jax.evaluation.baselines import baselines
+from automoe_jax.evaluation.deployed import is_measured, with_latencies
 from automoe_jax.evaluation.engine import engine_row, record_precision
 from automoe_jax.evaluation.networks import inferences, joined, network_row
 from automoe_jax.evaluation.results import Evaluation, Scored
@@ -17,7 +18,7 @@ from automoe_jax.evaluation.usage import evenly_spaced
 from automoe_jax.export.settings import FLOAT32, INT8
 from automoe_jax.inference.scores import tokenization
 from automoe_jax.report import Sample, results_table
-from automoe_jax.report.rows import DENSE, INHERITED
+from automoe_jax.report.rows import DENSE, INHERITED, RETRAINED
 from automoe_jax.runtime.files import read_json
 from automoe_jax.runtime.machine import device, versions
 from automoe_jax.train import runs
@@ -42,6 +43,8 @@ def run(config: Config, workdir: Workdir) -> None:
         for i in evenly_spaced(count, config.evaluate.samples)
     ]
     rows = [scored.row for scored in [*networks, *simple]]
+    if is_measured(config):
+        rows = with_latencies(config, workdir, rows, (RETRAINED, DENSE))
     if config.task == "translate":
         tokenizer = tokenization(config.data.target_language, references)
         rows[0] = dataclasses.replace(rows[0], note=joined(tokenizer.note, rows[0].note))

@@ -34,7 +34,9 @@ from automoe_jax.data.tokenizer import (
 )
 from automoe_jax.errors import UserError
 from automoe_jax.inference.engine.shortlist import Shortlist
+from automoe_jax.latency.search import search_conditions
 from automoe_jax.runtime.files import atomic_writer, is_local, read_json, write_json
+from automoe_jax.search.limits import COSTS, check_limits, cost_function
 from automoe_jax.workdir import Workdir
 
 # A larger share of a split that is left out deserves a warning.
@@ -82,6 +84,8 @@ def run(config: Config, workdir: Workdir) -> None:
     write_json(workdir.statistics_path, statistics)
     print(describe(statistics), flush=True)
     print("\n".join(_summary(pieces, use, config)), flush=True)
+    for line in _costs(config, workdir):
+        print(line, flush=True)
     for warning in _warnings(use, corpus.statistics["preparation"], config):
         print(f"warning: {warning}", file=sys.stderr, flush=True)
 
@@ -267,6 +271,24 @@ def _summary(pieces: Mapping[Vocabulary, int], use: Mapping[str, Use], config: C
             line += f"; {counts.too_long:,} longer than {longest} tokens, {fate}"
         lines.append(line)
     return lines
+
+
+def _costs(config: Config, workdir: Workdir) -> Iterator[str]:
+    """A line for the smallest and one for the largest architecture of the space, with their costs.
+
+    Raises `UserError` for a limit that the smallest one exceeds.
+    """
+    if config.space.size() == 1:
+        return
+    cost = cost_function(search_conditions(config, workdir, workdir.spec(config)))
+    for name, arch in (
+        ("smallest", config.space.smallest()),
+        ("largest dense", config.space.largest_dense()),
+        ("largest", config.space.largest()),
+    ):
+        costs = (f"{value:.4g} {COSTS[one].unit}" for one, value in cost(arch).items())
+        yield f"  {name} architecture: {', '.join(costs)}"
+    check_limits(config.space, config.search, cost)
 
 
 def _warnings(

@@ -13,6 +13,7 @@ from automoe_jax.report import ReportContents, Role, write_report
 from automoe_jax.runtime.files import read_json
 from automoe_jax.runtime.machine import device, versions
 from automoe_jax.search import history
+from automoe_jax.search.limits import COSTS
 from automoe_jax.train.metrics import read_metrics
 from automoe_jax.workdir import Workdir
 
@@ -52,7 +53,9 @@ def run(config: Config, workdir: Workdir) -> None:
         candidates=candidates,
         pareto=front,
         limits={
-            name: getattr(search, name) for name in ("max_flops", "max_params", "max_active_params")
+            cost.limit: getattr(search, cost.limit)
+            for cost in COSTS.values()
+            if hasattr(search, cost.limit) and cost.limit != "limits"
         },
         results=evaluated.rows,
         samples=evaluated.samples,

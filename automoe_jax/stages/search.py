@@ -8,13 +8,15 @@ import sys
 from tqdm import tqdm
 
 from automoe_jax.config import Config
+from automoe_jax.latency.search import finalists, search_conditions
 from automoe_jax.runtime.files import write_json
 from automoe_jax.runtime.interruption import stop_requests, stopped
 from automoe_jax.runtime.processes import is_first, wait_for_all
 from automoe_jax.search import history, pareto
 from automoe_jax.search.algorithms import ALGORITHMS
+from automoe_jax.search.candidate import Candidate
 from automoe_jax.search.evaluator import inherited_loss
-from automoe_jax.search.limits import Conditions, check_limits, cost_function
+from automoe_jax.search.limits import check_limits, cost_function, limits
 from automoe_jax.train import runs
 from automoe_jax.workdir import Workdir
 
@@ -32,7 +34,7 @@ def run(config: Config, workdir: Workdir) -> None:
         print("search: the space has one architecture, which is the result", flush=True)
         return
 
-    cost = cost_function(Conditions(settings, config.router, spec.output_size, spec.norm == "pre"))
+    cost = cost_function(search_conditions(config, workdir, spec))
     check_limits(config.space, settings, cost)
     algorithm = ALGORITHMS.find(settings.algorithm)
     supernet = runs.load(workdir.supernet, spec)
@@ -72,7 +74,7 @@ def run(config: Config, workdir: Workdir) -> None:
             known=known,
             progress=progress,
         )
-    found = pareto.best(candidates)
+    found = _chosen(config, workdir, candidates)
     if is_first():
         write_json(
             workdir.pareto_path,
@@ -84,3 +86,21 @@ def run(config: Config, workdir: Workdir) -> None:
         f" {found.flops:.4g} FLOPs",
         flush=True,
     )
+
+
+def _chosen(config: Config, workdir: Workdir, candidates: list[Candidate]) -> Candidate:
+    """The best candidate; under a limit of latency on this device, the best by measurement, with
+    the finalists in a file.
+    """
+    best = pareto.best(candidates)
+    if "latency_ms" not in limits(config.search) or config.search.device.file or not is_first():
+        return best
+    measured = finalists(config, workdir.spec(config), candidates)
+    write_json(workdir.finalists_path, [one.to_json() for one in measured])
+    for one in measured:
+        print(
+            f"search: finalist with loss {one.candidate.loss:.3f}: predicted"
+            f" {one.predicted:.3g} ms, measured {one.measured:.3g} ms",
+            flush=True,
+        )
+    return measured[0].candidate

@@ -10,7 +10,8 @@ import numpy as np
 
 from automoe_jax.arch import Arch
 from automoe_jax.config import Config
-from automoe_jax.model.network import Network, Spec, initialised
+from automoe_jax.latency.search import search_conditions
+from automoe_jax.model.network import Network, initialised
 from automoe_jax.model.transformer import training_options
 from automoe_jax.runtime.sharding import placement
 from automoe_jax.search.limits import Conditions, check_limits, cost_function
@@ -26,7 +27,7 @@ def run(config: Config, workdir: Workdir) -> None:
     if space.size() == 1:
         print("supernet: skipped, because the space has one architecture", flush=True)
         return
-    trained = trained_part(config, workdir.spec(config))
+    trained = trained_part(config, search_conditions(config, workdir, workdir.spec(config)))
     print(
         f"supernet: a space of {space.size():.3g} architectures; the limits of the search admit"
         f" {trained.admitted:.0%} of even draws from it",
@@ -64,14 +65,13 @@ class TrainedPart(NamedTuple):
     admitted: float  # share of even draws from the whole space that the limits admit
 
 
-def trained_part(config: Config, spec: Spec) -> TrainedPart:
+def trained_part(config: Config, conditions: Conditions) -> TrainedPart:
     """The architectures within the limits of the search, or with `supernet.within_limits` off the
-    whole space; `spec` is that of the SuperNet.
+    whole space.
 
     Raises `UserError` when the smallest architecture exceeds a limit.
     """
     space, settings = config.space, config.search
-    conditions = Conditions(settings, config.router, spec.output_size, spec.norm == "pre")
     cost = cost_function(conditions)
     check_limits(space, settings, cost)
     admitted = share_within(space, settings, cost)

@@ -1,5 +1,7 @@
 """Results table of the terminal, its Markdown form, the headline, and formatting of numbers."""
 
+import dataclasses
+
 import pytest
 
 from automoe_jax.report import ReportContents, Role, Row, numbers, results_table
@@ -63,6 +65,10 @@ def test_markdown_text_is_inert() -> None:
     )
 
 
+def timed(row: Row, milliseconds: float) -> Row:
+    return dataclasses.replace(row, deployed_ms=milliseconds)
+
+
 @pytest.mark.parametrize(
     ("rows", "sentence"),
     [
@@ -113,6 +119,24 @@ def test_markdown_text_is_inert() -> None:
                 "The found translator reaches 70.0 BLEU at 120 MFLOPs; the largest dense one is"
                 " cheaper and not worse, 79.0 BLEU at 100 MFLOPs."
             ),
+        ),
+        (
+            [timed(found(70.0, 1e8), 2.0), timed(dense(71.0, 1e8), 3.0)],
+            (
+                "The found translator takes 2.00 ms for a sentence: 1.5× faster than the largest"
+                " dense one (3.00 ms), with 70.0 BLEU against 71.0."
+            ),
+        ),
+        (
+            [timed(found(70.0, 1e8), 3.0), timed(dense(71.0, 1e8), 2.0)],
+            (
+                "The found translator takes 3.00 ms for a sentence: 1.5× slower than the largest"
+                " dense one (2.00 ms), with 70.0 BLEU against 71.0."
+            ),
+        ),
+        (
+            [timed(found(70.0, 1e8), 2.0)],
+            "The found translator takes 2.00 ms for a sentence, with 70.0 BLEU.",
         ),
     ],
 )

@@ -6,9 +6,8 @@ import numpy as np
 
 from automoe_jax.arch import Arch
 from automoe_jax.config import Config, default_config, from_config_dict
-from automoe_jax.model import Spec
 from automoe_jax.search.limits import Conditions, cost_function
-from automoe_jax.stages.supernet import sampled, trained_part
+from automoe_jax.stages.supernet import TrainedPart, sampled, trained_part
 from tests.stages.tiny import get_config
 
 VOCAB_SIZE = 320
@@ -25,8 +24,8 @@ def config(**settings: object) -> Config:
     return from_config_dict(values)
 
 
-def spec(config: Config) -> Spec:
-    return Spec(config.space, VOCAB_SIZE, router=config.router)
+def part_of(config: Config) -> TrainedPart:
+    return trained_part(config, Conditions(config.search, config.router, VOCAB_SIZE))
 
 
 def flops(tiny: Config, arch: Arch) -> float:
@@ -35,13 +34,13 @@ def flops(tiny: Config, arch: Arch) -> float:
 
 def test_updates_train_what_the_limit_admits() -> None:
     tiny = config()
-    trained = trained_part(tiny, spec(tiny))
+    trained = part_of(tiny)
     drawn = [sampled(tiny, trained, step)[0] for step in range(200)]
     admitted = [arch for arch in drawn if flops(tiny, arch) <= tiny.search.max_flops]
     assert admitted == drawn
     assert len(set(drawn)) > 20
     whole = config(within_limits=False)
-    of_all = trained_part(whole, spec(whole))
+    of_all = part_of(whole)
     everything = [sampled(whole, of_all, step)[0] for step in range(200)]
     beyond = [arch for arch in everything if flops(tiny, arch) > tiny.search.max_flops]
     assert 60 < len(beyond) < 180
@@ -52,7 +51,7 @@ def test_updates_train_what_the_limit_admits() -> None:
 def test_an_update_depends_on_the_seed_and_its_number_alone() -> None:
     """So that every process draws the same, and a resumed run what an uninterrupted one does."""
     tiny = config()
-    once, again = trained_part(tiny, spec(tiny)), trained_part(tiny, spec(tiny))
+    once, again = part_of(tiny), part_of(tiny)
     forwards = [sampled(tiny, once, step) for step in range(20)]
     backwards = [sampled(tiny, again, step) for step in reversed(range(20))]
     assert forwards == backwards[::-1]
@@ -61,7 +60,7 @@ def test_an_update_depends_on_the_seed_and_its_number_alone() -> None:
 
 def test_the_largest_of_a_sandwich_is_the_largest_admitted() -> None:
     tiny = config(sampling="sandwich", sandwich_random=3)
-    trained = trained_part(tiny, spec(tiny))
+    trained = part_of(tiny)
     largest, smallest, *others = sampled(tiny, trained, 0)
     assert largest == trained.largest != tiny.space.largest()
     assert smallest == tiny.space.smallest()
@@ -70,13 +69,13 @@ def test_the_largest_of_a_sandwich_is_the_largest_admitted() -> None:
     most = max(flops(tiny, arch) for arch in drawn)
     assert most <= flops(tiny, largest) <= tiny.search.max_flops
     whole = config(sampling="sandwich", within_limits=False)
-    assert sampled(whole, trained_part(whole, spec(whole)), 0)[0] == tiny.space.largest()
+    assert sampled(whole, part_of(whole), 0)[0] == tiny.space.largest()
 
 
 def test_without_a_limit_updates_train_the_whole_space() -> None:
     values = default_config()
     plain = from_config_dict(values)
-    trained = trained_part(plain, spec(plain))
+    trained = part_of(plain)
     assert trained.largest == plain.space.largest()
     assert trained.admitted == 1
     expected = plain.space.sample(np.random.default_rng([plain.seed, 7]))

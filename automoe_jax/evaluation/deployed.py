@@ -1,0 +1,69 @@
+"""Latency of the trained networks as they are deployed, interleaved: one batch under the conditions
+of `config.search.device`, and full batches.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from automoe_jax.config import Config
+from automoe_jax.evaluation.networks import trained_network
+from automoe_jax.export.network import inputs_of
+from automoe_jax.latency.device import conditions_of
+from automoe_jax.latency.timing import Model, TimingConditions, build, milliseconds
+from automoe_jax.report.rows import Row, RowKey
+from automoe_jax.search.limits import limits
+from automoe_jax.workdir import Workdir
+
+FULL = 32  # sentences of a full batch
+ROUNDS = 25
+ROUNDS_OF_FULL = 7
+
+
+def is_measured(config: Config) -> bool:
+    """Whether an evaluation measures these latencies: where latency is limited, or timed anyway."""
+    wanted = "latency_ms" in limits(config.search) or config.evaluate.latency_runs > 0
+    return wanted and config.task == "translate"
+
+
+def with_latencies(
+    config: Config, workdir: Workdir, rows: Sequence[Row], keys: Sequence[RowKey]
+) -> list[Row]:
+    """The rows, those with these keys with their latencies."""
+    conditions = conditions_of(config)
+    alone = _times(config, workdir, rows, keys, conditions, ROUNDS)
+    full = dataclasses.replace(conditions, batch=FULL)
+    batches = _times(config, workdir, rows, keys, full, ROUNDS_OF_FULL)
+    return [
+        dataclasses.replace(
+            row,
+            deployed_ms=round(alone[row.key], 4),
+            deployed_sentences_per_second=round(1000 * FULL / batches[row.key], 1),
+        )
+        if row.key in alone
+        else row
+        for row in rows
+    ]
+
+
+def _times(
+    config: Config,
+    workdir: Workdir,
+    rows: Sequence[Row],
+    keys: Sequence[RowKey],
+    conditions: TimingConditions,
+    rounds: int,
+) -> Mapping[RowKey, float]:
+    """Milliseconds of a batch of each network."""
+    present = [row.key for row in rows if row.key in keys]
+    models = [_model(config, workdir, key, conditions) for key in present]
+    return dict(zip(present, milliseconds(models, rounds), strict=True))
+
+
+def _model(config: Config, workdir: Workdir, key: RowKey, conditions: TimingConditions) -> Model:
+    network = trained_network(config, workdir, key.role)
+    inputs = inputs_of(network, config.data.buckets, config.search.device.precision)
+    arch, settings, weights = inputs
+    longest = max(settings.max_source, conditions.source_length)
+    most = max(settings.max_target, conditions.target_length)
+    settings = dataclasses.replace(settings, max_source=longest, max_target=most)
+    return build(arch, settings, conditions, weights)

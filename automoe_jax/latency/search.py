@@ -1,0 +1,95 @@
+"""The device in a search: the conditions of its costs, and finalists measured again."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from automoe_jax.config import Config
+from automoe_jax.errors import UserError
+from automoe_jax.export.settings import Settings
+from automoe_jax.latency.device import conditions_of, costs_on_device, settings_of
+from automoe_jax.latency.timing import build, milliseconds
+from automoe_jax.model.network import Spec
+from automoe_jax.runtime.files import is_local
+from automoe_jax.runtime.processes import is_first, wait_for_all
+from automoe_jax.search.candidate import Candidate
+from automoe_jax.search.limits import Conditions, limits, needs_device
+from automoe_jax.workdir import Workdir
+
+FILE = "device.jsonl"  # in the workdir: the architectures timed on this device
+ROUNDS = 25
+GROUP = 4  # finalists that are timed interleaved
+MOST = 24  # finalists
+
+
+class Finalist(NamedTuple):
+    """A candidate whose latency was measured, in milliseconds."""
+
+    candidate: Candidate
+    predicted: float
+    measured: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "arch": self.candidate.arch.to_dict(),
+            "loss": self.candidate.loss,
+            "predicted_ms": round(self.predicted, 4),
+            "measured_ms": round(self.measured, 4),
+        }
+
+
+def search_conditions(config: Config, workdir: Workdir, spec: Spec) -> Conditions:
+    """The conditions of the costs of a search. Where a limit needs the device, its timed
+    architectures are read, or timed first.
+
+    Raises `UserError` for a workdir in a bucket, where nothing can be timed.
+    """
+    conditions = Conditions(config.search, config.router, spec.output_size, spec.norm == "pre")
+    if not needs_device(config.search):
+        return conditions
+    if not config.search.device.file and not is_local(workdir.root):
+        raise UserError(
+            "config.search.max_latency_ms is measured in a local workdir; name a local --workdir,"
+            " or a file of automoe_jax.latency collect in config.search.device.file"
+        )
+    if not is_first():
+        wait_for_all("latency")
+    costs = costs_on_device(config, _settings(config, spec), Path(workdir.root / FILE))
+    if is_first():
+        wait_for_all("latency")
+    return Conditions(
+        config.search, config.router, spec.output_size, spec.norm == "pre", on_device=costs
+    )
+
+
+def finalists(config: Config, spec: Spec, candidates: Iterable[Candidate]) -> list[Finalist]:
+    """The best candidates, measured in the deployed engine until one is within
+    `search.max_latency_ms`; the first in the list is the best of those.
+
+    Raises `UserError` if none of the best `MOST` is.
+    """
+    limit = limits(config.search)["latency_ms"]
+    ranked = sorted((one for one in candidates if one.complete), key=lambda one: one.rank)[:MOST]
+    settings, conditions = _settings(config, spec), conditions_of(config)
+    measured: list[Finalist] = []
+    for start in range(0, len(ranked), GROUP):
+        group = ranked[start : start + GROUP]
+        models = [build(one.arch, settings, conditions) for one in group]
+        times = milliseconds(models, ROUNDS)
+        measured += [
+            Finalist(one, one.costs["latency_ms"], ms) for one, ms in zip(group, times, strict=True)
+        ]
+        within = [one for one in measured if one.measured <= limit]
+        if within:
+            best = min(within, key=lambda one: one.candidate.rank)
+            return [best, *(one for one in measured if one is not best)]
+    closest = min(one.measured for one in measured)
+    raise UserError(
+        f"none of the {len(measured)} best candidates translates within"
+        f" search.max_latency_ms={limit:g} when measured; the fastest takes {closest:.4g} ms, so"
+        " raise the limit, or search again when nothing else runs on this device"
+    )
+
+
+def _settings(config: Config, spec: Spec) -> Settings:
+    return settings_of(config, spec.vocab_size, spec.target_vocab_size, spec.classes)

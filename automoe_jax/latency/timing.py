@@ -1,0 +1,98 @@
+"""Latency of untrained architectures in the deployed engine, interleaved.
+
+Axes: B sentences · S source tokens.
+"""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnxruntime
+
+from automoe_jax.arch import Arch
+from automoe_jax.errors import UserError
+from automoe_jax.export.models import classifier, translator
+from automoe_jax.export.settings import Settings, Weights
+from automoe_jax.export.untrained import untrained
+from automoe_jax.inference.engine.session import run, session
+
+WARM_UPS = 2
+ROUNDS = 9
+COARSE = 0.01  # largest share of a measurement that one tick of the timer may be
+NEVER = 1 << 30  # finished hypotheses at which a search stops: all steps are made
+
+
+@dataclasses.dataclass(frozen=True)
+class TimingConditions:
+    """How a model runs when it is timed."""
+
+    batch: int
+    beam_size: int
+    threads: int
+    source_length: int  # tokens of every sentence, EOS included
+    target_length: int  # decoding steps
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A model that is ready to be timed."""
+
+    content: bytes  # of the ONNX file
+    feeds: Mapping[str, np.ndarray]  # one batch
+    threads: int
+    loaded: onnxruntime.InferenceSession
+
+    @property
+    def file_bytes(self) -> int:
+        return len(self.content)
+
+    def translate(self) -> None:
+        """Runs the batch."""
+        run(self.loaded, self.feeds)
+
+
+def build(
+    arch: Arch, settings: Settings, conditions: TimingConditions, weights: Weights | None = None
+) -> Model:
+    """A model of `arch`, by default an untrained one, loaded by the engine."""
+    weights = untrained(arch, settings) if weights is None else weights
+    make = classifier if settings.classes else translator
+    content = make(arch, settings, weights).SerializeToString()
+    rng = np.random.default_rng(0)
+    size = (conditions.batch, conditions.source_length)
+    feeds = {"source": rng.integers(4, settings.vocab_size, size)}
+    if not settings.classes:
+        feeds |= {
+            "beams": np.array(conditions.beam_size),
+            "max_length": np.array(conditions.target_length),
+            "stop": np.array(NEVER),
+            "pieces": np.zeros(0, np.int64),
+            "own": np.zeros((conditions.batch, 0), bool),
+            "explain": np.array(False),
+        }
+    return Model(content, feeds, conditions.threads, session(content, conditions.threads))
+
+
+def milliseconds(models: Sequence[Model], rounds: int = ROUNDS) -> list[float]:
+    """For each model the median time of a batch.
+
+    All run once per round, so that a slow moment of the machine does not fall on one of them.
+    Raises `UserError` where the timer is too coarse for a batch.
+    """
+    seconds: list[list[float]] = [[] for _ in models]
+    for number in range(WARM_UPS + rounds):
+        for model, taken in zip(models, seconds, strict=True):
+            started = time.perf_counter()
+            model.translate()
+            if number >= WARM_UPS:
+                taken.append(time.perf_counter() - started)
+    medians = [statistics.median(taken) for taken in seconds]
+    tick = time.get_clock_info("perf_counter").resolution
+    if tick > COARSE * min(medians):
+        raise UserError(
+            f"the timer of this device counts in steps of {1000 * tick:g} ms, too coarse for a"
+            f" batch of {1000 * min(medians):g} ms; raise config.search.device.batch"
+        )
+    return [1000 * median for median in medians]
