@@ -188,6 +188,8 @@ class SearchConfig:
     max_active_params: float = 0.0  # mean active parameters without embeddings; 0: no limit
     # of one batch translated on `device`, in milliseconds; 0: no limit
     max_latency_ms: float = 0.0
+    # the same relative to the largest dense architecture of the space; 0: no limit
+    max_latency_share: float = 0.0
     max_file_mb: float = 0.0  # of the exported model with its weights; 0: no limit
     # largest resident memory of a process that translates on `device`; 0: no limit
     max_memory_mb: float = 0.0

@@ -11,7 +11,7 @@ from automoe_jax.export.network import inputs_of
 from automoe_jax.latency.device import conditions_of
 from automoe_jax.latency.timing import Model, TimingConditions, build, milliseconds
 from automoe_jax.report.rows import Row, RowKey
-from automoe_jax.search.limits import limits
+from automoe_jax.search.limits import needs_device
 from automoe_jax.workdir import Workdir
 
 FULL = 32  # sentences of a full batch
@@ -20,8 +20,10 @@ ROUNDS_OF_FULL = 7
 
 
 def is_measured(config: Config) -> bool:
-    """Whether an evaluation measures these latencies: where latency is limited, or timed anyway."""
-    wanted = "latency_ms" in limits(config.search) or config.evaluate.latency_runs > 0
+    """Whether an evaluation measures these latencies: where a limit needs the device, or latency is
+    timed anyway.
+    """
+    wanted = needs_device(config.search) or config.evaluate.latency_runs > 0
     return wanted and config.task == "translate"
 
 

@@ -49,7 +49,8 @@ def conditions_of(config: Config) -> TimingConditions:
 def costs_on_device(
     config: Config, settings: Settings, path: Path
 ) -> Mapping[str, Callable[[Arch], float]]:
-    """Predicted latency_ms, file_mb and, where it was measured, memory_mb of an architecture.
+    """Predicted latency_ms, latency_share, file_mb and, where it was measured, memory_mb of an
+    architecture.
 
     Uses the file `search.device.file` of another device, or times architectures on this one, with
     a progress bar, and keeps them in `path`. Raises `UserError` for a file of other conditions.
@@ -57,7 +58,12 @@ def costs_on_device(
     found = _collection(config, settings, path)
     latency = fit(found.archs(), found.values())
     size = fit(found.archs(), [one.file_bytes / MB for one in found.measured])
-    costs: dict[str, Callable[[Arch], float]] = {"latency_ms": latency, "file_mb": size}
+    dense = latency(config.space.largest_dense())
+    costs: dict[str, Callable[[Arch], float]] = {
+        "latency_ms": latency,
+        "latency_share": lambda arch: latency(arch) / dense,
+        "file_mb": size,
+    }
     weighed = [one for one in found.measured if one.memory_mb]
     if len(weighed) > 1:
         sizes = [one.file_bytes / MB for one in weighed]
@@ -67,11 +73,19 @@ def costs_on_device(
 
 
 def _collection(config: Config, settings: Settings, path: Path) -> Collection:
-    device, conditions = config.search.device, conditions_of(config)
-    if device.file:
-        found = load(Path(device.file))
-        check_header(found.header, header_of(settings, conditions, config.space), device.file)
+    file = config.search.device.file
+    if file:
+        found = load(Path(file))
+        check_header(found.header, header_of(settings, conditions_of(config), config.space), file)
         return found
+    return timed_here(config, settings, path)
+
+
+def timed_here(config: Config, settings: Settings, path: Path) -> Collection:
+    """Times architectures on this device, with a progress bar, until the file in `path` has enough
+    of them.
+    """
+    device = config.search.device
     with tqdm(
         total=device.architectures,
         desc="latency",
@@ -89,7 +103,7 @@ def _collection(config: Config, settings: Settings, path: Path) -> Collection:
             path,
             config.space,
             settings,
-            conditions,
+            conditions_of(config),
             most=device.architectures,
             error=device.error,
             progress=progress,

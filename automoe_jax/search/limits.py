@@ -90,6 +90,13 @@ COSTS: Registry[Cost] = Registry(
         ),
         # of one batch on the device of `search.device`
         "latency_ms": Cost("ms", _on_device("latency_ms"), "max_latency_ms", on_device=True),
+        # that latency relative to the largest dense architecture's
+        "latency_share": Cost(
+            "of the largest dense latency",
+            _on_device("latency_share"),
+            "max_latency_share",
+            on_device=True,
+        ),
         # of the exported model and its weights
         "file_mb": Cost("MB", _on_device("file_mb"), "max_file_mb", on_device=True),
         # largest resident memory of a process that translates

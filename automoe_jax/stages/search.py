@@ -93,7 +93,8 @@ def _chosen(config: Config, workdir: Workdir, candidates: list[Candidate]) -> Ca
     the finalists in a file.
     """
     best = pareto.best(candidates)
-    if "latency_ms" not in limits(config.search) or config.search.device.file or not is_first():
+    limited = {"latency_ms", "latency_share"} & set(limits(config.search))
+    if not limited or config.search.device.file or not is_first():
         return best
     measured = finalists(config, workdir.spec(config), candidates)
     write_json(workdir.finalists_path, [one.to_json() for one in measured])

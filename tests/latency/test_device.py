@@ -43,7 +43,7 @@ def test_costs_are_positive_and_grow(config: Config, path: pathlib.Path) -> None
     before = path.read_text()
     costs = costs_on_device(config, settings_of(config, VOCAB_SIZE), path)
     assert path.read_text() == before, "a finished file is used as it is"
-    assert set(costs) == {"latency_ms", "file_mb", "memory_mb"}
+    assert set(costs) == {"latency_ms", "latency_share", "file_mb", "memory_mb"}
     smallest, largest = config.space.smallest(), config.space.largest()
     for cost in costs.values():
         assert cost(smallest) > 0

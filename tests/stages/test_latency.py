@@ -16,7 +16,11 @@ SHORT = (
 
 @pytest.mark.slow
 def test_a_translator_within_milliseconds(tmp_path: pathlib.Path) -> None:
-    limits = ("--config.search.max_latency_ms=1000", "--config.search.max_memory_mb=10000")
+    limits = (
+        "--config.search.max_latency_ms=1000",
+        "--config.search.max_latency_share=100",
+        "--config.search.max_memory_mb=10000",
+    )
     within = "--config.supernet.within_limits=true"
     ran = run(command(tmp_path, *SHORT, *limits, within))
     assert ran.returncode == 0, ran.stderr.decode()
