@@ -10,6 +10,7 @@ import gc
 import itertools
 import json
 import logging
+import math
 import sys
 import time
 import traceback
@@ -46,7 +47,7 @@ class Checkpoints:
         if is_first():
             _move_broken_metrics(self._folder)
         wait_for_all("metrics of checkpoints")
-        self._every = train.checkpoint_every
+        self._every, self._steps = train.checkpoint_every, train.steps
         keep = [
             # One more than is averaged: SIGTERM adds a checkpoint between the regular ones.
             checkpoint_managers.LatestN(train.average_checkpoints + 1),
@@ -71,8 +72,14 @@ class Checkpoints:
         self._manager.close()
 
     def save(self, state: TrainState, data: grain.DatasetIterator, validation_nll: float) -> None:
-        """Starts writing a checkpoint; returns before it is on disk."""
+        """Starts writing a checkpoint; returns before it is on disk.
+
+        One that a signal asked for is not a candidate for the best one: it would displace a regular
+        checkpoint, and a run without the interruption does not have it.
+        """
         step = int(state.step)
+        if step % self._every and step < self._steps:
+            validation_nll = math.inf
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state._asdict()), data=ocp.args.JsonSave(data.get_state())
         )

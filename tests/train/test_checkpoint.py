@@ -54,6 +54,23 @@ def test_the_mean_is_of_the_last_regular_checkpoints_and_the_position_comes_back
     np.testing.assert_array_equal(next(again)["source"], next(data)["source"])
 
 
+def test_a_checkpoint_that_a_signal_asked_for_does_not_displace_the_best_one(
+    tmp_path: pathlib.Path,
+) -> None:
+    train = TrainConfig(steps=11, checkpoint_every=2, average_checkpoints=1)
+    data = train_batches(PAIRS, (4,), 8, 0)
+    losses = {2: 1.0, 4: 2.0, 5: 0.5, 6: 3.0, 8: 3.0, 11: 3.0}  # 5 is made on SIGTERM
+    for steps in ((2, 4, 5), (6, 8, 11)):
+        with Checkpoints(tmp_path, train) as checkpoints:
+            for step in steps:
+                checkpoints.save(state(step), data, losses[step])
+            restored = checkpoints.restore(state(0), data)
+            best = checkpoints.best_params(state(11))
+        assert restored is not None
+        assert restored.step == steps[-1]
+        np.testing.assert_array_equal(best["a"], state(2).params["a"])
+
+
 def saved(folder: pathlib.Path, *steps: int) -> pathlib.Path:
     """A folder with these checkpoints."""
     data = train_batches(PAIRS, (4,), 8, 0)
