@@ -75,6 +75,11 @@ class Workdir:
         return self.root / "search" / "pareto.json"
 
     @property
+    def hypervolume_path(self) -> epath.Path:
+        """The quality of the Pareto front after each generation."""
+        return self.root / "search" / "hypervolume.json"
+
+    @property
     def finalists_path(self) -> epath.Path:
         """The candidates whose latency the search measured."""
         return self.root / "search" / "finalists.json"

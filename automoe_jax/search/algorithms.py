@@ -67,6 +67,10 @@ ALGORITHMS: Registry[Algorithm] = Registry(
             lazily("automoe_jax.search.evolution", "evolve"),
             lazily("automoe_jax.search.evolution", "max_candidates"),
         ),
+        "nsga2": Algorithm(
+            lazily("automoe_jax.search.nsga2", "search"),
+            lazily("automoe_jax.search.evolution", "max_candidates"),
+        ),
         "random": Algorithm(
             lazily("automoe_jax.search.random_search", "search"),
             lazily("automoe_jax.search.evolution", "max_candidates"),

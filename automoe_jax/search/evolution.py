@@ -51,7 +51,7 @@ def evolve(
     Raises `UserError` when the smallest architecture exceeds a limit.
     """
     check_limits(space, settings, cost)
-    breeder = _Breeder(space, settings, cost, np.random.default_rng(seed))
+    breeder = Breeder(space, settings, cost, np.random.default_rng(seed))
     ledger = Ledger(score, known or {}, record, progress)
     ledger.add(0, list(breeder.random_population()))
     for iteration in range(1, settings.iterations + 1):
@@ -60,7 +60,7 @@ def evolve(
         front = pareto_front(ledger.candidates)
         generation = [
             proposal._replace(rival=rival(proposal.costs, parents, front, settings))
-            for proposal in breeder.children(parents)
+            for proposal in breeder.children(functools.partial(breeder.any_of, parents))
         ]
         ledger.add(iteration, generation)
     return ledger.candidates
@@ -90,7 +90,7 @@ def max_candidates(settings: SearchConfig) -> int:
     return settings.population + settings.iterations * (settings.mutations + settings.crossovers)
 
 
-class _Breeder:
+class Breeder:
     """Samples new architectures within the limits, none twice."""
 
     def __init__(
@@ -112,17 +112,20 @@ class _Breeder:
             count -= 1
             yield proposal
 
-    def children(self, parents: list[Candidate]) -> Iterator[Proposal]:
+    def children(self, parent: Callable[[], Arch]) -> Iterator[Proposal]:
+        """Mutations and crossovers of the parents that `parent` draws."""
+
         def mutation() -> Arch:
-            return self._space.mutate(self._pick(parents), self._rng, self._settings.mutation_prob)
+            return self._space.mutate(parent(), self._rng, self._settings.mutation_prob)
 
         def crossover() -> Arch:
-            return self._space.crossover(self._pick(parents), self._pick(parents), self._rng)
+            return self._space.crossover(parent(), parent(), self._rng)
 
         yield from self._several(self._settings.mutations, "mutation", mutation)
         yield from self._several(self._settings.crossovers, "crossover", crossover)
 
-    def _pick(self, parents: list[Candidate]) -> Arch:
+    def any_of(self, parents: list[Candidate]) -> Arch:
+        """One of `parents`, each with equal probability."""
         return parents[self._rng.integers(len(parents))].arch
 
     def _several(self, count: int, origin: str, draw: Callable[[], Arch]) -> Iterator[Proposal]:

@@ -146,12 +146,17 @@ def rules(settings: "SearchConfig") -> Iterator[tuple[str, Any, bool, str]]:
         if _own(cost):
             value = getattr(settings, cost.limit)
             yield f"config.search.{cost.limit}", value, value >= 0, "must not be negative"
+    field, objective = "config.search.objective", settings.objective
+    yield field, objective, objective in COSTS, COSTS.rule(objective)
     field = "config.search.limits"
     for name, value in _listed(settings):
         yield field, name, name in COSTS, COSTS.rule(name)
         limit = COSTS[name].limit
         yield field, name, not _own(COSTS[name]), f"has its own setting, search.{limit}"
         yield field, value, _is_positive(value), f"must be a positive number, as in {name}=2.5"
+    needs_limit = COSTS[objective].on_device and objective not in limits(settings)
+    rule = f"needs a limit on it, search.{COSTS[objective].limit}"
+    yield "config.search.objective", objective, not needs_limit, rule
 
 
 def check_closed_form(space: SearchSpace, settings: "SearchConfig", router: RouterConfig) -> None:

@@ -1,4 +1,4 @@
-"""The best candidate, and the Pareto front of loss and FLOPs."""
+"""The best candidate, and the Pareto front of loss and a cost."""
 
 import math
 from collections.abc import Iterable
@@ -7,15 +7,15 @@ from automoe_jax.errors import UserError
 from automoe_jax.search.candidate import Candidate
 
 
-def pareto_front(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Candidates that no other dominates in loss and FLOPs, cheapest first.
+def pareto_front(candidates: Iterable[Candidate], cost: str = "flops") -> list[Candidate]:
+    """Candidates that no other dominates in loss and the cost of that name, cheapest first.
 
     Of candidates equal in both, the first is on the front; candidates that were stopped or whose
     loss is not finite are left out.
     """
     front: list[Candidate] = []
     for candidate in sorted(
-        (one for one in candidates if one.complete), key=lambda one: (one.flops, one.loss)
+        (one for one in candidates if one.complete), key=lambda one: (one.costs[cost], one.loss)
     ):
         if candidate.loss < (front[-1].loss if front else math.inf):
             front.append(candidate)

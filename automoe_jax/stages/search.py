@@ -3,6 +3,7 @@
 """
 
 import functools
+import math
 import sys
 
 from tqdm import tqdm
@@ -12,11 +13,11 @@ from automoe_jax.latency.search import finalists, search_conditions
 from automoe_jax.runtime.files import write_json
 from automoe_jax.runtime.interruption import stop_requests, stopped
 from automoe_jax.runtime.processes import is_first, wait_for_all
-from automoe_jax.search import history, pareto
+from automoe_jax.search import history, hypervolume, pareto
 from automoe_jax.search.algorithms import ALGORITHMS
 from automoe_jax.search.candidate import Candidate
 from automoe_jax.search.evaluator import inherited_loss
-from automoe_jax.search.limits import check_limits, cost_function, limits
+from automoe_jax.search.limits import CostFunction, check_limits, cost_function, limits
 from automoe_jax.train import runs
 from automoe_jax.workdir import Workdir
 
@@ -78,13 +79,24 @@ def run(config: Config, workdir: Workdir) -> None:
     if is_first():
         write_json(
             workdir.pareto_path,
-            [candidate.to_dict() for candidate in pareto.pareto_front(candidates)],
+            [one.to_dict() for one in pareto.pareto_front(candidates, settings.objective)],
         )
+        reference = _reference(config, cost, spec.output_size)
+        write_json(workdir.hypervolume_path, hypervolume.to_json(candidates, reference))
         write_json(workdir.arch_path, found.arch.to_dict())
     print(
         f"search: {len(candidates)} candidates, the best has loss {found.loss:.3f} at"
         f" {found.flops:.4g} FLOPs",
         flush=True,
+    )
+
+
+def _reference(config: Config, cost: CostFunction, output_size: int) -> hypervolume.Reference:
+    """The loss of even guesses, and the limit on the cost or its largest value in the space."""
+    name = config.search.objective
+    largest = cost(config.space.largest())[name]
+    return hypervolume.Reference(
+        math.log(output_size), limits(config.search).get(name, largest), name
     )
 
 
