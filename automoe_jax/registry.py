@@ -66,6 +66,11 @@ def lazily(module: str, name: str) -> Callable[..., Any]:
     return call
 
 
+def attribute(module: str, name: str) -> Callable[[], Any]:
+    """A function that returns `name` of `module`, which is imported at the first call."""
+    return lambda: getattr(importlib.import_module(module), name)
+
+
 def import_plugins(names: str) -> None:
     """Imports what `config.plugins` lists: modules or paths of .py files, separated by commas.
 

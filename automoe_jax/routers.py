@@ -1,10 +1,11 @@
 """Routers without JAX: settings, and the properties that configuration and costs need.
 
-A router consists of records under one name, the setting `config.router.kind`. Its
-`RouterDeclaration`, here, states which settings it uses and their ranges, and how its experts are
-counted. Its `RouterFunctions`, in `automoe_jax.ops.routers`, compute with arrays. Its `Router` in
-`automoe_jax.export.routing` is needed for export only. Nothing else depends on the kind. The
-configuration file of an experiment can add a router by registering the records (docs/EXTENDING.md).
+A router is one `RouterDeclaration` in the table `ROUTERS`, under the name that
+`config.router.kind` has. It states which settings the router uses and their ranges, and how its
+experts are counted, and it loads the two parts that compute: `RouterFunctions` on arrays
+(`automoe_jax.ops.routers`) and, for export, a `Router` of ONNX operators
+(`automoe_jax.export.routing`). Nothing else depends on the kind. The configuration file of an
+experiment can add a router by registering its declaration (docs/EXTENDING.md).
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ from typing import Any
 
 from automoe_jax.arch import Arch
 from automoe_jax.costs import RouterCosts
-from automoe_jax.registry import Registry
+from automoe_jax.registry import Registry, attribute
 from automoe_jax.space import SearchSpace
 
 IMPORTANCES = ("received", "given", "relative_received", "relative_given")
@@ -136,6 +137,10 @@ class RouterDeclaration:
     variants: Callable[[RouterConfig], Mapping[str, RouterConfig]] = no_variants
     # (router, space, devices along the mesh axis `expert`) → rules that involve several settings
     rules: Callable[[RouterConfig, SearchSpace, int], Iterator[Rule]] = no_rules
+    # loads its `ops.routers.RouterFunctions`
+    functions: Callable[[], Any] | None = None
+    # loads its `export.routing.Router`; without it, the router runs with JAX only
+    graph: Callable[[], Any] | None = None
 
 
 def rules(router: RouterConfig, space: SearchSpace, expert_devices: int) -> Iterator[Rule]:
@@ -225,12 +230,16 @@ _TOP_K = RouterDeclaration(
         "gate": one_of(GATES),
     },
     rules=_capacity_rules,
+    functions=attribute("automoe_jax.ops.routers.top_k", "FUNCTIONS"),
+    graph=attribute("automoe_jax.export.routing", "TOP_K"),
 )
 _IMPORTANCE = RouterDeclaration(
     settings={"importance": one_of(IMPORTANCES), "renormalise": one_of((True, False))},
     importance=_attention_measured,
     experts_per_token=_evenly_many,
     counts_vary=True,
+    functions=attribute("automoe_jax.ops.routers.importance", "FUNCTIONS"),
+    graph=attribute("automoe_jax.export.routing", "IMPORTANCE"),
 )
 _RANDOM = RouterDeclaration(
     settings={
@@ -242,6 +251,8 @@ _RANDOM = RouterDeclaration(
     experts_per_token=_all_for_the_mean,
     measurable=False,
     variants=_other_inferences,
+    functions=attribute("automoe_jax.ops.routers.random", "FUNCTIONS"),
+    graph=attribute("automoe_jax.export.routing", "RANDOM"),
 )
 
 ROUTERS: Registry[RouterDeclaration] = Registry(

@@ -9,7 +9,8 @@ from automoe_jax import routers
 from automoe_jax.config import Config, default_config, flatten, from_config_dict, from_flat
 from automoe_jax.costs import RouterCosts
 from automoe_jax.errors import UserError
-from automoe_jax.ops.routers import FUNCTIONS, functions_of
+from automoe_jax.export.routing import Router, graph_of
+from automoe_jax.ops.routers import RouterFunctions, functions_of
 from automoe_jax.routers import ROUTERS, RouterConfig, RouterDeclaration
 from automoe_jax.space import SearchSpace
 
@@ -137,12 +138,14 @@ def test_a_kind_of_the_package_is_not_replaced() -> None:
 
 
 def test_every_kind_of_the_package_has_functions_and_settings_that_exist() -> None:
-    assert set(ROUTERS) == set(FUNCTIONS)
+    for kind in ROUTERS:
+        assert isinstance(functions_of(RouterConfig(kind)), RouterFunctions)
+        assert isinstance(graph_of(RouterConfig(kind)), Router)
     known = {field.name for field in dataclasses.fields(RouterConfig)}
     assert all(set(router.settings) < known for router in ROUTERS.values())
 
 
 def test_a_declaration_without_functions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ROUTERS, "half", RouterDeclaration())
-    with pytest.raises(UserError, match=r"kind='half' .* register its functions"):
+    with pytest.raises(UserError, match=r"kind='half' is declared without functions"):
         functions_of(RouterConfig("half"))

@@ -89,7 +89,7 @@ def position_rows(arch: Arch, settings: Settings, side: str) -> np.ndarray:
 
 def draw(settings: Settings) -> str | None:
     """Dependence of random routes (`routing.Router.draw`); None where there are none."""
-    return routing.ROUTERS.find(settings.router.kind).draw(settings.router)
+    return routing.graph_of(settings.router).draw(settings.router)
 
 
 def first_experts(

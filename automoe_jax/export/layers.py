@@ -22,7 +22,7 @@ from automoe_jax.export.parts import (
     operand,
     transposed_keys,
 )
-from automoe_jax.export.routing import ROUTERS, Layer
+from automoe_jax.export.routing import Layer, graph_of
 from automoe_jax.export.settings import Settings, Weights, embed_dim
 
 # parts of routers.IMPORTANCES: what a token receives; relative to the largest of its sentence
@@ -237,7 +237,7 @@ def _gates(
         first = g.op("Gather", tokens.first, g.integer(layer.index), axis=1)
     size = g.op("Shape", x, start=0, end=1)
     chosen = Layer(count, layer.top_k, size, logits, importance, first)
-    gates = ROUTERS.find(router.kind).gates(g, chosen, router)
+    gates = graph_of(router).gates(g, chosen, router)
     if tokens.counted is None:
         return gates
     return g.op("Mul", gates, g.op("Reshape", tokens.counted, g.ints(-1, 1)))

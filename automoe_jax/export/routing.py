@@ -9,13 +9,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from automoe_jax.errors import UserError
 from automoe_jax.export.graph import Graph
-from automoe_jax.registry import Registry
+from automoe_jax.ops.constants import MURMUR, ROUNDING, SPREAD
 from automoe_jax.routers import RouterConfig
 
 WORD, POSITION, SENTENCE = "word", "position", "sentence"
-_ROUNDING = 1e-5  # as in the router by importance
-_SPREAD = 0x9E3779B9
 _MASK = 0xFFFFFFFF
 
 
@@ -53,7 +52,7 @@ def _by_importance(g: Graph, layer: Layer, router: RouterConfig) -> str:
     probabilities = _probabilities(g, layer)
     values, chosen = g.ops("TopK", probabilities, g.ints(layer.experts), outputs=2)
     wanted = g.op("Mul", layer.importance, g.number(layer.experts))
-    wanted = g.op("Ceil", g.op("Sub", wanted, g.number(_ROUNDING)))
+    wanted = g.op("Ceil", g.op("Sub", wanted, g.number(ROUNDING)))
     wanted = g.op("Clip", wanted, g.number(1), g.number(layer.experts))
     ranks = g.constant(np.arange(layer.experts), np.float32)
     made = g.op("Cast", g.op("Less", ranks, g.op("Unsqueeze", wanted, g.ints(1))), to=1)
@@ -86,14 +85,14 @@ def _scattered(g: Graph, like: str, chosen: str, values: str) -> str:
 
 def mixed_number(x: int) -> int:
     """The finaliser of MurmurHash3 on 32 bits, as in ops.hashing."""
-    x = ((x ^ (x >> 16)) * 0x85EBCA6B) & _MASK
-    x = ((x ^ (x >> 13)) * 0xC2B2AE35) & _MASK
+    for shift, factor in MURMUR:
+        x = ((x ^ (x >> shift)) * factor) & _MASK
     return x ^ (x >> 16)
 
 
 def mixed(g: Graph, x: str) -> str:
     """`mixed_number` of each of x, int64 in [0, 2³²)."""
-    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+    for shift, factor in MURMUR:
         x = g.op("BitwiseXor", x, g.op("Div", x, g.integer(1 << shift)))
         x = g.op("BitwiseAnd", g.op("Mul", x, g.integer(factor)), g.integer(_MASK))
     return g.op("BitwiseXor", x, g.op("Div", x, g.integer(1 << 16)))
@@ -108,14 +107,14 @@ def hashed_sentences(g: Graph, tokens: str, real: str) -> str:
     """int64 [B]: a number for each sentence of tokens [B, S] where real (int64) is 1, as in
     ops.hashing.
     """
-    place = wrapped(g, g.op("Mul", g.op("CumSum", real, g.integer(1)), g.integer(_SPREAD)))
+    place = wrapped(g, g.op("Mul", g.op("CumSum", real, g.integer(1)), g.integer(SPREAD)))
     each = g.op("Mul", mixed(g, wrapped(g, g.op("Add", tokens, place))), real)
     return wrapped(g, g.op("ReduceSum", each, g.ints(1), keepdims=0))
 
 
 def hashed_positions(g: Graph, sentences: str, positions: str) -> str:
     """int64: one hash per position of each sentence; both broadcast."""
-    place = wrapped(g, g.op("Mul", positions, g.integer(_SPREAD)))
+    place = wrapped(g, g.op("Mul", positions, g.integer(SPREAD)))
     return mixed(g, wrapped(g, g.op("Add", sentences, place)))
 
 
@@ -150,13 +149,18 @@ def _draw(router: RouterConfig) -> str | None:
     return {"token": POSITION, "sentence": SENTENCE, "mean": None}[router.inference]
 
 
-ROUTERS: Registry[Router] = Registry(
-    "config.router.kind",
-    {
-        "topk": Router(_top_k),
-        "importance": Router(_by_importance),
-        "random": Router(_at_random, _draw),
-    },
-    " to be exported to ONNX; a router of your own registers its graph in"
-    " automoe_jax.export.routing.ROUTERS, and --engine=jax needs none",
-)
+TOP_K = Router(_top_k)
+IMPORTANCE = Router(_by_importance)
+RANDOM = Router(_at_random, _draw)
+
+
+def graph_of(router: RouterConfig) -> Router:
+    """The graph of a router; raises `UserError` if its declaration has none."""
+    load = router.declaration.graph
+    if load is None:
+        raise UserError(
+            f"config.router.kind={router.kind!r} cannot be exported to ONNX: its RouterDeclaration"
+            " has no `graph`; add one, or translate with --engine=jax"
+        )
+    graph: Router = load()
+    return graph

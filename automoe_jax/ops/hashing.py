@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray, UInt32
 
+from automoe_jax.ops.constants import MURMUR, SPREAD
+
 Word = int | jax.Array
-_SPREAD = 0x9E3779B9  # 2³² / golden ratio, odd: separates neighbouring numbers
 
 
 def hashed(words: Sequence[Word], numbers: UInt32[Array, "*shape"]) -> UInt32[Array, "*shape"]:
@@ -34,7 +35,7 @@ def hashed_sentences(tokens: Int[Array, "B S"], pad_id: int) -> UInt32[Array, "B
     not on padding.
     """
     real = tokens != pad_id
-    place = jnp.cumsum(real, axis=1).astype(jnp.uint32) * jnp.uint32(_SPREAD)
+    place = jnp.cumsum(real, axis=1).astype(jnp.uint32) * jnp.uint32(SPREAD)
     return jnp.sum(
         jnp.where(real, _mixed(tokens.astype(jnp.uint32) + place), 0), axis=1, dtype=jnp.uint32
     )
@@ -44,10 +45,10 @@ def hashed_positions(
     sentences: UInt32[Array, "..."], positions: Int[Array, "..."]
 ) -> UInt32[Array, "..."]:
     """uint32: one hash per position of each sentence; both broadcast."""
-    return _mixed(sentences + positions.astype(jnp.uint32) * jnp.uint32(_SPREAD))
+    return _mixed(sentences + positions.astype(jnp.uint32) * jnp.uint32(SPREAD))
 
 
 def _mixed(x: jax.Array) -> jax.Array:
-    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
-    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+    for shift, factor in MURMUR:
+        x = (x ^ (x >> shift)) * jnp.uint32(factor)
     return x ^ (x >> 16)

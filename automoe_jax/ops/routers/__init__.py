@@ -1,10 +1,6 @@
-"""Routers on arrays: one file for each kind, and the table that finds them by name.
+"""Routers on arrays: one file for each kind; its declaration (`automoe_jax.routers`) loads it."""
 
-A router from outside the package registers its functions in the table under the name of its
-declaration (`automoe_jax.routers`).
-"""
-
-from automoe_jax.ops.routers import importance, random, top_k
+from automoe_jax.errors import UserError
 from automoe_jax.ops.routers.metrics import RouterMetrics, no_metrics, router_metrics
 from automoe_jax.ops.routers.routing import (
     Gate,
@@ -16,11 +12,9 @@ from automoe_jax.ops.routers.routing import (
     linear_logits,
     made,
 )
-from automoe_jax.registry import Registry
 from automoe_jax.routers import RouterConfig
 
 __all__ = [
-    "FUNCTIONS",
     "Gate",
     "RouterFunctions",
     "RouterInputs",
@@ -35,13 +29,14 @@ __all__ = [
     "router_metrics",
 ]
 
-FUNCTIONS: Registry[RouterFunctions] = Registry(
-    "config.router.kind",
-    {"topk": top_k.FUNCTIONS, "importance": importance.FUNCTIONS, "random": random.FUNCTIONS},
-    "; register its functions in automoe_jax.ops.routers.FUNCTIONS in addition to its declaration",
-)
-
 
 def functions_of(router: RouterConfig) -> RouterFunctions:
-    """The functions of a router; raises `UserError` if none are registered for its kind."""
-    return FUNCTIONS.find(router.kind)
+    """The functions of a router; raises `UserError` if its declaration has none."""
+    load = router.declaration.functions
+    if load is None:
+        raise UserError(
+            f"config.router.kind={router.kind!r} is declared without functions; give its"
+            " RouterDeclaration the argument `functions`"
+        )
+    functions: RouterFunctions = load()
+    return functions

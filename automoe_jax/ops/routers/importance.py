@@ -6,6 +6,7 @@ Axes: N tokens · E experts.
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float32, Int
 
+from automoe_jax.ops.constants import ROUNDING
 from automoe_jax.ops.routers.routing import (
     RouterFunctions,
     RouterInputs,
@@ -14,10 +15,6 @@ from automoe_jax.ops.routers.routing import (
     made,
     masked_softmax,
 )
-
-# Importances that differ only by rounding, as with and without a cache, give the same number of
-# experts.
-_ROUNDING = 1e-5
 
 
 def route_by_importance(
@@ -48,7 +45,7 @@ def expert_counts(
     importance: Float32[Array, "N"], experts: int | Int[Array, ""]
 ) -> Float32[Array, "N"]:
     """⌈importance · E⌉ as float32, between 1 and E; importance [N] → [N]."""
-    return jnp.clip(jnp.ceil(importance * experts - _ROUNDING), 1, experts)
+    return jnp.clip(jnp.ceil(importance * experts - ROUNDING), 1, experts)
 
 
 def _route(inputs: RouterInputs) -> Routing:
