@@ -27,7 +27,7 @@ from automoe_jax.data import sources
 from automoe_jax.errors import UserError, suggestion
 from automoe_jax.registry import import_plugins
 from automoe_jax.routers import ROUTERS, TOP_K, RouterConfig, Rule
-from automoe_jax.search import limits
+from automoe_jax.search import choice, limits
 from automoe_jax.search.algorithms import ALGORITHMS
 from automoe_jax.space import SearchSpace
 
@@ -149,6 +149,9 @@ SUPERNET_ONLY = (
 class RetrainConfig(TrainConfig):
     """Training of the found sub-Transformer and of the networks that it is compared with."""
 
+    # architecture to train: best (the search's result), front:3 (the third of the Pareto front,
+    # cheapest first), fastest:0.98 (the fastest within 2 % of the lowest loss), or a JSON file
+    arch: str = "best"
     init: str = "scratch"  # scratch or inherited: from the SuperNet's weights
     dense_baseline: bool = True  # also train the largest dense architecture of the space
 
@@ -469,6 +472,10 @@ def _model_rules(model: ModelConfig) -> Iterator[Rule]:
 def _retrain_rules(config: Config) -> Iterator[Rule]:
     retrain, prefix = config.retrain, "config.retrain"
     yield from _each(prefix, retrain, ("init",), *_one_of(("scratch", "inherited")))
+    yield choice.SETTING, retrain.arch, choice.is_valid(retrain.arch), choice.RULE
+    unsearched = choice.is_searched(retrain.arch) and config.space.size() == 1
+    rule = "needs a search, but config.space has one architecture; leave it 'best'"
+    yield choice.SETTING, retrain.arch, not unsearched, rule
     alone = retrain.init == "inherited" and config.space.size() == 1
     rule = (
         "needs a SuperNet, but config.space has one architecture, for which none is trained; set"

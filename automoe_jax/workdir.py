@@ -89,6 +89,11 @@ class Workdir:
         return self.root / "arch.json"
 
     @property
+    def chosen_arch_path(self) -> epath.Path:
+        """The architecture that `config.retrain.arch` selects instead of the search's result."""
+        return self.root / "retrain" / "arch.json"
+
+    @property
     def retrained(self) -> epath.Path:
         return self.root / "retrain" / "subtransformer"
 
@@ -158,9 +163,10 @@ class Workdir:
         )
 
     def arch(self) -> Arch:
-        """The architecture that the search found."""
-        with readable(self.arch_path):
-            return Arch.from_json(self.arch_path.read_text())
+        """The architecture that is retrained: the search's result, or the one chosen instead."""
+        path = self.chosen_arch_path if self.chosen_arch_path.exists() else self.arch_path
+        with readable(path):
+            return Arch.from_json(path.read_text())
 
     def is_done(self, stage: str) -> bool:
         """Whether a stage has finished."""

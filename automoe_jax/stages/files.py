@@ -6,6 +6,7 @@ from automoe_jax.config import STAGES, Config
 from automoe_jax.data.corpus import SPLITS
 from automoe_jax.dependencies import TABLE
 from automoe_jax.evaluation import results
+from automoe_jax.search import choice
 from automoe_jax.train import runs
 from automoe_jax.workdir import Workdir
 
@@ -33,7 +34,8 @@ def written(stage: str, config: Config, workdir: Workdir) -> list[epath.Path]:
             return [*records, workdir.arch_path]
         case "retrain":
             dense = runs.results(workdir.dense) if config.retrain.dense_baseline else []
-            return [*runs.results(workdir.retrained), *dense]
+            chosen = [workdir.chosen_arch_path] if config.retrain.arch != choice.BEST else []
+            return [*chosen, *runs.results(workdir.retrained), *dense]
         case "evaluate":
             return [workdir.results_path, *results.row_paths(workdir)]
         case _:
@@ -45,7 +47,8 @@ def read(stage: str, config: Config, workdir: Workdir) -> list[epath.Path]:
     before = {name: written(name, config, workdir) for name in STAGES[: STAGES.index(stage)]}
     if stage == "retrain":
         inherited = before["supernet"] if config.retrain.init == "inherited" else []
-        return [*before["prepare"], *inherited, workdir.arch_path]
+        searched = before["search"] if choice.is_searched(config.retrain.arch) else []
+        return [*before["prepare"], *inherited, *searched, workdir.arch_path]
     if stage == "evaluate":
         return [
             *before["prepare"],

@@ -5,10 +5,15 @@ from etils import epath
 
 from automoe_jax.arch import Arch
 from automoe_jax.config import Config
+from automoe_jax.errors import UserError
 from automoe_jax.extract import extract
 from automoe_jax.model.network import Network, initialised
 from automoe_jax.model.transformer import training_options
+from automoe_jax.runtime.files import read_json, write_json
+from automoe_jax.runtime.processes import is_first, wait_for_all
 from automoe_jax.runtime.sharding import placement
+from automoe_jax.search import choice, history
+from automoe_jax.search.candidate import Candidate
 from automoe_jax.train import runs
 from automoe_jax.train.loop import Run
 from automoe_jax.workdir import Workdir
@@ -16,7 +21,7 @@ from automoe_jax.workdir import Workdir
 
 def run(config: Config, workdir: Workdir) -> None:
     """Writes the trained sub-Transformer and, if configured, the trained dense Transformer."""
-    arch = workdir.arch()
+    arch = _choose(config, workdir)
     inherit = config.retrain.init == "inherited"
     _train(config, workdir, "sub-Transformer", workdir.retrained, arch, inherit)
     if config.retrain.dense_baseline:
@@ -28,6 +33,37 @@ def run(config: Config, workdir: Workdir) -> None:
             config.space.largest_dense(),
             inherit=False,
         )
+
+
+def _choose(config: Config, workdir: Workdir) -> Arch:
+    """The architecture to train; a choice other than the search's result is written to a file,
+    which an interrupted stage reads again.
+    """
+    wanted, path = config.retrain.arch, workdir.chosen_arch_path
+    if wanted == choice.BEST or (path.exists() and workdir.has_begun("retrain")):
+        return workdir.arch()
+    if choice.is_searched(wanted):
+        candidates = history.load(workdir.candidates_path)
+        front = [Candidate.from_dict(one) for one in read_json(workdir.pareto_path, list)]
+        arch = choice.chosen(wanted, candidates, front).arch
+    else:
+        arch = _from_file(wanted)
+    if not config.space.contains(arch):
+        raise UserError(
+            f"{choice.SETTING}={wanted} holds an architecture outside config.space; choose another"
+            " one, or set the space that it comes from"
+        )
+    if is_first():
+        write_json(path, arch.to_dict())
+    wait_for_all("architecture")
+    return arch
+
+
+def _from_file(path: str) -> Arch:
+    file = epath.Path(path)
+    if not file.exists():
+        raise UserError(f"{choice.SETTING}={path} does not exist; {choice.RULE}")
+    return choice.read_arch(path, file.read_text())
 
 
 def _train(

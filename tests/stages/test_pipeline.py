@@ -352,6 +352,22 @@ def test_another_limit_searches_again_on_the_same_supernet(
     assert json.loads((workdir / "evaluate" / "results.json").read_text())["sentences"] == 24
 
 
+def test_a_member_of_the_front_is_retrained(
+    finished: tuple[pathlib.Path, dict[str, float]], tmp_path: pathlib.Path
+) -> None:
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    front = json.loads((workdir / "search" / "pareto.json").read_text())
+    refused = run(command(workdir, "--config.retrain.arch=front:99", "--redo"))
+    assert_one_sentence(refused, f"{len(front)} architectures; set front:1")
+    done = run(command(workdir, "--config.retrain.arch=front:1", "--redo"))
+    assert done.returncode == 0, done.stderr.decode()
+    assert "search: finished before, skipped" in done.stdout.decode()
+    assert json.loads((workdir / "retrain" / "arch.json").read_text()) == front[0]["arch"]
+    rows = json.loads((workdir / "evaluate" / "results.json").read_text())["rows"]
+    assert rows[0]["flops"] == front[0]["flops"]
+
+
 def assert_one_sentence(done: subprocess.CompletedProcess[bytes], message: str) -> None:
     errors = done.stderr.decode()
     assert done.returncode == 1, errors
