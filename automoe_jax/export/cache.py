@@ -15,7 +15,7 @@ from typing import Any
 
 from automoe_jax.errors import UserError
 from automoe_jax.export.settings import FLOAT32
-from automoe_jax.inference.engine.folder import DESCRIPTION, VERSION
+from automoe_jax.inference.engine.folder import DESCRIPTION, VERSION, sha256
 
 FOLDER = "export"
 # files that identify the weights and settings of an export
@@ -54,7 +54,7 @@ def default_precision(root: str) -> str:
         return str(json.loads((_path(root) / PRECISION).read_text())["default"])
     except FileNotFoundError:
         return FLOAT32
-    except (ValueError, KeyError):
+    except (ValueError, LookupError, TypeError):
         raise UserError(
             f"{root}/{PRECISION} is damaged; delete it, or choose with --precision"
         ) from None
@@ -68,7 +68,7 @@ def default_shortlist(root: str) -> int:
         return int(json.loads((pathlib.Path(root) / SHORTLIST).read_text())["default"])
     except FileNotFoundError:
         return 0
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, LookupError, TypeError):
         raise UserError(
             f"{root}/{SHORTLIST} is damaged; delete it, or choose with --shortlist"
         ) from None
@@ -96,9 +96,12 @@ def _path(root: str) -> Any:
 
 
 def _is_current(root: str, folder: pathlib.Path) -> bool:
+    """Whether the folder holds an undamaged export of the weights that the workdir has now."""
     try:
         found = json.loads((folder / DESCRIPTION).read_text())
         is_readable = found["version"] == VERSION
-        return is_readable and bool(found["trained"]) and found["trained"] == fingerprint(root)
-    except (FileNotFoundError, ValueError, KeyError):
+        same = is_readable and bool(found["trained"]) and found["trained"] == fingerprint(root)
+        files = found.get("files", {})
+        return same and all(sha256(folder / name) == checksum for name, checksum in files.items())
+    except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
         return False

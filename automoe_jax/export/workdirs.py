@@ -27,6 +27,7 @@ from automoe_jax.inference.engine.folder import (
     WEIGHTS,
     Description,
 )
+from automoe_jax.inference.engine.shortlist import load_shortlist
 from automoe_jax.model.network import Network
 from automoe_jax.report.rows import Role, RowKey
 from automoe_jax.runtime.files import absolute
@@ -69,7 +70,7 @@ def export_onnx(
     model, constants = separated(build(arch, settings, weights), WEIGHTS)
     files = _tokenizers(workdir) | {MODEL: model, WEIGHTS: constants}
     if not settings.classes and workdir.shortlist_path.exists():
-        files[SHORTLIST] = workdir.shortlist_path.read_bytes()
+        files[SHORTLIST] = _shortlist(workdir)
     write_folder(out, description(root, workdir, config, precision, license), files)
 
 
@@ -95,6 +96,17 @@ def _tokenizers(workdir: Workdir) -> dict[str, bytes]:
     if workdir.target_tokenizer_path.exists():
         files[TARGET_TOKENIZER] = workdir.target_tokenizer_path.read_bytes()
     return files
+
+
+def _shortlist(workdir: Workdir) -> bytes:
+    """The file of the shortlist; raises `UserError` if it is damaged."""
+    content = workdir.shortlist_path.read_bytes()
+    way_out = (
+        f"remove {workdir.done_path('prepare')} and run python -m automoe_jax.main again, which"
+        " writes it"
+    )
+    load_shortlist(content, str(workdir.shortlist_path), way_out)
+    return content
 
 
 def description(

@@ -3,6 +3,7 @@
 Axes: S source pieces · T target pieces · G experts of all layers of a side.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import numpy as np
 from automoe_jax.inference.engine.hypotheses import Hypothesis
 from automoe_jax.inference.lines import Pieces
 
+_BYTE = re.compile("<0x([0-9A-F]{2})>")  # a piece of a single byte
 _SPACE = "▁"  # in a piece: the space before a word
 
 
@@ -96,10 +98,12 @@ def _words(pieces: Sequence[str], begins: Sequence[int] | np.ndarray) -> np.ndar
 
 
 def _texts(pieces: Sequence[str], words: np.ndarray) -> list[str]:
-    texts = [""] * (int(words[-1]) + 1 if len(words) else 0)
+    texts = [b""] * (int(words[-1]) + 1 if len(words) else 0)
     for piece, word in zip(pieces, words, strict=True):
-        texts[word] += piece.removeprefix(_SPACE)
-    return texts
+        byte = _BYTE.fullmatch(piece)
+        spelled = bytes.fromhex(byte[1]) if byte else piece.removeprefix(_SPACE).encode()
+        texts[word] += spelled
+    return [text.decode(errors="replace") for text in texts]
 
 
 def _experts(gates: np.ndarray, layers: Sequence[int]) -> list[list[list[int]]]:

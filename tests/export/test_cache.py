@@ -9,7 +9,7 @@ import pytest
 from automoe_jax.errors import UserError
 from automoe_jax.evaluation.engine import record_precision
 from automoe_jax.export import cache, workdirs
-from automoe_jax.inference.engine.folder import VERSION
+from automoe_jax.inference.engine.folder import VERSION, sha256
 from automoe_jax.report.rows import Role, Row
 from automoe_jax.runtime.files import absolute
 from automoe_jax.workdir import Workdir
@@ -27,11 +27,20 @@ def test_int8_becomes_the_default_if_it_loses_little(
     assert cache.default_precision(str(tmp_path)) == default
 
 
-def test_a_damaged_default_precision_is_named(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("content", ["{", "", "[]", "null", "3", "{}"])
+def test_a_damaged_default_precision_is_named(content: str, tmp_path: pathlib.Path) -> None:
     (tmp_path / "evaluate").mkdir()
-    (tmp_path / cache.PRECISION).write_text("{")
+    (tmp_path / cache.PRECISION).write_text(content)
     with pytest.raises(UserError, match=r"precision\.json is damaged; delete it"):
         cache.default_precision(str(tmp_path))
+
+
+@pytest.mark.parametrize("content", ["", "[]", "null", "3", "{}", '{"default": []}'])
+def test_a_damaged_default_shortlist_is_named(content: str, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "evaluate").mkdir()
+    (tmp_path / cache.SHORTLIST).write_text(content)
+    with pytest.raises(UserError, match=r"shortlist\.json is damaged; delete it, or choose with"):
+        cache.default_shortlist(str(tmp_path))
 
 
 def workdir_with(root: pathlib.Path, weights: str) -> None:
@@ -80,3 +89,39 @@ def test_a_workdir_that_cannot_be_written_to_exports_to_a_temporary_folder(
     folder = cache.exported(str(tmp_path))
     assert not folder.is_relative_to(tmp_path)
     assert (folder / cache.DESCRIPTION).exists()
+
+
+@pytest.mark.parametrize("damage", ["changed", "removed", "description", "null"])
+def test_a_damaged_export_is_made_again(
+    damage: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def export(root: str, folder: pathlib.Path, precision: str) -> None:
+        exporting(calls)(root, folder, precision)
+        (folder / "weights.bin").write_bytes(b"weights")
+        files = {"weights.bin": sha256(folder / "weights.bin")}
+        text = json.loads((folder / cache.DESCRIPTION).read_text())
+        (folder / cache.DESCRIPTION).write_text(json.dumps(text | {"files": files}))
+
+    monkeypatch.setattr(workdirs, "export_onnx", export)
+    workdir_with(tmp_path, "first")
+    folder = cache.exported(str(tmp_path))
+    if damage == "changed":
+        (folder / "weights.bin").write_bytes(b"")
+    elif damage == "removed":
+        (folder / "weights.bin").unlink()
+    else:
+        (folder / cache.DESCRIPTION).write_text("null" if damage == "null" else "")
+    for _ in range(2):
+        assert cache.exported(str(tmp_path)) == folder
+    assert calls == ["float32", "float32"]
+    assert (folder / "weights.bin").read_bytes() == b"weights"
+
+
+def test_a_damaged_shortlist_is_not_exported(tmp_path: pathlib.Path) -> None:
+    workdir = Workdir(absolute(tmp_path))
+    (tmp_path / "data").mkdir()
+    workdir.shortlist_path.write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"data/shortlist.npz is damaged .*; remove .*prepare.json"):
+        workdirs._shortlist(workdir)

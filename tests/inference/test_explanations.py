@@ -9,7 +9,7 @@ import pytest
 
 from automoe_jax.inference.engine.hypotheses import Decisions, Hypothesis
 from automoe_jax.inference.engine.translator import Translator, load
-from automoe_jax.inference.explanations import explained
+from automoe_jax.inference.explanations import _texts, explained
 from tests.inference.engine import folders
 
 PIECES = ["▁the", "▁d", "og", "▁das", "▁Hun", "d"]
@@ -54,6 +54,11 @@ def test_words_are_aligned() -> None:
 @pytest.fixture(scope="module")
 def translator(tmp_path_factory: pytest.TempPathFactory) -> Translator:
     return load(folders.write(tmp_path_factory.mktemp("export") / "model"))
+
+
+def test_words_are_text_where_pieces_are_bytes() -> None:
+    pieces = ["▁caf", "<0xC3>", "<0xA9>", "▁<", "0x41>", "<0xC3>"]
+    assert _texts(pieces, np.array([0, 0, 0, 1, 1, 2])) == ["café", "<0x41>", "\ufffd"]
 
 
 def test_decisions_are_those_of_the_sentence_alone(translator: Translator) -> None:

@@ -74,10 +74,12 @@ class Shortlist:
         np.savez_compressed(file, **{name: getattr(self, name) for name in TABLES})
 
 
-def load_shortlist(content: bytes, where: str) -> Shortlist:
+def load_shortlist(
+    content: bytes, where: str, way_out: str = "export the model again"
+) -> Shortlist:
     """The shortlist that `save` wrote; raises `UserError` with the place of a damaged file."""
     try:
         with np.load(io.BytesIO(content)) as arrays:
             return Shortlist(*(arrays[name] for name in TABLES))
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{where} is damaged ({error}); export the model again") from None
+        raise UserError(f"{where} is damaged ({error}); {way_out}") from None
