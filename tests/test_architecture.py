@@ -32,6 +32,7 @@ LEVELS = (
         "command",
         "data/sources",
         "search/algorithms",
+        "search/choice",
         "search/limits",
     },
     {"runtime"},

@@ -5,14 +5,18 @@ first.
 `fastest:0.98` is the fastest candidate whose loss is at most the lowest one divided by 0.98; speed
 is the latency where the search has a limit on it, otherwise FLOPs. Any other value is the path of a
 JSON file with an architecture, such as `arch.json` of another workdir.
+
+This module is imported by the configuration, so it imports no JAX.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from automoe_jax.arch import Arch
 from automoe_jax.errors import UserError
-from automoe_jax.search.candidate import Candidate
-from automoe_jax.search.pareto import best
+
+if TYPE_CHECKING:
+    from automoe_jax.search.candidate import Candidate
 
 BEST = "best"
 SETTING = "config.retrain.arch"
@@ -41,7 +45,9 @@ def is_searched(choice: str) -> bool:
     return choice.startswith(("front:", "fastest:"))
 
 
-def chosen(choice: str, candidates: Sequence[Candidate], front: Sequence[Candidate]) -> Candidate:
+def chosen(
+    choice: str, candidates: "Sequence[Candidate]", front: "Sequence[Candidate]"
+) -> "Candidate":
     """The candidate that "front:N" or "fastest:S" selects; `front`: cheapest first.
 
     Raises `UserError` for a member that the front does not have.
@@ -58,10 +64,11 @@ def chosen(choice: str, candidates: Sequence[Candidate], front: Sequence[Candida
     return front[int(value) - 1]
 
 
-def fastest(candidates: Sequence[Candidate], share: float) -> Candidate:
+def fastest(candidates: "Sequence[Candidate]", share: float) -> "Candidate":
     """The candidate with the lowest latency, or FLOPs, whose loss is at most the lowest / share."""
-    most = best(candidates).loss / share
-    near = [one for one in candidates if one.complete and one.loss <= most]
+    complete = [one for one in candidates if one.complete]
+    most = min(one.loss for one in complete) / share
+    near = [one for one in complete if one.loss <= most]
     return min(near, key=lambda one: (one.costs.get("latency_ms", one.flops), one.rank))
 
 
