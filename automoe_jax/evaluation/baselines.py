@@ -6,7 +6,7 @@ import numpy as np
 
 from automoe_jax.config import Config
 from automoe_jax.data.sources import SOURCES
-from automoe_jax.evaluation.networks import scores
+from automoe_jax.evaluation.networks import with_scores
 from automoe_jax.evaluation.results import Scored
 from automoe_jax.report.rows import Role, Row
 from automoe_jax.workdir import Workdir
@@ -17,7 +17,7 @@ def baselines(
 ) -> list[Scored]:
     """The baselines of the task, scored."""
     return [
-        Scored(Row(Role.BASELINE, variant, **scores(config, outputs, references)), outputs)
+        Scored(with_scores(Row(Role.BASELINE, variant), config, outputs, references), outputs)
         for variant, outputs in _outputs(config, workdir, sources).items()
     ]
 

@@ -6,10 +6,9 @@ import dataclasses
 import os
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from automoe_jax.config import Config
-from automoe_jax.evaluation.networks import joined, scores
+from automoe_jax.evaluation.networks import joined, with_scores
 from automoe_jax.evaluation.outputs import progress_bar
 from automoe_jax.evaluation.results import Scored, load_row, save_row
 from automoe_jax.export.cache import PRECISION, exported
@@ -46,29 +45,30 @@ def engine_row(
         started = time.perf_counter()
         translations = translate(list(sources), progress=bar.update)
         seconds = time.perf_counter() - started
-    scored = scores(config, translations, references)
+    scored = with_scores(Row(*key), config, translations, references)
     reference = exact.row
     bleu, chrf = _differences(config, exact.outputs, translations, references)
-    fields: dict[str, Any] = {
-        "flops": reference.flops,
-        "flops_with_vocabulary": reference.flops_with_vocabulary,
-        "params": reference.params,
-        "active_params": reference.active_params,
-        "train_tokens": reference.train_tokens,
-        "train_seconds": reference.train_seconds,
-        "bleu_difference": round(bleu.mean, 2),
-        "bleu_interval": (round(bleu.low, 2), round(bleu.high, 2)),
-        "chrf_difference": round(chrf.mean, 2),
-        "chrf_interval": (round(chrf.low, 2), round(chrf.high, 2)),
-        "parameter_bytes": sum((folder / name).stat().st_size for name in (MODEL, WEIGHTS)),
-        "decode_sentences_per_second": round(len(sources) / seconds, 1),
-    }
     equal = sum(a == b for a, b in zip(translations, exact.outputs, strict=True))
     note = (
         f"{_signed(bleu)} BLEU and {_signed(chrf)} chrF against {reference.title},"
         f" {equal} of {len(sources)} lines equal"
     )
-    row = dataclasses.replace(Row(*key, **scored), **fields, note=joined(note, scored["note"]))
+    row = dataclasses.replace(
+        scored,
+        flops=reference.flops,
+        flops_with_vocabulary=reference.flops_with_vocabulary,
+        params=reference.params,
+        active_params=reference.active_params,
+        train_tokens=reference.train_tokens,
+        train_seconds=reference.train_seconds,
+        bleu_difference=round(bleu.mean, 2),
+        bleu_interval=(round(bleu.low, 2), round(bleu.high, 2)),
+        chrf_difference=round(chrf.mean, 2),
+        chrf_interval=(round(chrf.low, 2), round(chrf.high, 2)),
+        parameter_bytes=sum((folder / name).stat().st_size for name in (MODEL, WEIGHTS)),
+        decode_sentences_per_second=round(len(sources) / seconds, 1),
+        note=joined(note, scored.note),
+    )
     save_row(workdir, Scored(row, translations))
     return Scored(row, translations)
 

@@ -4,8 +4,8 @@ Each row is computed once and then loaded from its file.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 from etils import epath
@@ -51,14 +51,10 @@ def network_row(
     network = _network(config, workdir, folder, arch)
     texts, seconds = outputs(config, workdir, key.title, network, sources)
     trained = runs.summary(folder)
-    fields = (
-        scores(config, texts, references)
-        | _costs(config, workdir, network, arch)
-        | _latency(config, network)
-    )
-    row = Row(
-        *key,
-        **fields,
+    row = with_scores(Row(*key), config, texts, references)
+    row = _with_costs(row, config, workdir, network, arch)
+    row = dataclasses.replace(
+        _with_latency(row, config, network),
         train_tokens=trained.tokens,
         train_seconds=trained.seconds,
         decode_sentences_per_second=round(len(sources) / seconds, 1),
@@ -68,18 +64,24 @@ def network_row(
     return scored
 
 
-def scores(config: Config, texts: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
-    """Score fields of a row: BLEU and chrF with their signatures and a note, or accuracy and macro
-    F1.
+def with_scores(row: Row, config: Config, texts: Sequence[str], references: Sequence[str]) -> Row:
+    """The row with the scores of these texts: BLEU and chrF with their signatures and a note, or
+    accuracy and macro F1.
     """
     if config.task == "classify":
-        found = accuracy(texts, references)._asdict()
-    else:
-        found = score(texts, references, config.data.target_language)._asdict()
-        del found["tokenizer_note"]  # the same for all rows
-    return {
-        key: value if isinstance(value, str) else round(value, 2) for key, value in found.items()
-    }
+        classes = accuracy(texts, references)
+        return dataclasses.replace(
+            row, accuracy=round(classes.accuracy, 2), macro_f1=round(classes.macro_f1, 2)
+        )
+    scores = score(texts, references, config.data.target_language)
+    return dataclasses.replace(
+        row,
+        bleu=round(scores.bleu, 2),
+        chrf=round(scores.chrf, 2),
+        bleu_signature=scores.bleu_signature,
+        chrf_signature=scores.chrf_signature,
+        note=scores.note,
+    )
 
 
 def joined(*notes: str) -> str:
@@ -108,52 +110,57 @@ def _network(config: Config, workdir: Workdir, folder: epath.Path, arch: Arch) -
     return jax.device_put(runs.load(folder, workdir.spec(config, arch)))
 
 
-def _costs(config: Config, workdir: Workdir, network: Network, arch: Arch) -> dict[str, Any]:
-    """Fields of a row: FLOPs and parameters, expected and as measured on the test text."""
+def _with_costs(row: Row, config: Config, workdir: Workdir, network: Network, arch: Arch) -> Row:
+    """The row with FLOPs and parameters, expected and as measured on the test text."""
     router, declaration = config.router.costs(arch), config.router.declaration
-    count: dict[str, Any] = _lengths(config)
-    count |= {"vocab_size": network.spec.output_size, "router": router}
-    count |= {"pre_norm": network.spec.norm == "pre"}
-    cost = costs(arch, **count)
-    fields: dict[str, Any] = {
-        "flops": cost.flops,
-        "flops_with_vocabulary": cost.flops_with_vocabulary,
-        "params": cost.params,
-        "active_params": cost.active_params,
-        "experts_per_token": tuple(router.experts_per_token or ()),
-    }
+    counted = functools.partial(
+        costs,
+        arch,
+        source_length=config.search.source_length,
+        target_length=config.search.target_length,
+        vocab_size=network.spec.output_size,
+        router=router,
+        pre_norm=network.spec.norm == "pre",
+    )
+    expected = counted()
+    row = dataclasses.replace(
+        row,
+        flops=expected.flops,
+        flops_with_vocabulary=expected.flops_with_vocabulary,
+        params=expected.params,
+        active_params=expected.active_params,
+        experts_per_token=tuple(router.experts_per_token or ()),
+    )
     if not (declaration.measurable and arch.routed):
-        return fields
+        return row
     used = usage.measure(config, workdir, network)
-    measured = costs(arch, **count, loads=used.loads)
-    fields |= {
-        "flops_measured": round(measured.flops),
-        "active_params_measured": round(measured.active_params),
-        "expert_loads": usage.loads(used),
-    }
+    measured = counted(loads=used.loads)
+    row = dataclasses.replace(
+        row,
+        flops_measured=round(measured.flops),
+        active_params_measured=round(measured.active_params),
+        expert_loads=usage.loads(used),
+    )
     if declaration.counts_vary:
-        fields |= usage.numbers_of_experts(used, workdir.tokenizer())
-    return fields
+        row = usage.with_numbers_of_experts(row, used, workdir.tokenizer())
+    return row
 
 
-def _latency(config: Config, network: Network) -> dict[str, float]:
-    """Fields of a row: milliseconds of one sentence; none where `evaluate.latency_runs` is 0."""
+def _with_latency(row: Row, config: Config, network: Network) -> Row:
+    """The row with the milliseconds of one sentence, unless `evaluate.latency_runs` is 0."""
     settings = config.evaluate
     if not settings.latency_runs:
-        return {}
+        return row
     (took,) = latency.measure(
         [network],
-        **_lengths(config),
+        source_length=config.search.source_length,
+        target_length=config.search.target_length,
         beam_size=settings.beam_size,
         runs=settings.latency_runs,
     )
-    return {
-        "encoder_ms": round(took.encoder, 3),
-        "decoder_ms": round(took.decoder, 3),
-        "latency_ms": round(took.total, 3),
-    }
-
-
-def _lengths(config: Config) -> dict[str, int]:
-    search = config.search
-    return {"source_length": search.source_length, "target_length": search.target_length}
+    return dataclasses.replace(
+        row,
+        encoder_ms=round(took.encoder, 3),
+        decoder_ms=round(took.decoder, 3),
+        latency_ms=round(took.total, 3),
+    )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from automoe_jax.config import Config
-from automoe_jax.evaluation.networks import joined, scores
+from automoe_jax.evaluation.networks import joined, with_scores
 from automoe_jax.evaluation.outputs import progress_bar
 from automoe_jax.evaluation.results import Scored, load_row, save_row
 from automoe_jax.export.cache import SHORTLIST, exported
@@ -48,7 +48,7 @@ def shortlist_row(
         started = time.perf_counter()
         translations = translator(sources, bar.update)
         seconds = time.perf_counter() - started
-    scored = scores(config, translations, references)
+    scored = with_scores(Row(*key), config, translations, references)
     language = config.data.target_language
     difference = paired_bootstrap(exact.outputs, {"shortlist": translations}, references, language)[
         "shortlist"
@@ -66,10 +66,10 @@ def shortlist_row(
         f" of the reference pieces and is {'' if accepted else 'not '}the default of translate"
     )
     row = dataclasses.replace(
-        Row(*key, **scored),
+        scored,
         bleu_difference=round(difference.mean, 2),
         decode_sentences_per_second=round(len(sources) / seconds, 1),
-        note=joined(note, scored["note"]),
+        note=joined(note, scored.note),
     )
     save_row(workdir, Scored(row, translations))
     write_json(

@@ -1,6 +1,6 @@
 """Experts that the tokens of the test text get, as fields of a row."""
 
-from typing import Any
+import dataclasses
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from automoe_jax.data.tokenizer import SeparateTokenizers, Tokenizer
 from automoe_jax.inference import expert_usage
 from automoe_jax.inference.expert_usage import ExpertUsage
 from automoe_jax.model.network import Network
-from automoe_jax.report.rows import Piece
+from automoe_jax.report.rows import Piece, Row
 from automoe_jax.workdir import Workdir
 
 PIECES = 20  # rows of each group in the table of pieces
@@ -27,11 +27,11 @@ def loads(usage: ExpertUsage) -> tuple[tuple[float, ...], ...]:
     return _rounded(usage.loads)
 
 
-def numbers_of_experts(
-    usage: ExpertUsage, tokenizer: Tokenizer | SeparateTokenizers
-) -> dict[str, Any]:
-    """Fields of a row for routers whose number of experts depends on the token: by layer, for the
-    most frequent pieces of the source text, and for some rare ones.
+def with_numbers_of_experts(
+    row: Row, usage: ExpertUsage, tokenizer: Tokenizer | SeparateTokenizers
+) -> Row:
+    """The row with the numbers of experts, for routers whose number depends on the token: by layer,
+    for the most frequent pieces of the source text, and for some rare ones.
     """
     known = np.flatnonzero(usage.counts)
     frequent = known[np.argsort(-usage.counts[known], kind="stable")][:PIECES]
@@ -53,12 +53,13 @@ def numbers_of_experts(
         for name, group in (("frequent", frequent), ("rare", all_rare))
         if len(group)
     }
-    return {
-        "experts_per_token": tuple(round(sum(layer), 4) for layer in usage.loads),
-        "experts_shares": _rounded(usage.shares),
-        "experts_of_pieces": tuple(pieces),
-        "experts_of_groups": means,
-    }
+    return dataclasses.replace(
+        row,
+        experts_per_token=tuple(round(sum(layer), 4) for layer in usage.loads),
+        experts_shares=_rounded(usage.shares),
+        experts_of_pieces=tuple(pieces),
+        experts_of_groups=means,
+    )
 
 
 def evenly_spaced(count: int, samples: int) -> list[int]:

@@ -6,11 +6,12 @@ says so or omits the part.
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from automoe_jax.arch import Arch
 from automoe_jax.report.rows import Role, Row, Sample
+from automoe_jax.search.candidate import Candidate
 from automoe_jax.space import SearchSpace
 
 
@@ -50,9 +51,8 @@ class ReportContents:
     # "dead_experts": [layers] …} and validation records {"step", "validation_nll"}. Lists over
     # layers hold the encoder's layers first, then the decoder's.
     curves: Mapping[Role, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
-    # {"arch", "loss", "flops", "params", "origin" …}
-    candidates: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    pareto: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    candidates: Sequence[Candidate] = ()  # of the search, in the order they were scored
+    pareto: Sequence[Candidate] = ()
     # {"max_flops": …}; 0: none
     limits: Mapping[str, float] = dataclasses.field(default_factory=dict)
     results: Sequence[Row] = ()
@@ -73,6 +73,11 @@ def finite(value: Any) -> float | None:
         return None
     value = float(value)
     return value if math.isfinite(value) else None
+
+
+def scored(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """The candidates with a finite loss."""
+    return [one for one in candidates if math.isfinite(one.loss)]
 
 
 def quality(results: Sequence[Row]) -> Quality:

@@ -9,9 +9,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from automoe_jax.arch import Arch
 from automoe_jax.report import drawing, numbers, tables
-from automoe_jax.report.contents import ReportContents, number, quality
+from automoe_jax.report.contents import ReportContents, number, quality, scored
 from automoe_jax.report.figures import Figures
 from automoe_jax.report.headline import caveats, headline
 from automoe_jax.report.rows import RETRAINED, Row, Sample, find
@@ -91,12 +90,12 @@ def _key_figures(contents: ReportContents) -> Iterator[tuple[str, str, str, str]
     if (flops := number(contents.costs, "flops")) is not None:
         unit = numbers.unit_of([flops])
         low, high = number(contents.costs, "flops_min"), number(contents.costs, "flops_max")
-        spread = (
+        variation = (
             f"{unit.show(low)} to {unit.show(high)} over routings"
             if low is not None and high is not None and low < high
             else "the same for every routing"
         )
-        yield "Cost of one sentence", unit.show(flops), f"{unit.prefix}FLOPs", spread
+        yield "Cost of one sentence", unit.show(flops), f"{unit.prefix}FLOPs", variation
     params, active = number(contents.costs, "params"), number(contents.costs, "active_params")
     if params and active is not None:
         unit = numbers.unit_of([params])
@@ -107,11 +106,10 @@ def _key_figures(contents: ReportContents) -> Iterator[tuple[str, str, str, str]
             f"of {unit.show(params)} {unit.prefix}; sparsity {1 - active / params:.0%}",
         )
     if contents.candidates:
-        origins = [str(c.get("origin", "")) for c in contents.candidates]
-        evolved = sum(origin not in ("", "random") for origin in origins)
+        evolved = sum(one.origin not in ("", "random") for one in contents.candidates)
         yield (
             "Architectures scored",
-            f"{len(origins):,}",
+            f"{len(contents.candidates):,}",
             "",
             f"{evolved:,} by evolution" if evolved else "all drawn at random",
         )
@@ -196,30 +194,25 @@ def _search(contents: ReportContents, figures: Figures) -> str:
 
 def _front(contents: ReportContents) -> str:
     """The Pareto front as a folded table."""
-    front = [
-        c
-        for c in contents.pareto
-        if number(c, "flops") is not None and number(c, "loss") is not None
-    ]
+    front = sorted(scored(contents.pareto), key=lambda one: one.flops)
     if not front:
         return ""
-    front.sort(key=lambda c: number(c, "flops") or 0.0)
     kept = (
         [front[i * (len(front) - 1) // max(SHOWN_FRONT - 1, 1)] for i in range(SHOWN_FRONT)]
         if len(front) > SHOWN_FRONT
         else front
     )
     unit, params = (
-        numbers.unit_of(number(c, "flops") for c in front),
-        numbers.unit_of(number(c, "params") for c in front),
+        numbers.unit_of(one.flops for one in front),
+        numbers.unit_of(one.costs["params"] for one in front),
     )
     rows = "".join(
-        f"<tr><td>{numbers.significant(number(c, 'loss') or 0.0, 4)}</td>"
-        f"<td>{unit.show(number(c, 'flops'))}</td>"
-        f"<td>{params.show(number(c, 'params'))}</td>"
-        f"<td>{params.show(number(c, 'active_params'))}</td>"
-        f"<td>{_architecture_cell(c)}</td></tr>"
-        for c in kept
+        f"<tr><td>{numbers.significant(one.loss, 4)}</td>"
+        f"<td>{unit.show(one.flops)}</td>"
+        f"<td>{params.show(one.costs['params'])}</td>"
+        f"<td>{params.show(one.costs['active_params'])}</td>"
+        f"<td><code>{escape(drawing.shorthand(one.arch))}</code></td></tr>"
+        for one in kept
     )
     head = "".join(
         f'<th scope="col">{name}</th>'
@@ -235,13 +228,6 @@ def _front(contents: ReportContents) -> str:
     return _folded(
         f"The Pareto front as a table ({len(front)} architectures{some})", _table(head, rows)
     )
-
-
-def _architecture_cell(candidate: Mapping[str, Any]) -> str:
-    try:
-        return f"<code>{escape(drawing.shorthand(Arch.from_dict(candidate.get('arch'))))}</code>"
-    except ValueError:
-        return f'<span class="missing">{numbers.MISSING}</span>'
 
 
 def _training(contents: ReportContents, figures: Figures) -> str:

@@ -22,11 +22,12 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from automoe_jax.arch import MAX_LAYERS, Arch
 from automoe_jax.report import numbers
-from automoe_jax.report.contents import ReportContents, finite, number
+from automoe_jax.report.contents import ReportContents, finite, number, scored
 from automoe_jax.report.drawing import FONT
 from automoe_jax.report.palette import RUN_COLOURS, light
 from automoe_jax.report.rows import RETRAINED, Role, RowKey, find
 from automoe_jax.report.text import clean
+from automoe_jax.search.candidate import Candidate
 
 # more candidates than this are drawn as one raster image, for a small page
 RASTER_POINTS = 2000
@@ -87,9 +88,8 @@ def search_plot(contents: ReportContents, size: Size) -> str:
     chosen one; stopped ones faint.
     """
     points = [
-        (x, y, STOPPED if (number(c, "share") or 1.0) < 1 else clean(c.get("origin", "random")))
-        for c in contents.candidates
-        if (x := number(c, "flops")) is not None and (y := number(c, "loss")) is not None
+        (one.flops, one.loss, clean(one.origin) if one.complete else STOPPED)
+        for one in scored(contents.candidates)
     ]
     if not points:
         return ""
@@ -114,13 +114,9 @@ def search_plot(contents: ReportContents, size: Size) -> str:
     return svg_of(draw, size, "search")
 
 
-def outliers(candidates: Iterable[Mapping[str, Any]]) -> int:
+def outliers(candidates: Iterable[Candidate]) -> int:
     """Number of candidates above the upper edge of the search plot."""
-    losses = [
-        y
-        for c in candidates
-        if (y := number(c, "loss")) is not None and number(c, "flops") is not None
-    ]
+    losses = [one.loss for one in scored(candidates)]
     top = _loss_range(losses)[1] if losses else 0.0
     return sum(loss > top for loss in losses)
 
@@ -459,12 +455,8 @@ def _candidates(
         axes.scatter(xs, ys, s=30, c=light("muted"), marker=6, clip_on=False, linewidths=0)
 
 
-def _front(axes: Axes, pareto: Sequence[Mapping[str, Any]], unit: float) -> None:
-    front = sorted(
-        (x / unit, y)
-        for c in pareto
-        if (x := number(c, "flops")) is not None and (y := number(c, "loss")) is not None
-    )
+def _front(axes: Axes, pareto: Sequence[Candidate], unit: float) -> None:
+    front = sorted((one.flops / unit, one.loss) for one in scored(pareto))
     if front:
         xs, ys = zip(*front, strict=True)
         style: dict[str, Any] = {
@@ -508,16 +500,11 @@ def _limit(axes: Axes, contents: ReportContents, unit: numbers.Unit, furthest: f
 
 
 def _chosen(axes: Axes, contents: ReportContents, unit: numbers.Unit, size: Size) -> None:
-    found = contents.arch.to_dict()
-    chosen = next(
-        (c for c in [*contents.pareto, *contents.candidates] if c.get("arch") == found), None
-    )
-    if (
-        chosen is None
-        or (x := number(chosen, "flops")) is None
-        or (y := number(chosen, "loss")) is None
-    ):
+    candidates = scored([*contents.pareto, *contents.candidates])
+    chosen = next((one for one in candidates if one.arch == contents.arch), None)
+    if chosen is None:
         return
+    x, y = chosen.flops, chosen.loss
     style: dict[str, Any] = {
         "color": light("found"),
         "markeredgecolor": light("paper"),

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from automoe_jax.report import numbers, plots
-from automoe_jax.report.contents import ReportContents, finite, number
+from automoe_jax.report.contents import ReportContents, finite, number, scored
 from automoe_jax.report.drawing import has_ghosts, has_identity
 
 MOST_COLUMNS = 8
@@ -105,9 +105,7 @@ def search_caption(contents: ReportContents) -> str:
         "Every scored architecture; lower and further left is better. The star is the one that was"
         " retrained."
     ]
-    unscored = sum(
-        number(c, "loss") is None or number(c, "flops") is None for c in contents.candidates
-    )
+    unscored = len(contents.candidates) - len(scored(contents.candidates))
     above = plots.outliers(contents.candidates)
     parts += (
         [
@@ -117,7 +115,7 @@ def search_caption(contents: ReportContents) -> str:
         if above
         else []
     )
-    stopped = sum((number(c, "share") or 1.0) < 1 for c in contents.candidates)
+    stopped = sum(not one.complete for one in contents.candidates)
     parts += (
         [
             f"The crosses are candidates that were stopped early ({stopped:,}): their losses are"

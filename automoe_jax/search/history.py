@@ -9,7 +9,7 @@ import json
 from etils import epath
 
 from automoe_jax.errors import UserError
-from automoe_jax.runtime.files import append_line, read_lines
+from automoe_jax.runtime.files import append_line, read_json, read_lines
 from automoe_jax.search.candidate import Candidate
 
 
@@ -26,6 +26,20 @@ def load(path: epath.PathLike) -> list[Candidate]:
     return [
         _parse(line, f"{path}, line {number}") for number, line in enumerate(read_lines(path), 1)
     ]
+
+
+def load_front(path: epath.Path) -> list[Candidate]:
+    """The members of a Pareto front from the JSON list at `path`; none if there is no file.
+
+    Raises `UserError` naming the file if it holds anything else.
+    """
+    members = read_json(path, list) if path.exists() else []
+    try:
+        return [Candidate.from_dict(member) for member in members]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} does not hold a Pareto front ({error}); search again to write it"
+        ) from None
 
 
 def _parse(line: bytes, where: str) -> Candidate:

@@ -3,7 +3,6 @@
 import datetime
 import shlex
 import sys
-from typing import Any
 
 from automoe_jax.config import STAGES, Config
 from automoe_jax.costs import costs
@@ -13,6 +12,7 @@ from automoe_jax.report import ReportContents, Role, write_report
 from automoe_jax.runtime.files import read_json
 from automoe_jax.runtime.machine import device, versions
 from automoe_jax.search import history
+from automoe_jax.search.candidate import Candidate
 from automoe_jax.search.limits import COSTS
 from automoe_jax.train.metrics import read_metrics
 from automoe_jax.workdir import Workdir
@@ -67,13 +67,12 @@ def run(config: Config, workdir: Workdir) -> None:
     print(f"report: {page} and {text}", flush=True)
 
 
-def _searched(workdir: Workdir) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The candidates of the search and its Pareto front; raises `UserError` if there are members of
-    the front among the candidates no more.
+def _searched(workdir: Workdir) -> tuple[list[Candidate], list[Candidate]]:
+    """The candidates of the search and its Pareto front; raises `UserError` if members of the front
+    are missing among the candidates.
     """
     path = workdir.pareto_path
-    candidates = [candidate.to_dict() for candidate in history.load(workdir.candidates_path)]
-    front = read_json(path, list) if path.exists() else []
+    candidates, front = history.load(workdir.candidates_path), history.load_front(path)
     if lost := [one for one in front if one not in candidates]:
         raise UserError(
             f"{workdir.candidates_path} lacks {len(lost)} of the {len(front)} candidates in"

@@ -5,7 +5,9 @@ import pytest
 from automoe_jax.arch import make
 from automoe_jax.report import ReportContents, Role, Row, RowKey, Sample
 from automoe_jax.report.rows import DENSE, INHERITED, RETRAINED
+from automoe_jax.search.candidate import Candidate
 from automoe_jax.space import SearchSpace
+from tests.report.candidates import candidate
 
 SPACE = SearchSpace(
     qkv_dim=64,
@@ -72,29 +74,13 @@ def curve(steps: int, routed: bool) -> list[dict[str, object]]:
     return records
 
 
-def candidates(count: int) -> list[dict[str, object]]:
+def candidates(count: int) -> list[Candidate]:
     origins = ("random", "mutation", "crossover")
     made = [
-        {
-            "arch": {},
-            "loss": 2 + (i * 7 % 11) / 10 + 1 / (1 + i % 13),
-            "flops": 1e6 * (8 + i % 13),
-            "params": 4e5,
-            "origin": origins[i % 3],
-        }
+        candidate(2 + (i * 7 % 11) / 10 + 1 / (1 + i % 13), 1e6 * (8 + i % 13), origins[i % 3])
         for i in range(count)
     ]
-    return [
-        *made,
-        {
-            "arch": ARCH.to_dict(),
-            "loss": 1.875,
-            "flops": 9e6,
-            "params": 4e5,
-            "active_params": 2e5,
-            "origin": "mutation",
-        },
-    ]
+    return [*made, candidate(1.875, 9e6, "mutation", ARCH)]
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from automoe_jax.report import ReportContents, Role, Row, RowKey, Sample, write_
 from automoe_jax.report.headline import headline
 from automoe_jax.report.plots import layer_names
 from automoe_jax.report.rows import RETRAINED
+from tests.report.candidates import candidate
 
 VOID = {"meta", "br", "link", "img", "hr", "input"}
 
@@ -150,7 +151,7 @@ def test_hostile_names_and_characters(contents: ReportContents, tmp_path: pathli
         data_statistics={bad: {bad: {bad: bad}}, "list": list(range(99))},
         results=[Row(Role.BASELINE, bad, bleu=1.0, note=bad, bleu_signature=bad)],
         samples=[Sample(bad, bad, {RowKey(Role.BASELINE, bad): bad})],
-        candidates=[{"loss": 1.0, "flops": 2.0, "origin": bad}],
+        candidates=[candidate(1.0, 2.0, bad)],
         stage_seconds={bad: 1.0},
     )
     page, document = written(hostile, tmp_path)
@@ -186,11 +187,8 @@ def test_numbers_that_are_none(contents: ReportContents, tmp_path: pathlib.Path)
             Row(Role.RETRAINED, bleu=nan, flops=infinite),
             Row(Role.DENSE),
         ],
-        candidates=[
-            {"arch": {}, "loss": nan, "flops": 1e6},
-            {"arch": {}, "loss": 2.0, "flops": None},
-        ],
-        pareto=[{"arch": None, "loss": nan, "flops": 1.0}],
+        candidates=[candidate(nan, 1e6, "random"), candidate(infinite, 2e6, "random")],
+        pareto=[candidate(nan, 1.0, "random")],
         curves={
             Role.SUPERNET: [],
             Role.RETRAINED: [{"step": 1, "nll": nan, "loss": infinite}, {"routing_entropy": [1.0]}],
@@ -277,11 +275,7 @@ def test_ten_thousand_candidates_make_no_heavy_page(
     contents: ReportContents, tmp_path: pathlib.Path
 ) -> None:
     many = [
-        {
-            "loss": 2 + math.sin(i) + i % 97 / 50,
-            "flops": 1e9 + 1e5 * i,
-            "origin": ("random", "mutation")[i % 2],
-        }
+        candidate(2 + math.sin(i) + i % 97 / 50, 1e9 + 1e5 * i, ("random", "mutation")[i % 2])
         for i in range(10_000)
     ]
     page, _ = written(
@@ -328,6 +322,7 @@ def test_imports_neither_jax_nor_the_model() -> None:
         "automoe_jax.costs",
         "automoe_jax.config",
         "automoe_jax.report",
+        "automoe_jax.search",
     }
     files = "automoe_jax.runtime.files"  # imports no JAX either
     for path in folder.glob("*.py"):
@@ -348,7 +343,10 @@ def test_imports_neither_jax_nor_the_model() -> None:
 def test_stopped_candidates_are_told_apart(
     contents: ReportContents, tmp_path: pathlib.Path
 ) -> None:
-    some = [one | {"share": 0.25 if i % 2 else 1.0} for i, one in enumerate(contents.candidates)]
+    some = [
+        dataclasses.replace(one, share=0.25 if i % 2 else 1.0)
+        for i, one in enumerate(contents.candidates)
+    ]
     page, text = written(dataclasses.replace(contents, candidates=some), tmp_path)
     stopped = len(some) // 2
     assert f"stopped early ({stopped})" in page

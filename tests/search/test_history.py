@@ -4,9 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from etils import epath
 
 from automoe_jax.config import TOP_K, SearchConfig
 from automoe_jax.errors import UserError
+from automoe_jax.runtime.files import write_json
 from automoe_jax.search import history
 from automoe_jax.search.candidate import Candidate, Score
 from automoe_jax.search.limits import Conditions, cost_function
@@ -88,3 +90,13 @@ def test_candidates_of_before_there_was_stopping_are_complete():
     older = {name: value for name, value in candidates(2)[1].to_dict().items() if name != "share"}
     assert Candidate.from_dict(older).complete
     assert not candidates(2)[1].complete
+
+
+def test_a_front_is_loaded_or_named(tmp_path):
+    path = epath.Path(tmp_path / "pareto.json")
+    assert history.load_front(path) == []
+    write_json(path, [one.to_dict() for one in candidates(2)])
+    assert history.load_front(path) == candidates(2)
+    write_json(path, [{"loss": 1.0}])
+    with pytest.raises(UserError, match=r"pareto\.json does not hold a Pareto front"):
+        history.load_front(path)
