@@ -24,6 +24,7 @@ from automoe_jax.inference.alternatives import (
     alternatives,
     as_json,
     as_text,
+    checked_beam,
     checked_best,
 )
 
@@ -117,7 +118,9 @@ def _jax_engine(root: str | os.PathLike[str], beam_size: int | None) -> Engine:
         raise UserError(f"--workdir={root} holds a classifier; it classifies and cannot translate")
     keep_compilations(workdir)
     network, tokenizer = jax.device_put(network), workdir.tokenizer()
-    beam_size = beam_size or config.evaluate.beam_size
+    beam_size = checked_beam(
+        config.evaluate.beam_size if beam_size is None else beam_size, tokenizer.target_vocab_size
+    )
     options: dict[str, Any] = {
         "buckets": config.data.buckets,
         "batch_sizes": BATCH_SIZES,

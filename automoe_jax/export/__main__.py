@@ -2,6 +2,7 @@
 
 import pathlib
 import sys
+import tempfile
 
 from automoe_jax.command.parser import Parser
 from automoe_jax.command.run import run_for_people
@@ -35,6 +36,7 @@ def main() -> None:
     from automoe_jax.export.cache import default_precision
 
     out, license = pathlib.Path(flags.out), flags.license or workdirs.NO_LICENSE
+    _check_writable(out)
     if flags.format != ONNX:
         if flags.precision not in (None, FLOAT32):
             raise UserError(f"--precision={flags.precision} is for --format={ONNX}; leave it out")
@@ -48,6 +50,18 @@ def main() -> None:
     if precision not in PRECISIONS:
         raise UserError(f"--precision={precision!r} must be one of {', '.join(PRECISIONS)}")
     workdirs.export_onnx(flags.workdir, out, precision, license)
+
+
+def _check_writable(out: pathlib.Path) -> None:
+    """Raises `UserError` for a folder that cannot be made, before the export takes its time."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"--out={out} cannot be made ({error.strerror}); name a folder in which you may write"
+        ) from None
 
 
 if __name__ == "__main__":

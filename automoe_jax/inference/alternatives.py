@@ -63,6 +63,18 @@ def alternatives(
     ]
 
 
+def checked_beam(beam_size: int, pieces: int) -> int:
+    """`--beam_size`; raises `UserError` for more hypotheses than the target has pieces, which is
+    the most that the first step can choose among.
+    """
+    if not 1 <= beam_size <= pieces:
+        raise UserError(
+            f"--beam_size={beam_size} must be between 1 and the number of the target's pieces,"
+            f" {pieces}"
+        )
+    return beam_size
+
+
 def checked_best(best: int, beam_size: int) -> int:
     """`--n_best`; raises `UserError` for more hypotheses than the beam search has."""
     if not 1 <= best <= beam_size:

@@ -11,6 +11,7 @@ import safetensors.numpy
 from automoe_jax.arch import Arch
 from automoe_jax.config import default_config, from_config_dict
 from automoe_jax.errors import UserError
+from automoe_jax.export.__main__ import _check_writable
 from automoe_jax.export.stablehlo import from_stablehlo, to_stablehlo
 from automoe_jax.export.tensors import from_safetensors, to_safetensors
 from automoe_jax.model import forward
@@ -84,3 +85,10 @@ def test_stablehlo_of_a_classifier() -> None:
     expected = forward(network, arch, source, np.ones((3, 1), np.int32))[:, 0]
     program = from_stablehlo(to_stablehlo(network, LENGTH))
     np.testing.assert_allclose(program.call(source), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("out", ["file/model", "file/deep/model", "/proc/model"])
+def test_a_folder_that_cannot_be_made_is_one_sentence(out: str, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"--out=.*model cannot be made \(.*\); name a folder"):
+        _check_writable(tmp_path / out)

@@ -13,6 +13,7 @@ from automoe_jax.inference.alternatives import (
     alternatives,
     as_json,
     as_text,
+    checked_beam,
     checked_best,
 )
 from automoe_jax.inference.decode import hypotheses
@@ -90,3 +91,10 @@ def test_engines_agree(tmp_path: pathlib.Path) -> None:
     several = translator.alternatives(lines, 2)
     assert [own[0].text for own in several] == translator(lines)
     assert several[-1] == [Alternative("", 0.0)]
+
+
+def test_a_beam_is_not_wider_than_the_vocabulary() -> None:
+    assert [checked_beam(size, 320) for size in (1, 320)] == [1, 320]
+    for size in (0, -1, 321):
+        with pytest.raises(UserError, match=rf"--beam_size={size} must be between 1 and .* 320"):
+            checked_beam(size, 320)

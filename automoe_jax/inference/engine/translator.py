@@ -14,7 +14,12 @@ import onnxruntime
 
 from automoe_jax.data.tokenizer import SeparateTokenizers, Tokenizer
 from automoe_jax.errors import UserError
-from automoe_jax.inference.alternatives import Alternative, alternatives, checked_best
+from automoe_jax.inference.alternatives import (
+    Alternative,
+    alternatives,
+    checked_beam,
+    checked_best,
+)
 from automoe_jax.inference.engine.folder import (
     MODEL,
     SHORTLIST,
@@ -173,11 +178,13 @@ def load(
     table = _shortlist(folder) if size else None
     # The products of a small model are over before a second thread has begun with its part.
     is_large = (folder.path / WEIGHTS).stat().st_size >= LARGE_BYTES
+    tokenizer = _tokenizer(folder)
+    beams = folder.description.beam_size if beam_size is None else beam_size
     return Translator(
         folder=folder,
-        tokenizer=_tokenizer(folder),
+        tokenizer=tokenizer,
         session=session(folder.file(MODEL), threads if is_large else 1),
-        beam_size=beam_size or folder.description.beam_size,
+        beam_size=checked_beam(beams, tokenizer.target_vocab_size),
         workers=1 if is_large else threads,
         shortlist=table,
         shortlist_size=table.checked_size(size) if table else 0,
