@@ -53,15 +53,15 @@ def get_config() -> ConfigDict:
     config.search.crossovers = 10
     config.search.source_length = 15
     config.search.target_length = 15
-    config.search.max_flops = 10.5e6  # four fifths of the largest dense architecture's 13.1e6
+    config.search.max_latency_share = 0.8  # of the largest dense architecture, on this device
     config.search.validation_tokens = 4096
 
-    config.retrain.steps = 240
+    config.retrain.steps = 900
     config.retrain.tokens_per_batch = 2048
     config.retrain.learning_rate = 5e-3
-    config.retrain.warmup_steps = 60
-    config.retrain.evaluate_every = 60
-    config.retrain.checkpoint_every = 80
+    config.retrain.warmup_steps = 100
+    config.retrain.evaluate_every = 100
+    config.retrain.checkpoint_every = 100
 
     config.evaluate.batch_size = 50
     return config

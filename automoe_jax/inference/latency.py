@@ -1,5 +1,5 @@
 """Latency of translating one sentence on this device, encoder and decoder separately
-(docs/costs.md, latency).
+(docs/costs.md, latency of the tables).
 
 Axes: B sentences · S source tokens · k beams · T positions.
 """

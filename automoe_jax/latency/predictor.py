@@ -1,7 +1,8 @@
-"""Prediction of a cost from an architecture's features: least squares with coefficients that are
-not negative, so that more work never costs less.
+"""Prediction of a cost from an architecture's features: the coefficients with the least absolute
+relative errors that are not negative, so that more work never costs less.
 
-The squares are of relative errors. Axes: N architectures · C features.
+Absolute errors, since a few measurements of a busy device are far off
+(docs/benchmarks/latency_predictor.md compares others). Axes: N architectures · C features.
 """
 
 import dataclasses
@@ -15,6 +16,8 @@ from automoe_jax.arch import Arch
 from automoe_jax.latency.features import features
 
 FOLDS = 8  # of the held-out error
+ITERATIONS = 20
+SMALLEST = 1e-3  # relative error from which on a weight grows no more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +61,12 @@ def held_out(archs: Sequence[Arch], values: Sequence[float]) -> HeldOut:
 
 
 def _solved(table: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Coefficients [C] of table [N,C] with the least relative errors of values [N]."""
+    """Coefficients [C] of table [N,C] with the least absolute relative errors of values [N], by
+    least squares that are weighted again and again.
+    """
     scale = np.maximum(table.max(axis=0), 1e-12)
-    coefficients, _ = nnls(table / scale / values[:, None], np.ones(len(values)))
+    relative, weights = table / scale / values[:, None], np.ones(len(values))
+    for _ in range(ITERATIONS):
+        coefficients, _ = nnls(relative * weights[:, None], weights)
+        weights = np.maximum(np.abs(relative @ coefficients - 1), SMALLEST) ** -0.5
     return coefficients / scale
