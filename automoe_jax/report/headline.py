@@ -44,7 +44,19 @@ def caveats(results: Sequence[Row], seed: int) -> list[str]:
         baseline = number(row, judged.key)
         if row.role is Role.BASELINE and baseline is not None and baseline >= reached:
             notes.append(f"It does not beat the baseline “{row.title}” ({_score(row, results)}).")
-    return [*notes, f"One run with seed {seed}; no significance test."]
+    return [*notes, _certainty(find(results, DENSE), seed)]
+
+
+def _certainty(dense: Row | None, seed: int) -> str:
+    """The interval of the difference from the dense network, over test sentences only."""
+    if dense is None or dense.bleu_difference is None or not dense.bleu_interval:
+        return f"One run with seed {seed}; no significance test."
+    low, high = dense.bleu_interval
+    return (
+        f"Its BLEU minus that of the largest dense one is {-dense.bleu_difference:+.2f}, with a"
+        f" 95 % interval of {-high:+.2f} to {-low:+.2f} over resampled test sentences; one run with"
+        f" seed {seed}."
+    )
 
 
 def _in_milliseconds(found: Row, dense: Row | None, results: Sequence[Row]) -> str:

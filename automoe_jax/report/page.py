@@ -195,6 +195,7 @@ def _search(contents: ReportContents, figures: Figures) -> str:
 def _front(contents: ReportContents) -> str:
     """The Pareto front as a folded table."""
     front = sorted(scored(contents.pareto), key=lambda one: one.flops)
+    members = {one.arch: number for number, one in enumerate(contents.pareto, 1)}
     if not front:
         return ""
     kept = (
@@ -211,7 +212,8 @@ def _front(contents: ReportContents) -> str:
         f"<td>{unit.show(one.flops)}</td>"
         f"<td>{params.show(one.costs['params'])}</td>"
         f"<td>{params.show(one.costs['active_params'])}</td>"
-        f"<td><code>{escape(drawing.shorthand(one.arch))}</code></td></tr>"
+        f"<td><code>{escape(drawing.shorthand(one.arch))}</code></td>"
+        f"<td><code>--config.retrain.arch=front:{members[one.arch]}</code></td></tr>"
         for one in kept
     )
     head = "".join(
@@ -222,6 +224,7 @@ def _front(contents: ReportContents) -> str:
             f"params {params.prefix}",
             f"active {params.prefix}",
             "encoder / decoder",
+            "to retrain it",
         )
     )
     some = f", {len(kept)} of {len(front)} shown" if len(kept) < len(front) else ""

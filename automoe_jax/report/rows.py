@@ -96,8 +96,8 @@ class Row:
     flops_with_vocabulary: float | None = None
     params: float | None = None
     active_params: float | None = None
-    # scores minus those of the same network with JAX; of int8 minus those of float32; of a
-    # shortlist minus those without it; 95 % intervals over resampled texts
+    # scores minus those of the retrained network; of the engine minus those with JAX; of int8 minus
+    # those of float32; of a shortlist minus those without it; 95 % intervals over resampled texts
     bleu_difference: float | None = None
     bleu_interval: tuple[float, ...] = ()
     chrf_difference: float | None = None

@@ -71,6 +71,10 @@ ALGORITHMS: Registry[Algorithm] = Registry(
             lazily("automoe_jax.search.nsga2", "search"),
             lazily("automoe_jax.search.evolution", "max_candidates"),
         ),
+        "cost_ranking": Algorithm(
+            lazily("automoe_jax.search.cost_ranking", "search"),
+            lazily("automoe_jax.search.cost_ranking", "max_candidates"),
+        ),
         "random": Algorithm(
             lazily("automoe_jax.search.random_search", "search"),
             lazily("automoe_jax.search.evolution", "max_candidates"),

@@ -10,6 +10,7 @@ from automoe_jax.config import Config
 from automoe_jax.evaluation import results
 from automoe_jax.evaluation.baselines import baselines
 from automoe_jax.evaluation.deployed import is_measured, with_latencies
+from automoe_jax.evaluation.differences import with_differences
 from automoe_jax.evaluation.engine import engine_row, record_precision
 from automoe_jax.evaluation.networks import inferences, joined, network_row
 from automoe_jax.evaluation.results import Evaluation, Scored
@@ -42,7 +43,7 @@ def run(config: Config, workdir: Workdir) -> None:
         )
         for i in evenly_spaced(count, config.evaluate.samples)
     ]
-    rows = [scored.row for scored in [*networks, *simple]]
+    rows = [*with_differences(config, networks, references), *(one.row for one in simple)]
     if is_measured(config):
         rows = with_latencies(config, workdir, rows, (RETRAINED, DENSE))
     if config.task == "translate":

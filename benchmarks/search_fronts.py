@@ -1,0 +1,153 @@
+"""Fronts of the search algorithms with a trained SuperNet: equal numbers of evaluations, several
+seeds.
+
+    make demo && python -m benchmarks.search_fronts --workdir=runs/demo --json=fronts.json
+
+The workdir must hold a trained SuperNet; nothing in it changes. Hypervolumes are shares of the
+rectangle from (0, 0) to the loss of even guesses and the limit on the cost, or its largest value.
+Intervals of 95 % are Student's over the seeds; differences are paired by seed, which gives all
+algorithms the same first population.
+"""
+
+import dataclasses
+import functools
+import math
+import sys
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from absl import flags
+from etils import epath
+from scipy import stats
+from tqdm import tqdm
+
+from automoe_jax.arch import Arch
+from automoe_jax.config import SearchConfig
+from automoe_jax.search.algorithms import ALGORITHMS
+from automoe_jax.search.candidate import Candidate, Score
+from automoe_jax.search.evaluator import inherited_loss
+from automoe_jax.search.hypervolume import Reference, hypervolume
+from automoe_jax.search.limits import Conditions, cost_function, limits
+from automoe_jax.search.pareto import best
+from automoe_jax.search.stopping import Trial
+from automoe_jax.train import runs
+from automoe_jax.workdir import Workdir
+from benchmarks.harness import Row, run
+
+_WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "a run with a trained SuperNet")
+_SEEDS = flags.DEFINE_integer("seeds", 5, "searches with each algorithm", lower_bound=2)
+_GENERATIONS = flags.DEFINE_integer("generations", 6, "generations after the first", lower_bound=1)
+_POPULATION = flags.DEFINE_integer("population", 20, "candidates of a generation", lower_bound=4)
+_TOKENS = flags.DEFINE_integer("tokens", 2048, "validation tokens of a candidate", lower_bound=1)
+
+ALGORITHMS_COMPARED = ("nsga2", "evolution", "random", "cost_ranking")
+
+
+def measure() -> list[Row]:
+    """Searches with every algorithm and seed on one SuperNet."""
+    workdir = Workdir(epath.Path(_WORKDIR.value))
+    if not runs.is_complete(workdir.supernet):
+        sys.exit(f"error: --workdir={workdir.root} holds no trained SuperNet; run make demo first")
+    config = workdir.config()
+    settings = _settings(config.search)
+    config = dataclasses.replace(config, search=settings)
+    spec = workdir.spec(config)
+    cost = cost_function(Conditions(settings, config.router, spec.output_size, spec.norm == "pre"))
+    scorer = inherited_loss(runs.load(workdir.supernet, spec), config, workdir.tokens("validation"))
+    one_score = functools.cache(lambda arch: next(iter(scorer([Trial(arch)]))))
+    largest = cost(config.space.largest())[settings.objective]
+    most = limits(settings).get(settings.objective, largest)
+    reference = Reference(math.log(spec.output_size), most, settings.objective)
+
+    def searched(name: str, seed: int, bar: tqdm) -> list[Candidate]:
+        def score(trials: Sequence[Trial]) -> list[Score]:
+            return [_counted(one_score, trial.arch, bar) for trial in trials]
+
+        return ALGORITHMS.find(name).search(
+            config.space,
+            settings,
+            score=score,
+            cost=cost,
+            seed=seed,
+            record=lambda candidate: None,
+            known={},
+            progress=lambda iteration, done, lowest: None,
+        )
+
+    with tqdm(desc="search_fronts", unit="candidate", file=sys.stderr) as bar:
+        found = {
+            name: [searched(name, seed, bar) for seed in range(_SEEDS.value)]
+            for name in ALGORITHMS_COMPARED
+        }
+    return _rows(found, reference)
+
+
+def _settings(search: SearchConfig) -> SearchConfig:
+    """The settings of the workdir's search with those of this benchmark. Nothing is stopped early,
+    so that all evaluations are alike.
+    """
+    population = _POPULATION.value
+    return dataclasses.replace(
+        search,
+        iterations=_GENERATIONS.value,
+        population=population,
+        parents=min(search.parents, population),
+        mutations=population // 2,
+        crossovers=population - population // 2,
+        validation_tokens=_TOKENS.value,
+        stop_early=0.0,
+    )
+
+
+def _counted(one_score: Callable[[Arch], Score], arch: Arch, bar: tqdm) -> Score:
+    bar.update()
+    return one_score(arch)
+
+
+def _rows(found: dict[str, list[list[Candidate]]], reference: Reference) -> list[Row]:
+    """One row for each algorithm, and one for each difference that the docs state."""
+    volumes = {
+        name: np.array([100 * hypervolume(one, reference) for one in searches])
+        for name, searches in found.items()
+    }
+    losses = {
+        name: np.array([best(one).loss for one in searches]) for name, searches in found.items()
+    }
+    title = f"Fronts of loss and {reference.name}, {_SEEDS.value} seeds (mean, 95 % interval)"
+    rows = [
+        Row(
+            title,
+            {
+                "algorithm": name,
+                "evaluations": str(len(searches[0])),
+                "hypervolume %": _interval(volumes[name], 2),
+                "lowest loss": _interval(losses[name], 4),
+            },
+            figures={"hypervolume": volumes[name].mean(), "loss": losses[name].mean()},
+        )
+        for name, searches in found.items()
+    ]
+    differences = [("nsga2", "evolution"), ("evolution", "random"), ("nsga2", "random")]
+    differences.append(("evolution", "cost_ranking"))
+    return rows + [
+        Row(
+            "Differences, paired by seed (mean, 95 % interval)",
+            {
+                "algorithms": f"{one} − {other}",
+                "hypervolume %": _interval(volumes[one] - volumes[other], 2),
+                "lowest loss": _interval(losses[one] - losses[other], 4),
+            },
+        )
+        for one, other in differences
+    ]
+
+
+def _interval(values: np.ndarray, digits: int) -> str:
+    """As in "0.61 [0.60, 0.62]"."""
+    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
+    mean = values.mean()
+    return f"{mean:.{digits}f} [{mean - half:.{digits}f}, {mean + half:.{digits}f}]"
+
+
+if __name__ == "__main__":
+    run(measure)
