@@ -9,11 +9,10 @@ from automoe_jax.errors import UserError
 from automoe_jax.extract import extract
 from automoe_jax.model.network import Network, initialised
 from automoe_jax.model.transformer import training_options
-from automoe_jax.runtime.files import read_json, write_json
+from automoe_jax.runtime.files import write_json
 from automoe_jax.runtime.processes import is_first, wait_for_all
 from automoe_jax.runtime.sharding import placement
 from automoe_jax.search import choice, history
-from automoe_jax.search.candidate import Candidate
 from automoe_jax.train import runs
 from automoe_jax.train.loop import Run
 from automoe_jax.workdir import Workdir
@@ -44,7 +43,7 @@ def _choose(config: Config, workdir: Workdir) -> Arch:
         return workdir.arch()
     if choice.is_searched(wanted):
         candidates = history.load(workdir.candidates_path)
-        front = [Candidate.from_dict(one) for one in read_json(workdir.pareto_path, list)]
+        front = history.load_front(workdir.pareto_path)
         arch = choice.chosen(wanted, candidates, front).arch
     else:
         arch = _from_file(wanted)
