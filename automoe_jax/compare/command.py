@@ -48,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = parser.parse(arguments)
     root = Path(flags.workdir)
     results = Path(flags.results) if flags.results else root / "results"
+    if results.is_file():  # found before the runs, which may take hours
+        raise UserError(f"--results={results} is a file; name a folder")
     failed = []
     if flags.configs:
         try:
@@ -63,10 +65,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             results,
             flags.redo,
         )
-    measure_latencies(root, results, load_records(results))
+    records = load_records(results)
+    if failed and not records:
+        return _report(failed)
+    measure_latencies(root, results, records)
     systems = gather(results, flags.baseline)
     print(write_table(systems, results, flags.baseline))
     print(f"compare: {results / FILE} and its plots", flush=True)
+    return _report(failed)
+
+
+def _report(failed: Sequence[str]) -> int:
+    """Names the runs that failed; returns the exit code."""
     if failed:
         print(
             f"error: {', '.join(failed)} did not finish; run the same command again to resume",

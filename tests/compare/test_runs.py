@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from automoe_jax.compare import runs
+from automoe_jax.compare import command, runs
 from automoe_jax.compare.experiments import Experiment
 from automoe_jax.compare.results import record_path
 from automoe_jax.config import Config, from_flat
@@ -110,3 +110,18 @@ def test_a_damaged_record_of_a_finished_run_is_named(tmp_path: pathlib.Path) -> 
         record_path(tmp_path, "one-3").write_text(content)
         with pytest.raises(UserError, match=r"one-3.json is damaged .* remove it"):
             runs.changes(experiment, 3, tmp_path)
+
+
+def test_runs_that_all_failed_are_named(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "run_all", lambda *_: ["one-3"])
+    monkeypatch.setattr(command, "load_experiments", list)
+    arguments = ["--configs=one.py", "--seeds=3", f"--workdir={tmp_path}"]
+    assert command.main(arguments) == 1
+    assert capsys.readouterr().err == (
+        "error: one-3 did not finish; run the same command again to resume\n"
+    )
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"--results=.*file is a file; name a folder"):
+        command.main([*arguments, f"--results={tmp_path / 'file'}"])
