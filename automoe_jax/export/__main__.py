@@ -9,7 +9,7 @@ from automoe_jax.command.run import run_for_people
 from automoe_jax.errors import UserError
 from automoe_jax.export.settings import FLOAT32, PRECISIONS
 
-FORMATS = ONNX, SAFETENSORS, STABLEHLO = ("onnx", "safetensors", "stablehlo")
+FORMATS = ONNX, WEB, SAFETENSORS, STABLEHLO = ("onnx", "web", "safetensors", "stablehlo")
 
 
 def main() -> None:
@@ -20,26 +20,33 @@ def main() -> None:
     parser.add_argument(
         "--format",
         default=ONNX,
-        help="onnx, the default, for translate --model; safetensors: the weights; stablehlo: the"
-        " forward pass for XLA",
+        help="onnx, the default, for translate --model; web: a page that translates in the browser;"
+        " safetensors: the weights; stablehlo: the forward pass for XLA",
     )
     parser.add_argument(
         "--precision",
-        help="onnx: float32 or int8; by default int8 where it passed the evaluation's test",
+        help="onnx and web: float32 or int8; by default int8 where it passed the evaluation's test",
+    )
+    parser.add_argument(
+        "--ort_web", help="web: a folder of ONNX Runtime Web; by default npm fetches it"
     )
     parser.add_argument("--license", help="licence of the weights, stated in the folder")
     flags = parser.parse()
     if flags.format not in FORMATS:
         raise UserError(f"--format={flags.format!r} must be one of {', '.join(FORMATS)}")
+    if flags.ort_web is not None and flags.format != WEB:
+        raise UserError(f"--ort_web={flags.ort_web} is for --format={WEB}; leave it out")
     # JAX is imported here, so that help and mistakes are answered at once.
     from automoe_jax.export import workdirs
     from automoe_jax.export.cache import default_precision
 
     out, license = pathlib.Path(flags.out), flags.license or workdirs.NO_LICENSE
     _check_writable(out)
-    if flags.format != ONNX:
+    if flags.format not in (ONNX, WEB):
         if flags.precision not in (None, FLOAT32):
-            raise UserError(f"--precision={flags.precision} is for --format={ONNX}; leave it out")
+            raise UserError(
+                f"--precision={flags.precision} is for --format={ONNX} and {WEB}; leave it out"
+            )
         writers = {
             SAFETENSORS: workdirs.export_safetensors,
             STABLEHLO: workdirs.export_stablehlo,
@@ -49,7 +56,10 @@ def main() -> None:
     precision = flags.precision or default_precision(flags.workdir)
     if precision not in PRECISIONS:
         raise UserError(f"--precision={precision!r} must be one of {', '.join(PRECISIONS)}")
-    workdirs.export_onnx(flags.workdir, out, precision, license)
+    if flags.format == WEB:
+        workdirs.export_web(flags.workdir, out, precision, license, flags.ort_web)
+    else:
+        workdirs.export_onnx(flags.workdir, out, precision, license)
 
 
 def _check_writable(out: pathlib.Path) -> None:

@@ -18,6 +18,7 @@ from automoe_jax.export.network import inputs_of
 from automoe_jax.export.settings import FLOAT32, INT8
 from automoe_jax.export.stablehlo import to_stablehlo
 from automoe_jax.export.tensors import to_safetensors
+from automoe_jax.export.web import page_files, runtime_files
 from automoe_jax.export.weights import separated
 from automoe_jax.inference.engine.folder import (
     MODEL,
@@ -65,13 +66,43 @@ def export_onnx(
 ) -> None:
     """Writes the ONNX folder of a workdir's sub-Transformer, a translator's or a classifier's."""
     workdir, config, network = trained(root)
+    files = _onnx_files(workdir, config, network, precision)
+    write_folder(out, description(root, workdir, config, precision, license), files)
+
+
+def export_web(
+    root: epath.PathLike,
+    out: pathlib.Path,
+    precision: str = FLOAT32,
+    license: str = NO_LICENSE,
+    runtime: str | None = None,
+) -> None:
+    """Writes the page of a workdir's translator; runtime: a folder of ONNX Runtime Web, by default
+    it is fetched by npm.
+    """
+    workdir, config, network = trained(root)
+    if config.task != "translate":
+        raise UserError(
+            f"--format=web is for translators, and --workdir={root} holds a classifier; export it"
+            " with --format=onnx"
+        )
+    library = runtime_files(runtime)
+    described = description(root, workdir, config, precision, license)
+    model = _onnx_files(workdir, config, network, precision)
+    write_folder(out, described, page_files(model, library, described.shortlist))
+
+
+def _onnx_files(
+    workdir: Workdir, config: Config, network: Network, precision: str
+) -> dict[str, bytes]:
+    """The model with its weights, tokenizers and shortlist."""
     arch, settings, weights = inputs_of(network, config.data.buckets, precision)
     build = models.classifier if settings.classes else models.translator
     model, constants = separated(build(arch, settings, weights), WEIGHTS)
     files = _tokenizers(workdir) | {MODEL: model, WEIGHTS: constants}
     if not settings.classes and workdir.shortlist_path.exists():
         files[SHORTLIST] = _shortlist(workdir)
-    write_folder(out, description(root, workdir, config, precision, license), files)
+    return files
 
 
 def export_safetensors(root: epath.PathLike, out: pathlib.Path, license: str = NO_LICENSE) -> None:
