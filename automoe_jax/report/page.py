@@ -12,6 +12,7 @@ from typing import Any
 from automoe_jax.report import drawing, numbers, tables
 from automoe_jax.report.contents import ReportContents, number, quality, scored
 from automoe_jax.report.figures import Figures
+from automoe_jax.report.front import figure, tighter
 from automoe_jax.report.headline import caveats, headline
 from automoe_jax.report.rows import RETRAINED, Row, Sample, find
 from automoe_jax.report.sections import (
@@ -193,9 +194,9 @@ def _search(contents: ReportContents, figures: Figures) -> str:
 
 
 def _front(contents: ReportContents) -> str:
-    """The Pareto front as a folded table."""
+    """The Pareto front as a figure and a folded table, and what tighter budgets cost."""
     front = sorted(scored(contents.pareto), key=lambda one: one.flops)
-    members = {one.arch: number for number, one in enumerate(contents.pareto, 1)}
+    members = {id(one): member for member, one in enumerate(contents.pareto, 1)}
     if not front:
         return ""
     kept = (
@@ -208,12 +209,12 @@ def _front(contents: ReportContents) -> str:
         numbers.unit_of(one.costs["params"] for one in front),
     )
     rows = "".join(
-        f"<tr><td>{numbers.significant(one.loss, 4)}</td>"
+        f'<tr id="front-{members[id(one)]}"><td>{numbers.significant(one.loss, 4)}</td>'
         f"<td>{unit.show(one.flops)}</td>"
         f"<td>{params.show(one.costs['params'])}</td>"
         f"<td>{params.show(one.costs['active_params'])}</td>"
         f"<td><code>{escape(drawing.shorthand(one.arch))}</code></td>"
-        f"<td><code>--config.retrain.arch=front:{members[one.arch]}</code></td></tr>"
+        f"<td><code>--config.retrain.arch=front:{members[id(one)]}</code></td></tr>"
         for one in kept
     )
     head = "".join(
@@ -228,9 +229,14 @@ def _front(contents: ReportContents) -> str:
         )
     )
     some = f", {len(kept)} of {len(front)} shown" if len(kept) < len(front) else ""
-    return _folded(
+    table = _folded(
         f"The Pareto front as a table ({len(front)} architectures{some})", _table(head, rows)
     )
+    budgets = _folded(
+        "Lowest loss within shares of the found architecture's costs",
+        _table(*tighter(scored(contents.candidates), contents.costs)),
+    )
+    return figure(kept, [members[id(one)] for one in kept]) + table + budgets
 
 
 def _training(contents: ReportContents, figures: Figures) -> str:
