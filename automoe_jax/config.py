@@ -158,7 +158,7 @@ class RetrainConfig(TrainConfig):
 
 @dataclasses.dataclass(frozen=True)
 class DeviceConfig:
-    """How the translator runs on its device: the conditions of `search.max_latency_ms`. Sentences
+    """Conditions of the translator on its device: those of `search.max_latency_ms`. Sentences
     have `search.source_length` and `search.target_length` tokens.
     """
 

@@ -84,7 +84,7 @@ class _Reader:
 
 
 def _tables(reader: _Reader, wanted: str | None) -> tuple[str, dict[str, str]]:
-    """How the tables are shared, and fairseq's name of each table that a Network then has."""
+    """Sharing of the tables, and fairseq's name of each table that a Network then has."""
     for name in _OUTPUTS:
         if name in reader.weights and not _same(reader, name, _OUTPUTS[0]):
             raise UserError(f"weights {_OUTPUTS[0]!r} and {name!r} differ; keep the one in use")

@@ -82,31 +82,10 @@ def beam_search(
     mask = g.op("Where", shortlist.own, g.number(0), g.number(MASKED))
     sentences = sentences._replace(shortlists=[g.op("Unsqueeze", mask, g.ints(1))])
     batch = g.op("Shape", source, start=0, end=1)
-    shape = g.op("Concat", batch, search.k, axis=0)
-    is_first = g.op("Equal", _numbers(g, beams), g.integer(0))
-    scores = g.op("Where", is_first, g.number(0), g.number(IMPOSSIBLE))
-    hypotheses = [
-        (g.op("Expand", g.integer(settings.eos_id), shape), np.int64),
-        (g.op("Expand", scores, shape), np.float32),
-        (g.op("Expand", g.integer(0), batch), np.int64),
-        (decoder.no_ancestors(g, batch), np.float32),
-        *((cache, np.float32) for cache in decoder.empty(g, batch)),
-    ]
-    constants: list[tuple[str, Any]] = [
-        (value, np.float32) for value in (*sentences.memories, *sentences.masks)
-    ]
-    constants += [(value, np.int64) for value in sentences.draws]
-    constants += [(value, np.float32) for value in sentences.shortlists]
-    explained = g.op("Cast", explain, to=7)
-    places = g.op("Mul", g.op("Mul", search.k, g.op("Shape", source, start=1)), explained)
-    gates = g.op("Mul", g.op("Mul", search.k, g.ints(_experts(decoder))), explained)
-    widths = [search.candidates] * 3 + [places, gates]
-    records = [
-        (_nothing(g, dtype, g.ints(0), batch, width), dtype)
-        for dtype, width in zip(RECORDS.values(), widths, strict=True)
-    ]
+    hypotheses = _first_hypotheses(g, search, batch)
+    records = _no_records(g, search, source, batch)
     active = (_numbers(g, g.op("Squeeze", batch)), np.int64)
-    states = [(g.integer(0), np.int64), active, *records, *hypotheses, *constants]
+    states = [(g.integer(0), np.int64), active, *records, *hypotheses, *_constants(sentences)]
     count = len(hypotheses)
 
     def round_of(body: Graph, turn: str, names: list[str]) -> tuple:
@@ -138,6 +117,43 @@ def beam_search(
 
     final, _ = g.loop(length, g.constant(True), states, round_of)
     return final[2 : 2 + len(RECORDS)]
+
+
+def _first_hypotheses(g: Graph, search: _Search, batch: str) -> list[tuple[str, Any]]:
+    """States of the loop, with their types, that describe the hypotheses before the first step: of
+    k beams, only the first is possible.
+    """
+    shape = g.op("Concat", batch, search.k, axis=0)
+    is_first = g.op("Equal", _numbers(g, search.beams), g.integer(0))
+    scores = g.op("Where", is_first, g.number(0), g.number(IMPOSSIBLE))
+    return [
+        (g.op("Expand", g.integer(search.settings.eos_id), shape), np.int64),
+        (g.op("Expand", scores, shape), np.float32),
+        (g.op("Expand", g.integer(0), batch), np.int64),
+        (search.decoder.no_ancestors(g, batch), np.float32),
+        *((cache, np.float32) for cache in search.decoder.empty(g, batch)),
+    ]
+
+
+def _no_records(g: Graph, search: _Search, source: str, batch: str) -> list[tuple[str, Any]]:
+    """RECORDS of no steps, with their types; those of explanations are empty unless requested."""
+    explained = g.op("Cast", search.explain, to=7)
+    places = g.op("Mul", g.op("Mul", search.k, g.op("Shape", source, start=1)), explained)
+    gates = g.op("Mul", g.op("Mul", search.k, g.ints(_experts(search.decoder))), explained)
+    widths = [search.candidates] * 3 + [places, gates]
+    return [
+        (_nothing(g, dtype, g.ints(0), batch, width), dtype)
+        for dtype, width in zip(RECORDS.values(), widths, strict=True)
+    ]
+
+
+def _constants(sentences: Sentences) -> list[tuple[str, Any]]:
+    """States of the loop, with their types, that only lose finished sentences."""
+    return [
+        *((value, np.float32) for value in (*sentences.memories, *sentences.masks)),
+        *((value, np.int64) for value in sentences.draws),
+        *((value, np.float32) for value in sentences.shortlists),
+    ]
 
 
 def _prepared(

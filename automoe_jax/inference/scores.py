@@ -249,8 +249,8 @@ def paired_bootstrap(
     differences = {}
     for result, (name, _) in zip(results, named, strict=True):
         if name != "baseline":
-            spread = scores[name] - scores["baseline"]
-            low, high = np.percentile(spread, [2.5, 97.5])
+            sampled = scores[name] - scores["baseline"]
+            low, high = np.percentile(sampled, [2.5, 97.5])
             differences[name] = Difference(
                 result.score - results[0].score, float(low), float(high), float(result.p_value)
             )
@@ -285,9 +285,9 @@ def paired_chrf(
         )
         for lines in (translations, baseline)
     )
-    mean, *spread = ours - theirs
-    low, high = np.percentile(spread, [2.5, 97.5])
-    p_value = float(np.mean(np.sign(spread) != np.sign(mean))) if mean else 1.0
+    mean, *sampled = ours - theirs
+    low, high = np.percentile(sampled, [2.5, 97.5])
+    p_value = float(np.mean(np.sign(sampled) != np.sign(mean))) if mean else 1.0
     return Difference(float(mean), float(low), float(high), p_value)
 
 

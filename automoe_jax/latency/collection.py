@@ -78,7 +78,7 @@ class Collection:
 def header_of(
     settings: Settings, conditions: TimingConditions, space: SearchSpace
 ) -> dict[str, Any]:
-    """What must agree where a collection is used: engine, model and conditions."""
+    """Conditions that every use of a collection must share: engine, model and settings."""
     return {
         "engine": f"onnxruntime {onnxruntime.__version__}",
         "precision": settings.precision,

@@ -26,7 +26,7 @@ NEVER = 1 << 30  # finished hypotheses at which a search stops: all steps are ma
 
 @dataclasses.dataclass(frozen=True)
 class TimingConditions:
-    """How a model runs when it is timed."""
+    """Conditions of a timing."""
 
     batch: int
     beam_size: int

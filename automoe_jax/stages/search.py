@@ -37,8 +37,28 @@ def run(config: Config, workdir: Workdir) -> None:
 
     cost = cost_function(search_conditions(config, workdir, spec))
     check_limits(config.space, settings, cost)
+    candidates = _candidates(config, workdir, cost)
+    chosen = _chosen(config, workdir, candidates)
+    if is_first():
+        write_json(
+            workdir.pareto_path,
+            [one.to_dict() for one in pareto.pareto_front(candidates, settings.objective)],
+        )
+        reference = _reference(config, cost, spec.output_size)
+        write_json(workdir.hypervolume_path, hypervolume.to_json(candidates, reference))
+        write_json(workdir.arch_path, chosen.arch.to_dict())
+    print(
+        f"search: {len(candidates)} candidates, the best has loss {chosen.loss:.3f} at"
+        f" {chosen.flops:.4g} FLOPs",
+        flush=True,
+    )
+
+
+def _candidates(config: Config, workdir: Workdir, cost: CostFunction) -> list[Candidate]:
+    """All candidates of the search; recorded ones are not scored again, new ones are recorded."""
+    settings = config.search
     algorithm = ALGORITHMS.find(settings.algorithm)
-    supernet = runs.load(workdir.supernet, spec)
+    supernet = runs.load(workdir.supernet, workdir.spec(config))
     score = inherited_loss(supernet, config, workdir.tokens("validation"))
     known = {candidate.arch: candidate.score for candidate in history.load(workdir.candidates_path)}
     # all processes load the same candidates before the first one adds to them
@@ -65,7 +85,7 @@ def run(config: Config, workdir: Workdir) -> None:
             if is_first()
             else lambda _: None
         )
-        candidates = algorithm.search(
+        return algorithm.search(
             config.space,
             settings,
             score=score,
@@ -75,20 +95,6 @@ def run(config: Config, workdir: Workdir) -> None:
             known=known,
             progress=progress,
         )
-    found = _chosen(config, workdir, candidates)
-    if is_first():
-        write_json(
-            workdir.pareto_path,
-            [one.to_dict() for one in pareto.pareto_front(candidates, settings.objective)],
-        )
-        reference = _reference(config, cost, spec.output_size)
-        write_json(workdir.hypervolume_path, hypervolume.to_json(candidates, reference))
-        write_json(workdir.arch_path, found.arch.to_dict())
-    print(
-        f"search: {len(candidates)} candidates, the best has loss {found.loss:.3f} at"
-        f" {found.flops:.4g} FLOPs",
-        flush=True,
-    )
 
 
 def _reference(config: Config, cost: CostFunction, output_size: int) -> hypervolume.Reference:

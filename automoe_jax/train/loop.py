@@ -4,7 +4,7 @@ interruption.
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import grain
@@ -175,27 +175,31 @@ def _updates(
                         **_speed(record["tokens"], seconds),
                     },
                 )
-                bar.set_postfix_str(
-                    f"loss {record['loss']:.3f}, {record['tokens'] / seconds:,.0f} {unit}/s",
-                    refresh=False,
-                )
+                _show(bar, record, seconds, unit)
                 bar.update(len(pending))
                 pending, clock = [], time.perf_counter()
             if save or step % train.evaluate_every == 0:
                 losses = {name: evaluate(state.params, arch) for name, arch in run.probes.items()}
-                first, *others = losses.items()
-                writer.write(
-                    step,
-                    {VALIDATION: first[1]}
-                    | {f"{VALIDATION}_{name}": loss for name, loss in others},
-                )
+                writer.write(step, _validation(losses))
                 if save:
-                    checkpoints.save(state, data, first[1])
+                    checkpoints.save(state, data, next(iter(losses.values())))
                 clock = time.perf_counter()
             if stopping:
                 checkpoints.wait()
                 raise stopped(stopping, f"update {step}, which is saved")
     return state
+
+
+def _show(bar: tqdm, record: Mapping[str, Any], seconds: float, unit: str) -> None:
+    """Sets the loss and the speed of the latest updates as the words after a progress bar."""
+    speed = record["tokens"] / seconds
+    bar.set_postfix_str(f"loss {record['loss']:.3f}, {speed:,.0f} {unit}/s", refresh=False)
+
+
+def _validation(losses: Mapping[str, float]) -> dict[str, float]:
+    """Validation losses by the names of a record: the first probe's has no suffix."""
+    first, *others = losses.items()
+    return {VALIDATION: first[1]} | {f"{VALIDATION}_{name}": loss for name, loss in others}
 
 
 def _collect(run: Run, step: int, pending: list[StepMetrics]) -> dict[str, Any]:
