@@ -66,7 +66,10 @@ def measure() -> list[Row]:
             {"largest / smallest − 1": f"{variation:.0%}"},
             "≤ 15%",
             variation <= 0.15,
-            {"spread": variation, **{f"per_unit_{name}": value for name, value in per_unit.items()}},
+            {
+                "spread": variation,
+                **{f"per_unit_{name}": value for name, value in per_unit.items()},
+            },
         ),
     ]
 
