@@ -12,7 +12,7 @@ from etils import epath
 
 from automoe_jax.arch import Arch
 from automoe_jax.config import Config
-from automoe_jax.costs import costs
+from automoe_jax.costs import RouterCosts, costs
 from automoe_jax.evaluation import usage
 from automoe_jax.evaluation.outputs import outputs
 from automoe_jax.evaluation.results import Scored, load_row, save_row
@@ -22,6 +22,7 @@ from automoe_jax.inference.scores import accuracy, score
 from automoe_jax.model.network import Network
 from automoe_jax.report.rows import RETRAINED, Role, Row, RowKey
 from automoe_jax.train import runs
+from automoe_jax.train.metrics import read_metrics
 from automoe_jax.workdir import Workdir
 
 
@@ -52,7 +53,8 @@ def network_row(
     texts, seconds = outputs(config, workdir, key.title, network, sources)
     trained = runs.summary(folder)
     row = with_scores(Row(*key), config, texts, references)
-    row = _with_costs(row, config, workdir, network, arch)
+    router = _trained_costs(config.router.costs(arch), config, key.role, folder)
+    row = _with_costs(row, config, workdir, network, arch, router)
     row = dataclasses.replace(
         _with_latency(row, config, network),
         train_tokens=trained.tokens,
@@ -110,9 +112,28 @@ def _network(config: Config, workdir: Workdir, folder: epath.Path, arch: Arch) -
     return jax.device_put(runs.load(folder, workdir.spec(config, arch)))
 
 
-def _with_costs(row: Row, config: Config, workdir: Workdir, network: Network, arch: Arch) -> Row:
+def _trained_costs(
+    router: RouterCosts, config: Config, role: Role, folder: epath.Path
+) -> RouterCosts:
+    """The router's costs, with the mean experts per token that the last updates of the run needed,
+    where that depends on the tokens and the network was trained alone.
+    """
+    if not config.router.declaration.counts_vary or role is Role.INHERITED:
+        return router
+    measured = [record.get("experts_per_token") for record in read_metrics(folder)]
+    layers = next((means for means in reversed(measured) if means), None)
+    if layers is None or len(layers) != len(router.experts_per_token or ()):
+        return router
+    return dataclasses.replace(
+        router, experts_per_token=tuple(1.0 if mean is None else mean for mean in layers)
+    )
+
+
+def _with_costs(
+    row: Row, config: Config, workdir: Workdir, network: Network, arch: Arch, router: RouterCosts
+) -> Row:
     """The row with FLOPs and parameters, expected and as measured on the test text."""
-    router, declaration = config.router.costs(arch), config.router.declaration
+    declaration = config.router.declaration
     counted = functools.partial(
         costs,
         arch,
