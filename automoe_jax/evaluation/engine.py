@@ -36,8 +36,8 @@ def engine_row(
     of the same network with JAX, or with the engine in float32, that it is compared with.
     """
     key = RowKey(Role.RETRAINED, VARIANTS[precision])
-    if found := load_row(workdir, key):
-        return found
+    if saved := load_row(workdir, key):
+        return saved
     folder = exported(os.fspath(workdir.root), precision)
     translate = load(folder, beam_size=config.evaluate.beam_size, shortlist=0)
     translate(list(sources[:1]))

@@ -46,8 +46,8 @@ def network_row(
     references: Sequence[str],
 ) -> Scored:
     """The row of one trained network, computed unless its file exists."""
-    if found := load_row(workdir, key):
-        return found
+    if saved := load_row(workdir, key):
+        return saved
     folder = _folder(workdir, key.role)
     network = _network(config, workdir, folder, arch)
     texts, seconds = outputs(config, workdir, key.title, network, sources)

@@ -39,8 +39,8 @@ def shortlist_row(
     """
     size = config.evaluate.shortlist
     key = RowKey(Role.RETRAINED, f"shortlist of {size}")
-    if found := load_row(workdir, key):
-        return found
+    if saved := load_row(workdir, key):
+        return saved
     root = os.fspath(workdir.root)
     translator = load(exported(root, FLOAT32), shortlist=size)
     assert translator.shortlist is not None

@@ -221,10 +221,10 @@ def shares_plot(contents: ReportContents, size: Size) -> str:
     """For each layer of the retrained sub-Transformer a bar of the shares of tokens with 1, 2, …
     experts (DA-MoE).
     """
-    found = find(contents.results, RETRAINED)
+    retrained = find(contents.results, RETRAINED)
     shares = [
         [finite(share) or 0.0 for share in layer]
-        for layer in (found.experts_shares if found else ())
+        for layer in (retrained.experts_shares if retrained else ())
     ]
     names = layer_names(len(shares), contents.arch, contents.space)
     bars = [(name, layer) for name, layer in zip(names, shares, strict=True) if len(layer) > 1]
@@ -287,8 +287,8 @@ def series(records: Iterable[Mapping[str, Any]], key: str) -> Points:
 
 def training_curve(records: Sequence[Mapping[str, Any]]) -> Points:
     """The training nll, comparable with validation; the loss if no nll was logged."""
-    found = series(records, "nll")
-    return found if len(found[0]) else series(records, "loss")
+    logged = series(records, "nll")
+    return logged if len(logged[0]) else series(records, "loss")
 
 
 def binned(points: Points, most: int) -> Points:

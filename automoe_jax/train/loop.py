@@ -167,14 +167,8 @@ def _updates(
             if save or step % train.log_every == 0:
                 record = _collect(run, step, pending)
                 seconds = time.perf_counter() - clock
-                writer.write(
-                    step,
-                    {
-                        **record,
-                        "learning_rate": float(schedule(train)(step - 1)),
-                        **_speed(record["tokens"], seconds),
-                    },
-                )
+                rate = {"learning_rate": float(schedule(train)(step - 1))}
+                writer.write(step, record | rate | _speed(record["tokens"], seconds))
                 _show(bar, record, seconds, unit)
                 bar.update(len(pending))
                 pending, clock = [], time.perf_counter()
