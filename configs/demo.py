@@ -3,7 +3,7 @@
     make demo
     python -m automoe_jax.main --config=configs/demo.py --workdir=runs/demo
 
-Two cores of an Intel Xeon: about 6 min; BLEU 98.2 at 1.78 ms for a sentence, the largest dense
+Two cores of an AMD EPYC: about 6 min; BLEU 98.2 at 1.78 ms for a sentence, the largest dense
 Transformer 98.5 at 2.35 ms (docs/results/demo.md).
 """
 
