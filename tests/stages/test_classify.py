@@ -90,3 +90,16 @@ def test_what_does_not_go_together(tmp_path: pathlib.Path) -> None:
         run(command(tmp_path, "--config.data.source=toy", config=CONFIG)),
         "has no classes; choose debian, text or tfds",
     )
+
+
+def test_a_supernet_of_classifiers_trains_by_sandwich_sampling(tmp_path: pathlib.Path) -> None:
+    flags = (
+        f"--config.data.path={write(tmp_path)}",
+        "--config.supernet.sampling=sandwich",
+        "--config.supernet.steps=2",
+        "--config.stages=prepare,supernet",
+    )
+    done = run(command(tmp_path / "run", *flags, config=CONFIG))
+    assert done.returncode == 0, done.stderr.decode()
+    summary = json.loads((tmp_path / "run" / "supernet" / "summary.json").read_text())
+    assert 0 < summary["validation_nll"] < 20
