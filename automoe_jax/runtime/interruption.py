@@ -95,6 +95,27 @@ def ctrl_c_gets_through() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def ctrl_c_waits() -> Iterator[None]:
+    """Delays a Ctrl-C to the end of the block, which imports.
+
+    Python kills itself with the signal at its end, whatever the exit code, once a
+    `KeyboardInterrupt` has passed through code that an extension module runs while it is imported.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    pending: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: pending.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pending:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+@contextlib.contextmanager
 def handled(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Installs the handler of the signals, except for those that this process is to ignore, as
     background jobs of a shell ignore SIGINT and `nohup` ignores SIGHUP.

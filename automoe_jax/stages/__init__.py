@@ -17,7 +17,7 @@ from automoe_jax.data.batching import rows_per_batch
 from automoe_jax.data.origin import changed
 from automoe_jax.errors import UserError
 from automoe_jax.runtime.files import is_local, read_json
-from automoe_jax.runtime.interruption import Interrupted, ctrl_c_gets_through
+from automoe_jax.runtime.interruption import Interrupted, ctrl_c_gets_through, ctrl_c_waits
 from automoe_jax.runtime.processes import first_alone, gathered, is_first, wait_for_all
 from automoe_jax.runtime.sharding import placement
 from automoe_jax.stages.files import unfinished
@@ -96,7 +96,8 @@ def _run_stage(stage: str, waiting: dict[str, str], config: Config, workdir: Wor
         print(f"{stage}: {waiting[stage]}", flush=True)
     print(f"{stage}: starts", flush=True)
     started = time.perf_counter()
-    run = importlib.import_module(f"{__name__}.{stage}").run
+    with ctrl_c_waits():
+        run = importlib.import_module(f"{__name__}.{stage}").run
     if stage in _SHARED:
         run(config, workdir)
     else:

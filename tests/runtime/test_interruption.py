@@ -11,7 +11,12 @@ import time
 
 import pytest
 
-from automoe_jax.runtime.interruption import ctrl_c_gets_through, stop_requests, stopped
+from automoe_jax.runtime.interruption import (
+    ctrl_c_gets_through,
+    ctrl_c_waits,
+    stop_requests,
+    stopped,
+)
 
 
 @pytest.mark.parametrize(
@@ -74,6 +79,22 @@ def test_a_ctrl_c_that_arrives_in_a_callback_is_not_lost(
     with pytest.raises(KeyboardInterrupt):
         work()
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_ctrl_c_in_an_import_comes_after_it() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    done = []
+
+    def work() -> None:
+        with ctrl_c_waits():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+            done.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done == [True]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_in_another_thread_nothing_is_requested() -> None:
