@@ -25,6 +25,7 @@ from automoe_jax import routers
 from automoe_jax.costs import LENGTH
 from automoe_jax.data import sources
 from automoe_jax.errors import UserError, suggestion
+from automoe_jax.export.settings import PRECISIONS
 from automoe_jax.registry import import_plugins
 from automoe_jax.routers import ROUTERS, TOP_K, RouterConfig, Rule
 from automoe_jax.search import choice, limits
@@ -36,7 +37,6 @@ FFN_INITS = ("xavier", "linear", "truncated_normal")
 SHARED_EMBEDDINGS = ("all", "decoder", "none")
 LEAST_PIECES = 8  # of a vocabulary
 NORMS = ("post", "pre")
-PRECISIONS = ("float32", "int8")  # of the deployed engine
 TASKS = ("translate", "classify")
 STAGES = ("prepare", "supernet", "search", "retrain", "evaluate", "report")
 

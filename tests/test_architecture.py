@@ -31,6 +31,7 @@ LEVELS = (
         "dependencies",
         "command",
         "data/sources",
+        "export/settings",
         "search/algorithms",
         "search/choice",
         "search/limits",

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from automoe_jax.arch import DECODER, ENCODER, MAX_LAYERS, Arch
-from automoe_jax.config import PRECISIONS
 from automoe_jax.routers import TOP_K, RouterConfig
 
-FLOAT32, INT8 = PRECISIONS
+PRECISIONS = FLOAT32, INT8 = ("float32", "int8")
 
 Weights = Mapping[str, Any]  # nested, as in `model.Network.params`, with NumPy arrays
 
