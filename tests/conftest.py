@@ -22,9 +22,12 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 os.environ.setdefault("MPLBACKEND", "agg")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 
-# A shell's background jobs ignore Ctrl-C, and so would everything that a test starts.
+# A shell's background jobs ignore Ctrl-C and nohup a closed terminal, and so would everything that
+# a test starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 import hypothesis
 import jax
