@@ -29,12 +29,14 @@ format: $(INSTALLED)  ## fix and format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED)  ## run all benchmarks and write docs/BENCHMARKS.md: half an hour on an idle machine (needs a finished demo)
+bench: $(INSTALLED)  ## run all benchmarks and write docs/BENCHMARKS.md and docs/benchmarks/deploy.md: an hour on an idle machine (needs a finished demo)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[bench]"
 	mkdir -p runs/bench
 	for name in experts step evaluate decode latency; do $(BIN)/python -m benchmarks.$$name --json=runs/bench/$$name.json || exit 1; done
 	$(BIN)/python -m benchmarks.demo --workdir=$(WORKDIR) --json=runs/bench/demo.json
 	$(BIN)/python -m benchmarks.render runs/bench/*.json > docs/BENCHMARKS.md
+	$(BIN)/python -m benchmarks.deploy --models=runs/bench/models --json=runs/bench/deploy/rows.json
+	$(BIN)/python -m benchmarks.render --page=benchmarks/deploy_notes.md runs/bench/deploy/rows.json > docs/benchmarks/deploy.md
 
 lock: $(INSTALLED)  ## pin the newest versions within the bounds, for every supported Python
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade --no-annotate \

@@ -77,10 +77,9 @@ def _ours(network: Network, source: jax.Array | np.ndarray, beam_size: int) -> j
     return beam_search(network, jnp.asarray(source), beam_size=beam_size, max_length=STEPS)[0]
 
 
-def _ctranslate2(*, width: int, heads: int, layers: int, vocab_size: int) -> list[Row]:
-    import ctranslate2
-
-    space = SearchSpace(
+def dense_space(*, width: int, heads: int, layers: int) -> SearchSpace:
+    """The space of one dense architecture."""
+    return SearchSpace(
         qkv_dim=width,
         encoder_embed_dims=(width,),
         decoder_embed_dims=(width,),
@@ -95,13 +94,19 @@ def _ctranslate2(*, width: int, heads: int, layers: int, vocab_size: int) -> lis
         expert_ffn_dims=(4 * width,),
         top_k=(1,),
     )
+
+
+def _ctranslate2(*, width: int, heads: int, layers: int, vocab_size: int) -> list[Row]:
+    import ctranslate2
+
+    space = dense_space(width=width, heads=heads, layers=layers)
     arch = space.largest_dense()
     network = init(space, vocab_size, jax.random.key(0), arch=arch)
     source = np.random.default_rng(0).integers(4, vocab_size, (32, STEPS)).astype(np.int32)
     with tempfile.TemporaryDirectory() as folder:
-        converted = _converted(network, arch, vocab_size)
-        converted.validate()
-        converted.save(folder)
+        model = converted(network, arch, vocab_size)
+        model.validate()
+        model.save(folder)
         theirs = ctranslate2.Translator(
             folder,
             device="cpu",
@@ -171,11 +176,11 @@ def _agreement(network: Network, translate: Any, source: np.ndarray) -> float:
     return float(np.mean(equal))
 
 
-def _converted(network: Network, arch: Arch, vocab_size: int) -> Any:
+def converted(network: Network, arch: Arch, vocab_size: int) -> Any:
     """The network's weights as a CTranslate2 model."""
     from ctranslate2.specs import TransformerSpec
 
-    params = jax.tree.map(np.asarray, network.params)
+    params = jax.tree.map(np.array, network.params)  # it is quantised in place
     layers = tuple(
         int(np.sum(np.asarray(heads) > 0))
         for heads in (arch.encoder_self_heads, arch.decoder_self_heads)

@@ -7,6 +7,7 @@ that a slow minute of the machine affects all of them, and medians are compared.
 
 import dataclasses
 import datetime
+import functools
 import json
 import os
 import platform
@@ -25,6 +26,9 @@ from absl import app, flags
 from tqdm import tqdm
 
 _JSON = flags.DEFINE_string("json", "", "file to write the rows to")
+_SECONDS = flags.DEFINE_float(
+    "seconds", float("inf"), "no case begins later; a later call measures the rest"
+)
 _REPEATS = flags.DEFINE_integer("repeats", 9, "how often each case is timed", lower_bound=3)
 
 
@@ -55,16 +59,48 @@ def run(measure: Callable[[], list[Row]]) -> None:
         rows = measure()
         print(*rows, sep="\n")
         if _JSON.value:
-            command = " ".join(["python -m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
-            result = {
-                "command": command,
-                "seconds": round(time.perf_counter() - started, 1),
-                "machine": machine(),
-                "rows": [dataclasses.asdict(row) for row in rows],
-            }
-            Path(_JSON.value).write_text(json.dumps(result, indent=1) + "\n")
+            save(Path(_JSON.value), [dataclasses.asdict(row) for row in rows], started)
 
     app.run(main)
+
+
+def run_by_case(cases: Mapping[str, Callable[[], list[Row]]]) -> None:
+    """Runs the cases of a benchmark whose rows --json does not hold yet, and writes the file after
+    each; begins none after --seconds.
+    """
+    started, path = time.perf_counter(), Path(_JSON.value) if _JSON.value else None
+    kept = json.loads(path.read_text())["rows"] if path and path.exists() else []
+    for name, measure in cases.items():
+        if any(row["case"] == name for row in kept):
+            continue
+        if time.perf_counter() - started > _SECONDS.value:
+            break
+        rows = measure()
+        print(*rows, sep="\n", flush=True)
+        kept += [dataclasses.asdict(row) | {"case": name} for row in rows]
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save(path, in_tables(kept), started)
+
+
+def in_tables(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of each table in a sequence, the tables in the order of their first rows, the rows
+    in the order of their cases.
+    """
+    titles = list(dict.fromkeys(row["table"] for row in rows))
+    return sorted(rows, key=lambda row: titles.index(row["table"]))
+
+
+def save(path: Path, rows: list[dict[str, Any]], started: float) -> None:
+    """Writes the rows with the machine and the seconds since `started`."""
+    command = " ".join(["python -m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
+    result = {
+        "command": command,
+        "seconds": round(time.perf_counter() - started, 1),
+        "machine": machine(),
+        "rows": rows,
+    }
+    path.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def medians(
@@ -163,6 +199,7 @@ def matrix_rate() -> float:
     return 2 * 2048**3 / min(timings({"": lambda: call(a, a)}, 15, "matrix product")[""])
 
 
+@functools.cache
 def machine() -> dict[str, Any]:
     """The machine and versions behind the figures."""
     device = jax.devices()[0]

@@ -1,6 +1,10 @@
-"""Renders the JSON of benchmark runs as docs/BENCHMARKS.md.
+"""Renders the JSON of benchmark runs as docs/BENCHMARKS.md, or one of them as a page of its own.
 
 python -m benchmarks.render runs/bench/*.json > docs/BENCHMARKS.md
+python -m benchmarks.render --page=benchmarks/deploy_notes.md runs/bench/deploy/rows.json \
+    > docs/benchmarks/deploy.md
+
+The file of --page is the text of the page, with {tables} where the tables belong.
 """
 
 import itertools
@@ -27,6 +31,12 @@ def main(paths: Sequence[str]) -> str:
         parts += [f"## {Path(path).stem}\n", _machine(result), *tables(result["rows"])]
     notes = Path(__file__).parent / "notes.md"
     return "\n".join([*parts, notes.read_text()])
+
+
+def page(text: str, path: str) -> str:
+    """`text` with the tables of a JSON file."""
+    result = json.loads(Path(path).read_text())
+    return text.replace("{tables}", "\n".join([_machine(result), *tables(result["rows"])]))
 
 
 def tables(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -60,4 +70,8 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    print(main(sys.argv[1:]), end="")
+    option, _, name = sys.argv[1].partition("=")
+    if option == "--page":
+        print(page(Path(name).read_text(), sys.argv[2]), end="")
+    else:
+        print(main(sys.argv[1:]), end="")

@@ -1,7 +1,17 @@
 """docs/BENCHMARKS.md: rows with one title form one table with its own columns."""
 
 import dataclasses
+import functools
+import json
+import pathlib
+from types import SimpleNamespace
 
+import numpy as np
+import pytest
+
+from automoe_jax.costs import costs
+from automoe_jax.export.untrained import untrained
+from benchmarks import deploy, deploy_models, deploy_worker, harness
 from benchmarks.harness import Row
 from benchmarks.render import tables
 
@@ -28,3 +38,55 @@ def test_a_row_prints_as_one_line() -> None:
     assert str(Row("Speed", {"ms": "7.8"}, "≤ 8", True)) == "Speed: ms 7.8 (goal ≤ 8: met)"
     assert str(Row("Speed", {"ms": "9.1"}, "≤ 8", False)) == "Speed: ms 9.1 (goal ≤ 8: NOT met)"
     assert str(Row("Speed", {"ms": "9.1"})) == "Speed: ms 9.1"
+
+
+def test_cases_that_are_in_the_file_are_not_measured_again(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, measured = tmp_path / "results" / "rows.json", []
+    monkeypatch.setattr(harness, "machine", dict)
+    flags = SimpleNamespace(value=str(path)), SimpleNamespace(value=60.0)
+    monkeypatch.setattr(harness, "_JSON", flags[0])
+    monkeypatch.setattr(harness, "_SECONDS", flags[1])
+
+    def rows_of(name: str) -> list[Row]:
+        measured.append(name)
+        return [Row("Speed", {"case": name}), Row("Memory", {"case": name})]
+
+    def run(*names: str) -> None:
+        harness.run_by_case({name: functools.partial(rows_of, name) for name in names})
+
+    run("a")
+    run("a", "b")
+    assert measured == ["a", "b"]
+    found = [(row["table"], row["case"]) for row in json.loads(path.read_text())["rows"]]
+    assert found == [("Speed", "a"), ("Speed", "b"), ("Memory", "a"), ("Memory", "b")]
+    flags[1].value = -1.0
+    run("a", "b", "c")
+    assert measured == ["a", "b"]
+
+
+def test_bytes_of_a_step() -> None:
+    arch = deploy_models.architecture(4, 2, [[8]], [[8, 8]])
+    step, once = deploy.bytes_read(arch, 100, 4)
+    # the vocabulary; q, k, v and out, then q and out of cross attention; one expert
+    assert step == 4 * (100 * 4 + 6 * 16 + 2 * 4 * 8)
+    # the same of the encoder's layer, and keys and values for cross attention
+    assert once == 4 * (4 * 16 + 2 * 4 * 8 + 2 * 16)
+
+
+def test_published_architectures_have_the_published_costs() -> None:
+    published = {"AutoMoE, standard experts": 45, "Transformer-Big": 176}
+    for name, millions in published.items():
+        found = costs(deploy_models.paper_archs()[name], 30, 30, deploy_models.PAPER_VOCABULARY)
+        assert round(found.active_params / 1e6) == millions
+
+
+def test_an_engine_process_makes_all_steps(tmp_path: pathlib.Path) -> None:
+    arch = deploy_models.architecture(16, 2, [[32]], [[32]])
+    settings = deploy_models.settings_of(arch, 50)
+    deploy_models.build_engine(arch, settings, untrained(arch, settings), tmp_path)
+    translate = deploy_worker.engine(tmp_path / "int8", 2, 20)
+    source = np.random.default_rng(0).integers(4, 50, (3, deploy_worker.STEPS))
+    assert sum(map(len, translate(source, 2))) == 3
+    assert deploy_worker.turn(translate, source, 2) > 0
