@@ -50,6 +50,15 @@ def da_moe() -> ConfigDict:
     return config
 
 
+def da_moe_relative() -> ConfigDict:
+    """DA-MoE by importance relative to the largest of the text, so that the number of experts
+    spreads over 1 to 4 in long texts too. Not run.
+    """
+    config = da_moe()
+    config.router.importance = "relative_received"
+    return config
+
+
 def da_moe_given() -> ConfigDict:
     """DA-MoE by the attention that a token gives, which results in more experts per token.
 
@@ -106,7 +115,10 @@ def mixture() -> ConfigDict:
 
 SYSTEMS = Registry(
     "system",
-    {system.__name__: system for system in (top1, top2, da_moe, da_moe_given, da_moe_raw)},
+    {
+        system.__name__: system
+        for system in (top1, top2, da_moe, da_moe_relative, da_moe_given, da_moe_raw)
+    },
     others="; a system of your own is a file of its own (docs/EXTENDING.md)",
 )
 

@@ -58,20 +58,6 @@ def thor_apart() -> ConfigDict:
     return config
 
 
-def thor_recipe() -> ConfigDict:
-    """THOR with the settings of its IWSLT'14 script: two experts, inverse square root, dropout 0.3,
-    weight decay 1e-4; the warm-up of 4000 updates is scaled to this run.
-    """
-    config = systems.thor()
-    config.space.encoder_experts = config.space.decoder_experts = (2,)
-    config.model.dropout = 0.3
-    train = config.retrain
-    train.learning_rate = 1e-3
-    train.schedule = "inverse_sqrt"
-    train.weight_decay = 1e-4
-    return config
-
-
 def da_moe_raw() -> ConfigDict:
     """DA-MoE with raw gates, as `topk` has them: the effect of the renormalisation."""
     config = systems.da_moe()
@@ -114,7 +100,6 @@ SYSTEMS = Registry(
             random_word,
             thor_mild,
             thor_apart,
-            thor_recipe,
             da_moe_raw,
             automoe_balanced,
             automoe_fast,

@@ -22,7 +22,7 @@ from automoe_jax.train.step import init_state, make_train_step
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 COMPARED = [
     (file, name)
-    for file in ("systems", "variants", "classify")
+    for file in ("systems", "variants", "low_resource", "classify")
     for name in import_file(str(CONFIGS / f"{file}.py"))["SYSTEMS"]
 ]
 TEXTS = {
@@ -80,6 +80,12 @@ def test_a_number_that_is_none_is_refused(wrong: str) -> None:
         match=f"'{wrong}' behind the configuration's colon must be the most experts of a layer",
     ):
         get_config(wrong)
+
+
+def test_short_texts_change_the_lengths_alone() -> None:
+    short, long = (load(file, "da_moe") for file in ("classify_short", "classify"))
+    assert (short.data.buckets, long.data.buckets) == ((16, 24), (32, 64, 96, 128))
+    assert (short.space, short.router, short.model) == (long.space, long.router, long.model)
 
 
 @pytest.mark.parametrize(("file", "name"), COMPARED)
