@@ -59,7 +59,8 @@ def load_engine(
     """The translator of a workdir's retrained sub-Transformer; raises `UserError` if there is none.
 
     The engine is JAX where it has an accelerator, otherwise ONNX Runtime. The precision is float32,
-    or int8 where that passed the test of the stage evaluate; the shortlist likewise.
+    or int8 where that passed the test of the stage evaluate; the shortlist likewise, for the given
+    precision.
     """
     engine = engine or (JAX if has_accelerator() else ONNX)
     if engine == JAX:
@@ -72,10 +73,12 @@ def load_engine(
                 f"--shortlist={shortlist} is for --engine={ONNX}; leave it out with --engine={JAX}"
             )
         return _jax_engine(root, beam_size)
-    from automoe_jax.export.cache import default_shortlist, exported
+    from automoe_jax.export.cache import default_precision, default_shortlist, exported
 
-    folder = exported(os.fspath(root), precision)
-    size = default_shortlist(os.fspath(root)) if shortlist is None else shortlist
+    path = os.fspath(root)
+    precision = precision or default_precision(path)
+    folder = exported(path, precision)
+    size = default_shortlist(path, precision) if shortlist is None else shortlist
     return load_model(folder, beam_size, threads=threads, shortlist=size)
 
 

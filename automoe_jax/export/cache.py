@@ -14,15 +14,13 @@ import tempfile
 from typing import Any
 
 from automoe_jax.errors import UserError
-from automoe_jax.export.settings import FLOAT32
+from automoe_jax.export.settings import FLOAT32, PRECISIONS
 from automoe_jax.inference.engine.folder import DESCRIPTION, VERSION, sha256
 
 FOLDER = "export"
 # files that identify the weights and settings of an export
 _SOURCES = ("config.json", "arch.json", "retrain/subtransformer/summary.json")
-# written by the stage evaluate: the defaults and the scores behind them
-PRECISION = "evaluate/precision.json"
-SHORTLIST = "evaluate/shortlist.json"
+DEFAULTS = "evaluate/defaults.json"  # written by the stage evaluate
 
 
 def exported(root: str, precision: str | None = None) -> pathlib.Path:
@@ -50,27 +48,31 @@ def exported(root: str, precision: str | None = None) -> pathlib.Path:
 
 def default_precision(root: str) -> str:
     """int8 if it passed the test of the stage evaluate in this workdir, otherwise float32."""
-    try:
-        return str(json.loads((_path(root) / PRECISION).read_text())["default"])
-    except FileNotFoundError:
-        return FLOAT32
-    except (ValueError, LookupError, TypeError):
-        raise UserError(
-            f"{root}/{PRECISION} is damaged; delete it, or choose with --precision"
-        ) from None
+    return _defaults(root)[0]
 
 
-def default_shortlist(root: str) -> int:
-    """N of the shortlist that passed the test of the stage evaluate in this workdir, otherwise 0,
-    the whole vocabulary.
+def default_shortlist(root: str, precision: str) -> int:
+    """N of the shortlist that passed the test of the stage evaluate in this workdir with this
+    precision, otherwise 0, the whole vocabulary.
+    """
+    return _defaults(root)[1].get(precision, 0)
+
+
+def _defaults(root: str) -> tuple[str, dict[str, int]]:
+    """The default precision, and N of the default shortlist of each precision; raises `UserError`
+    if they are damaged.
     """
     try:
-        return int(json.loads((pathlib.Path(root) / SHORTLIST).read_text())["default"])
+        found = json.loads((_path(root) / DEFAULTS).read_text())
+        sizes = {str(name): int(size) for name, size in found["shortlist"].items()}
+        if found["precision"] not in PRECISIONS:
+            raise ValueError(found["precision"])
+        return found["precision"], sizes
     except FileNotFoundError:
-        return 0
-    except (ValueError, LookupError, TypeError):
+        return FLOAT32, {}
+    except (ValueError, LookupError, TypeError, AttributeError):
         raise UserError(
-            f"{root}/{SHORTLIST} is damaged; delete it, or choose with --shortlist"
+            f"{root}/{DEFAULTS} is damaged; delete it, and choose with --precision and --shortlist"
         ) from None
 
 

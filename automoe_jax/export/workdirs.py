@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 from typing import Any
 
@@ -38,9 +39,14 @@ from automoe_jax.workdir import Workdir, read_json
 SAFETENSORS = "model.safetensors"
 STABLEHLO = "model.stablehlo"
 _SCORES = ("bleu", "bleu_signature", "chrf", "chrf_signature", "accuracy", "macro_f1")
-# rows of the evaluation with the inference engine
-VARIANTS = {FLOAT32: "onnx", INT8: "int8"}
 NO_LICENSE = "not stated; that of the training text applies"
+
+
+def variant(precision: str, shortlist: int = 0) -> str:
+    """The variant of the evaluation's row of the inference engine with N = `shortlist`."""
+    if not shortlist:
+        return INT8 if precision == INT8 else "onnx"
+    return ("int8, " if precision == INT8 else "") + f"shortlist of {shortlist}"
 
 
 def trained(root: epath.PathLike) -> tuple[Workdir, Config, Network]:
@@ -154,6 +160,7 @@ def description(
         pre_norm=spec.norm == "pre",
     )
     names = workdir.labels().names if config.task == "classify" else ()
+    shortlist = default_shortlist(os.fspath(root), precision)
     return Description(
         task=config.task,
         precision=precision,
@@ -162,24 +169,24 @@ def description(
         costs=_plain(cost),
         languages={"source": config.data.source_language, "target": config.data.target_language},
         license=license,
-        scores=_scores(workdir, precision),
+        scores=_scores(workdir, precision, shortlist),
         buckets=tuple(config.data.buckets),
         beam_size=config.evaluate.beam_size,
         length_penalty=config.evaluate.length_penalty,
         pad_id=spec.pad_id,
         eos_id=EOS,
-        shortlist=default_shortlist(str(root)),
+        shortlist=shortlist,
         labels=tuple(names),
-        trained=fingerprint(str(root)),
+        trained=fingerprint(os.fspath(root)),
     )
 
 
-def _scores(workdir: Workdir, precision: str) -> dict[str, Any]:
+def _scores(workdir: Workdir, precision: str, shortlist: int) -> dict[str, Any]:
     """The scores of the sub-Transformer on the test text where the stage evaluate measured them, if
-    possible in this precision.
+    possible in this precision and with this shortlist.
     """
-    variants = [VARIANTS[precision], ""]
-    paths = [workdir.evaluate / f"{RowKey(Role.RETRAINED, variant)}.json" for variant in variants]
+    variants = [variant(precision, shortlist), variant(precision), ""]
+    paths = [workdir.evaluate / f"{RowKey(Role.RETRAINED, one)}.json" for one in variants]
     row: dict[str, Any] = next((read_json(path) for path in paths if path.exists()), {})
     return {name: row[name] for name in _SCORES if row.get(name) is not None}
 

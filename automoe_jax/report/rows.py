@@ -36,9 +36,9 @@ _BASELINE_TITLES = {  # where the title is not the variant itself
 class RowKey(NamedTuple):
     """Identifier of a row: its role, and the variant where a role has several rows.
 
-    Variants of the retrained sub-Transformer are "" (as configured, with JAX), "onnx" and "int8"
-    (with the inference engine), "shortlist of N" and the ways to choose experts at random in
-    inference; those of `Role.BASELINE` are the names of the baselines.
+    Variants of the retrained sub-Transformer are "" (as configured, with JAX), those of the
+    inference engine ("onnx", "int8", "shortlist of N", "int8, shortlist of N") and the ways to
+    choose experts at random in inference; those of `Role.BASELINE` are the names of the baselines.
     """
 
     role: Role
@@ -96,8 +96,8 @@ class Row:
     flops_with_vocabulary: float | None = None
     params: float | None = None
     active_params: float | None = None
-    # scores minus those of the retrained network; of the engine minus those with JAX; of int8 minus
-    # those of float32; of a shortlist minus those without it; 95 % intervals over resampled texts
+    # scores minus those of the retrained network; of the engine minus those with JAX; of int8 and a
+    # shortlist minus those of float32 without one; 95 % intervals over resampled texts
     bleu_difference: float | None = None
     bleu_interval: tuple[float, ...] = ()
     chrf_difference: float | None = None

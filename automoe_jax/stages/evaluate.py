@@ -4,19 +4,15 @@ network.
 
 import dataclasses
 
-import jax
-
 from automoe_jax.config import Config
 from automoe_jax.evaluation import results
 from automoe_jax.evaluation.baselines import baselines
 from automoe_jax.evaluation.deployed import is_measured, with_latencies
 from automoe_jax.evaluation.differences import with_differences
-from automoe_jax.evaluation.engine import engine_row, record_precision
+from automoe_jax.evaluation.engine import deployed_rows
 from automoe_jax.evaluation.networks import inferences, joined, network_row
 from automoe_jax.evaluation.results import Evaluation, Scored
-from automoe_jax.evaluation.shortlist import shortlist_row
 from automoe_jax.evaluation.usage import evenly_spaced
-from automoe_jax.export.settings import FLOAT32, INT8
 from automoe_jax.inference.scores import tokenization
 from automoe_jax.report import Sample, results_table
 from automoe_jax.report.rows import DENSE, INHERITED, RETRAINED
@@ -57,33 +53,14 @@ def run(config: Config, workdir: Workdir) -> None:
             print(f"{row.title}: {row.note}", flush=True)
 
 
-def _deployed(
-    config: Config, workdir: Workdir, exact: Scored, sources: list[str], references: list[str]
-) -> list[Scored]:
-    """Rows of the sub-Transformer with the inference engine: in float32 where that is the default
-    engine, and in 8-bit integers where the configuration says so.
-    """
-    if config.task == "classify":
-        return []
-    rows, text = [], (sources, references)
-    if jax.default_backend() == "cpu":
-        rows.append(engine_row(config, workdir, FLOAT32, exact, *text))
-    if config.evaluate.int8:
-        rows.append(engine_row(config, workdir, INT8, rows[-1] if rows else exact, *text))
-        record_precision(workdir, rows[-1].row)
-    return rows
-
-
 def _networks(
     config: Config, workdir: Workdir, sources: list[str], references: list[str]
 ) -> list[Scored]:
     """Rows of the retrained sub-Transformer, then those it is compared with."""
     arch, text = workdir.arch(), (sources, references)
     rows = [network_row(way, workdir, key, arch, *text) for key, way in inferences(config).items()]
-    deployed = _deployed(config, workdir, rows[0], *text)
-    if config.evaluate.shortlist:
-        deployed.append(shortlist_row(config, workdir, rows[0], *text))
-    rows[1:1] = deployed
+    if config.task == "translate":
+        rows[1:1] = deployed_rows(config, workdir, rows[0], *text)
     if runs.is_complete(workdir.supernet):
         rows.append(network_row(config, workdir, INHERITED, arch, *text))
     if config.retrain.dense_baseline:

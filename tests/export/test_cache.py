@@ -7,40 +7,34 @@ import pathlib
 import pytest
 
 from automoe_jax.errors import UserError
-from automoe_jax.evaluation.engine import record_precision
 from automoe_jax.export import cache, workdirs
 from automoe_jax.inference.engine.folder import VERSION, sha256
-from automoe_jax.report.rows import Role, Row
 from automoe_jax.runtime.files import absolute
 from automoe_jax.workdir import Workdir
 
 
 @pytest.mark.parametrize(
-    ("difference", "default"), [(-0.3, "int8"), (0.2, "int8"), (-0.31, "float32")]
+    "content",
+    [
+        "{",
+        "",
+        "[]",
+        "null",
+        "3",
+        "{}",
+        '{"precision": "int4", "shortlist": {}}',
+        '{"precision": "int8", "shortlist": 3}',
+        '{"precision": "int8", "shortlist": {"int8": []}}',
+    ],
 )
-def test_int8_becomes_the_default_if_it_loses_little(
-    tmp_path: pathlib.Path, difference: float, default: str
-) -> None:
+def test_damaged_defaults_are_named(content: str, tmp_path: pathlib.Path) -> None:
     assert cache.default_precision(str(tmp_path)) == "float32"
-    row = Row(Role.RETRAINED, "int8", bleu_difference=difference, bleu_interval=(-1.0, 1.0))
-    record_precision(Workdir(absolute(tmp_path)), row)
-    assert cache.default_precision(str(tmp_path)) == default
-
-
-@pytest.mark.parametrize("content", ["{", "", "[]", "null", "3", "{}"])
-def test_a_damaged_default_precision_is_named(content: str, tmp_path: pathlib.Path) -> None:
+    assert cache.default_shortlist(str(tmp_path), "float32") == 0
     (tmp_path / "evaluate").mkdir()
-    (tmp_path / cache.PRECISION).write_text(content)
-    with pytest.raises(UserError, match=r"precision\.json is damaged; delete it"):
-        cache.default_precision(str(tmp_path))
-
-
-@pytest.mark.parametrize("content", ["", "[]", "null", "3", "{}", '{"default": []}'])
-def test_a_damaged_default_shortlist_is_named(content: str, tmp_path: pathlib.Path) -> None:
-    (tmp_path / "evaluate").mkdir()
-    (tmp_path / cache.SHORTLIST).write_text(content)
-    with pytest.raises(UserError, match=r"shortlist\.json is damaged; delete it, or choose with"):
-        cache.default_shortlist(str(tmp_path))
+    (tmp_path / cache.DEFAULTS).write_text(content)
+    for read in (cache.default_precision, lambda root: cache.default_shortlist(root, "int8")):
+        with pytest.raises(UserError, match=r"defaults\.json is damaged; delete it, and choose"):
+            read(str(tmp_path))
 
 
 def workdir_with(root: pathlib.Path, weights: str) -> None:

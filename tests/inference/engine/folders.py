@@ -44,19 +44,21 @@ def shortlist_of(tokenizer: Tokenizer) -> Shortlist:
     )
 
 
-def write(out: pathlib.Path, shortlist: int = 0, with_table: bool = True) -> pathlib.Path:
+def write(
+    out: pathlib.Path, shortlist: int = 0, with_table: bool = True, precision: str = "float32"
+) -> pathlib.Path:
     """Writes the folder `out`, with the default `shortlist`."""
     arch, net = network()
     path = out.parent / "tokenizer.model"
     assert train_tokenizer(LINES * 5, VOCAB, path) == VOCAB
-    model, weights = separated(models.translator(*inputs_of(net, BUCKETS)), WEIGHTS)
+    model, weights = separated(models.translator(*inputs_of(net, BUCKETS, precision)), WEIGHTS)
     table = io.BytesIO()
     shortlist_of(Tokenizer(path)).save(table)
     files = {MODEL: model, WEIGHTS: weights, TOKENIZER: path.read_bytes()}
     files |= {SHORTLIST: table.getvalue()} if with_table else {}
     description = Description(
         task="translate",
-        precision="float32",
+        precision=precision,
         architecture=arch.to_dict(),
         router={},
         costs={},
