@@ -209,6 +209,9 @@ class SearchConfig:
     # standard errors by which a candidate must be worse than its rival to be stopped before all
     # tokens are scored; 0: no early stopping
     stop_early: float = 5.0
+    # under a limit, also search among dense architectures, with the same settings; what is found is
+    # trained and scored like the search's result
+    dense_rival: bool = True
 
 
 MOST_TRANSLATIONS = 100  # of a piece, that the table of the shortlist holds

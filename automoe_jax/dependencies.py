@@ -46,7 +46,7 @@ TABLE: Mapping[str, Stage] = {
         ("retrain",),
         tuple(
             f"retrain/{run}/{part}"
-            for run in ("subtransformer", "dense")
+            for run in ("subtransformer", "dense", "rival")
             for part in ("checkpoints", "final")
         ),
     ),

@@ -154,10 +154,11 @@ class SearchSpace:
         Cross attention sees the fewest encoder layers there are to choose from. Where every choice
         of `encoder_experts` or `decoder_experts` exceeds 1, this architecture is outside the space.
         """
-        dense = dataclasses.replace(
-            self, encoder_experts=(1,), decoder_experts=(1,), cross_layers=self.cross_layers[:1]
-        )
-        return dense.largest()
+        return dataclasses.replace(self.dense(), cross_layers=self.cross_layers[:1]).largest()
+
+    def dense(self) -> "SearchSpace":
+        """The space with one expert in every layer: HAT's (arXiv 2005.14187)."""
+        return dataclasses.replace(self, encoder_experts=(1,), decoder_experts=(1,))
 
     def contains(self, arch: Arch) -> bool:
         """Whether `arch` is the canonical form of some combination of choices."""

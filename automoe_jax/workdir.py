@@ -89,6 +89,21 @@ class Workdir:
         return self.root / "arch.json"
 
     @property
+    def rival_candidates_path(self) -> epath.Path:
+        """The candidates of the search among dense architectures."""
+        return self.root / "search" / "dense_candidates.jsonl"
+
+    @property
+    def rival_finalists_path(self) -> epath.Path:
+        """Those of them whose latency the search measured."""
+        return self.root / "search" / "dense_finalists.json"
+
+    @property
+    def rival_arch_path(self) -> epath.Path:
+        """The best dense architecture within the limits of the search."""
+        return self.root / "search" / "dense_arch.json"
+
+    @property
     def chosen_arch_path(self) -> epath.Path:
         """The architecture that `config.retrain.arch` selects instead of the search's result."""
         return self.root / "retrain" / "arch.json"
@@ -100,6 +115,10 @@ class Workdir:
     @property
     def dense(self) -> epath.Path:
         return self.root / "retrain" / "dense"
+
+    @property
+    def rival(self) -> epath.Path:
+        return self.root / "retrain" / "rival"
 
     @property
     def evaluate(self) -> epath.Path:
@@ -167,6 +186,11 @@ class Workdir:
         path = self.chosen_arch_path if self.chosen_arch_path.exists() else self.arch_path
         with readable(path):
             return Arch.from_json(path.read_text())
+
+    def rival_arch(self) -> Arch:
+        """The best dense architecture within the limits of the search."""
+        with readable(self.rival_arch_path):
+            return Arch.from_json(self.rival_arch_path.read_text())
 
     def is_done(self, stage: str) -> bool:
         """Whether a stage has finished."""
@@ -320,12 +344,14 @@ def completed(recorded: Mapping[str, Any]) -> dict[str, Any]:
     values that have the same effect as the code of that time, otherwise with their defaults.
 
     Before `supernet.within_limits` existed, the SuperNet was trained in the whole space, which is
-    what the limits admit where there are none. Sandwich sampling distilled from the first update
-    on, without cross entropy. The hidden units of the experts were dropped like all others, scaled
-    by the expert's width instead of the embedding's.
+    what the limits admit where there are none; nor was a dense rival searched. Sandwich sampling
+    distilled from the first update on, without cross entropy. The hidden units of the experts were
+    dropped like all others, scaled by the expert's width instead of the embedding's.
     """
     limited = any(recorded.get(f"search.{cost.limit}") for cost in COSTS.values())
-    earlier: dict[str, Any] = {"supernet.within_limits": False} if limited else {}
+    earlier: dict[str, Any] = (
+        {"supernet.within_limits": False, "search.dense_rival": False} if limited else {}
+    )
     if recorded.get("supernet.sampling") == "sandwich":
         earlier |= {"supernet.distillation_weight": 1.0, "supernet.distillation_warmup": 0.0}
     if "model.dropout" in recorded:

@@ -51,6 +51,7 @@ LEVELS = (
         "convert",
         "report",
         "workdir",
+        "trained",
     },
     {"stages"},
     {"main", "translate", "compare", "plan"},

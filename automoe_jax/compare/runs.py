@@ -21,7 +21,8 @@ from automoe_jax.runtime.interruption import handled
 from automoe_jax.workdir import Workdir, completed, difference, recorded_settings, settings_of
 
 # The dense Transformer is a separate configuration here.
-_DENSE = "retrain.dense_baseline"
+# Other networks than the system's own are systems of their own: `dense` and `hat`.
+_ALONE = {"retrain.dense_baseline": False, "search.dense_rival": False}
 # What every result of a run depends on is what this stage depends on.
 _LAST = "evaluate"
 # Stages whose results other runs can reuse.
@@ -88,7 +89,7 @@ def changes(experiment: Experiment, seed: int, results: Path) -> str:
 
 def _settings(experiment: Experiment, seed: int) -> dict[str, Any]:
     """The flat settings of a run."""
-    return settings_of(experiment.config) | {"seed": seed, _DENSE: False}
+    return settings_of(experiment.config) | {"seed": seed} | _ALONE
 
 
 def share(stage: str, experiment: Experiment, seed: int, root: Path, folder: Path) -> None:
@@ -127,7 +128,7 @@ def run(
         f"--config={experiment.path}",
         f"--workdir={folder}",
         f"--config.seed={seed}",
-        f"--config.{_DENSE}=false",
+        *(f"--config.{name}={str(value).lower()}" for name, value in _ALONE.items()),
         *flags,
     ]
     cache = Workdir(epath.Path(root)).compilation_cache

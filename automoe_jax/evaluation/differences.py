@@ -25,7 +25,7 @@ def with_differences(
     ]
 
 
-_OTHERS = (Role.INHERITED, Role.DENSE)
+_OTHERS = (Role.INHERITED, Role.RIVAL, Role.DENSE)
 
 
 def _compared(config: Config, one: Scored, found: Scored, references: Sequence[str]) -> Row:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import jax
 from etils import epath
 
+from automoe_jax import trained
 from automoe_jax.arch import Arch
 from automoe_jax.config import Config
 from automoe_jax.costs import RouterCosts, costs
@@ -48,17 +49,17 @@ def network_row(
     """The row of one trained network, computed unless its file exists."""
     if saved := load_row(workdir, key):
         return saved
-    folder = _folder(workdir, key.role)
+    folder = trained.folder(workdir, key.role)
     network = _network(config, workdir, folder, arch)
     texts, seconds = outputs(config, workdir, key.title, network, sources)
-    trained = runs.summary(folder)
+    summary = runs.summary(folder)
     row = with_scores(Row(*key), config, texts, references)
     router = _trained_costs(config.router.costs(arch), config, key.role, folder)
     row = _with_costs(row, config, workdir, network, arch, router)
     row = dataclasses.replace(
         _with_latency(row, config, network),
-        train_tokens=trained.tokens,
-        train_seconds=trained.seconds,
+        train_tokens=summary.tokens,
+        train_seconds=summary.seconds,
         decode_sentences_per_second=round(len(sources) / seconds, 1),
     )
     scored = Scored(row, texts)
@@ -93,16 +94,8 @@ def joined(*notes: str) -> str:
 
 def trained_network(config: Config, workdir: Workdir, role: Role) -> Network:
     """The network of a role, on the device."""
-    arch = config.space.largest_dense() if role is Role.DENSE else workdir.arch()
-    return _network(config, workdir, _folder(workdir, role), arch)
-
-
-def _folder(workdir: Workdir, role: Role) -> epath.Path:
-    return {
-        Role.RETRAINED: workdir.retrained,
-        Role.INHERITED: workdir.supernet,
-        Role.DENSE: workdir.dense,
-    }[role]
+    arch = trained.arch(config, workdir, role)
+    return _network(config, workdir, trained.folder(workdir, role), arch)
 
 
 def _network(config: Config, workdir: Workdir, folder: epath.Path, arch: Arch) -> Network:

@@ -26,7 +26,12 @@ COLOURS = {
     "teal": ("#0d7f77", "#4cc9bd"),
 }
 
-RUN_COLOURS = {Role.SUPERNET: "supernet", Role.RETRAINED: "found", Role.DENSE: "dense"}
+RUN_COLOURS = {
+    Role.SUPERNET: "supernet",
+    Role.RETRAINED: "found",
+    Role.RIVAL: "teal",
+    Role.DENSE: "dense",
+}
 
 
 def light(name: str) -> str:

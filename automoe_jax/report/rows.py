@@ -17,6 +17,7 @@ class Role(enum.StrEnum):
     SUPERNET = "supernet"  # trained only
     RETRAINED = "retrained"
     INHERITED = "inherited"  # evaluated only: the found architecture with the SuperNet's weights
+    RIVAL = "rival"  # the best dense architecture within the limits of the search
     DENSE = "dense"
     BASELINE = "baseline"  # evaluated only; its variant names the baseline
 
@@ -25,6 +26,7 @@ _ROLE_TITLES = {
     Role.SUPERNET: "SuperNet",
     Role.RETRAINED: "retrained sub-Transformer",
     Role.INHERITED: "inherited weights",
+    Role.RIVAL: "best dense within limits",
     Role.DENSE: "largest dense",
 }
 _BASELINE_TITLES = {  # where the title is not the variant itself
@@ -64,6 +66,7 @@ class RowKey(NamedTuple):
 
 RETRAINED = RowKey(Role.RETRAINED)
 INHERITED = RowKey(Role.INHERITED)
+RIVAL = RowKey(Role.RIVAL)
 DENSE = RowKey(Role.DENSE)
 
 

@@ -4,6 +4,7 @@ network.
 
 import dataclasses
 
+from automoe_jax import trained
 from automoe_jax.config import Config
 from automoe_jax.evaluation import results
 from automoe_jax.evaluation.baselines import baselines
@@ -15,7 +16,7 @@ from automoe_jax.evaluation.results import Evaluation, Scored
 from automoe_jax.evaluation.usage import evenly_spaced
 from automoe_jax.inference.scores import tokenization
 from automoe_jax.report import Sample, results_table
-from automoe_jax.report.rows import DENSE, INHERITED, RETRAINED
+from automoe_jax.report.rows import DENSE, INHERITED, RETRAINED, RIVAL, RowKey
 from automoe_jax.runtime.files import read_json
 from automoe_jax.runtime.machine import device, versions
 from automoe_jax.train import runs
@@ -41,7 +42,7 @@ def run(config: Config, workdir: Workdir) -> None:
     ]
     rows = [*with_differences(config, networks, references), *(one.row for one in simple)]
     if is_measured(config):
-        rows = with_latencies(config, workdir, rows, (RETRAINED, DENSE))
+        rows = with_latencies(config, workdir, rows, (RETRAINED, RIVAL, DENSE))
     if config.task == "translate":
         tokenizer = tokenization(config.data.target_language, references)
         rows[0] = dataclasses.replace(rows[0], note=joined(tokenizer.note, rows[0].note))
@@ -63,7 +64,16 @@ def _networks(
         rows[1:1] = deployed_rows(config, workdir, rows[0], *text)
     if runs.is_complete(workdir.supernet):
         rows.append(network_row(config, workdir, INHERITED, arch, *text))
-    if config.retrain.dense_baseline:
-        dense = config.space.largest_dense()
-        rows.append(network_row(config, workdir, DENSE, dense, *text))
-    return rows
+    for role in trained.compared(config, workdir):
+        compared = trained.arch(config, workdir, role)
+        rows.append(network_row(config, workdir, RowKey(role), compared, *text))
+    return [_with_twin(config, workdir, one) for one in rows]
+
+
+def _with_twin(config: Config, workdir: Workdir, scored: Scored) -> Scored:
+    """The row, with a note if its network also is the dense rival."""
+    twin = trained.twin_of_rival(config, workdir)
+    if twin is None or scored.row.key != RowKey(twin):
+        return scored
+    note = joined("also the best dense architecture within the limits", scored.row.note)
+    return Scored(dataclasses.replace(scored.row, note=note), scored.outputs)

@@ -2,11 +2,12 @@
 
 from etils import epath
 
+from automoe_jax import trained
 from automoe_jax.config import STAGES, Config
 from automoe_jax.data.corpus import SPLITS
 from automoe_jax.dependencies import TABLE
 from automoe_jax.evaluation import results
-from automoe_jax.search import choice
+from automoe_jax.search import choice, rival
 from automoe_jax.train import runs
 from automoe_jax.workdir import Workdir
 
@@ -31,11 +32,16 @@ def written(stage: str, config: Config, workdir: Workdir) -> list[epath.Path]:
             return runs.results(workdir.supernet) if searched else []
         case "search":
             records = [workdir.candidates_path, workdir.pareto_path] if searched else []
-            return [*records, workdir.arch_path]
+            rivals = [workdir.rival_arch_path] if rival.subspace(config) else []
+            return [*records, *rivals, workdir.arch_path]
         case "retrain":
-            dense = runs.results(workdir.dense) if config.retrain.dense_baseline else []
             chosen = [workdir.chosen_arch_path] if config.retrain.arch != choice.BEST else []
-            return [*chosen, *runs.results(workdir.retrained), *dense]
+            compared = [
+                path
+                for role in trained.compared(config, workdir)
+                for path in runs.results(trained.folder(workdir, role))
+            ]
+            return [*chosen, *runs.results(workdir.retrained), *compared]
         case "evaluate":
             return [workdir.results_path, *results.row_paths(workdir)]
         case _:
@@ -48,12 +54,14 @@ def read(stage: str, config: Config, workdir: Workdir) -> list[epath.Path]:
     if stage == "retrain":
         inherited = before["supernet"] if config.retrain.init == "inherited" else []
         searched = before["search"] if choice.is_searched(config.retrain.arch) else []
-        return [*before["prepare"], *inherited, *searched, workdir.arch_path]
+        archs = [workdir.rival_arch_path, workdir.arch_path]
+        return [*before["prepare"], *inherited, *searched, *archs]
     if stage == "evaluate":
         return [
             *before["prepare"],
             *before["supernet"],
             *before["retrain"],
+            workdir.rival_arch_path,
             workdir.arch_path,
         ]
     if stage == "report":
@@ -66,7 +74,7 @@ def unfinished(config: Config, workdir: Workdir) -> dict[str, epath.Path | None]
     file that is still needed is missing, with that file.
     """
     needed = {path for stage in _LASTING for path in written(stage, config, workdir)}
-    needed.add(workdir.arch_path)
+    needed |= {workdir.rival_arch_path, workdir.arch_path}
     found: dict[str, epath.Path | None] = {}
     for stage in reversed(STAGES):
         missing = None

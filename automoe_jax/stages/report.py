@@ -4,6 +4,7 @@ import datetime
 import shlex
 import sys
 
+from automoe_jax import trained
 from automoe_jax.config import STAGES, Config
 from automoe_jax.costs import costs
 from automoe_jax.errors import UserError
@@ -26,8 +27,8 @@ def run(config: Config, workdir: Workdir) -> None:
     curves = {Role.RETRAINED: read_metrics(workdir.retrained)}
     if supernet := read_metrics(workdir.supernet):
         curves = {Role.SUPERNET: supernet, **curves}
-    if config.retrain.dense_baseline:
-        curves[Role.DENSE] = read_metrics(workdir.dense)
+    for role in trained.compared(config, workdir):
+        curves[role] = read_metrics(trained.folder(workdir, role))
     contents = ReportContents(
         title=f"automoe_jax: {_what(config)}",
         arch=arch,

@@ -1,14 +1,18 @@
-"""retrain: trains the found architecture and, in the same way, the largest dense one."""
+"""retrain: trains the found architecture and, in the same way, the best dense one within the limits
+and the largest dense one.
+"""
 
 import jax
 from etils import epath
 
+from automoe_jax import trained
 from automoe_jax.arch import Arch
 from automoe_jax.config import Config
 from automoe_jax.errors import UserError
 from automoe_jax.extract import extract
 from automoe_jax.model.network import Network, initialised
 from automoe_jax.model.transformer import training_options
+from automoe_jax.report.rows import RowKey
 from automoe_jax.runtime.files import write_json
 from automoe_jax.runtime.processes import is_first, wait_for_all
 from automoe_jax.runtime.sharding import placement
@@ -19,19 +23,21 @@ from automoe_jax.workdir import Workdir
 
 
 def run(config: Config, workdir: Workdir) -> None:
-    """Writes the trained sub-Transformer and, if configured, the trained dense Transformer."""
+    """Writes the trained sub-Transformer and, if configured, the dense Transformers that it is
+    compared with.
+    """
     arch = _choose(config, workdir)
     inherit = config.retrain.init == "inherited"
     _train(config, workdir, "sub-Transformer", workdir.retrained, arch, inherit)
-    if config.retrain.dense_baseline:
-        _train(
-            config,
-            workdir,
-            "largest dense",
-            workdir.dense,
-            config.space.largest_dense(),
-            inherit=False,
+    if twin := trained.twin_of_rival(config, workdir):
+        print(
+            "retrain: the best dense architecture within the limits is that of the"
+            f" {RowKey(twin).title}",
+            flush=True,
         )
+    for role in trained.compared(config, workdir):
+        arch, folder = trained.arch(config, workdir, role), trained.folder(workdir, role)
+        _train(config, workdir, RowKey(role).title, folder, arch, inherit=False)
 
 
 def _choose(config: Config, workdir: Workdir) -> Arch:

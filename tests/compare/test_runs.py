@@ -73,7 +73,11 @@ def test_a_finished_run_whose_settings_have_changed_is_not_skipped(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = from_flat({"space.encoder_layers": (1,), "retrain.steps": 5})
-    settings = settings_of(config) | {"seed": 3, "retrain.dense_baseline": False}
+    settings = settings_of(config) | {
+        "seed": 3,
+        "retrain.dense_baseline": False,
+        "search.dense_rival": False,
+    }
     record = dataclasses.replace(RECORD, config=settings)
     record_path(tmp_path, "one-3").write_text(json.dumps(record.to_json()))
     trained: list[str] = []

@@ -7,8 +7,8 @@ import pytest
 from automoe_jax.config import Config
 from automoe_jax.evaluation.differences import with_differences
 from automoe_jax.evaluation.results import Scored
-from automoe_jax.report.headline import caveats
-from automoe_jax.report.rows import DENSE, RETRAINED, Role, Row, RowKey
+from automoe_jax.report.headline import caveats, headline
+from automoe_jax.report.rows import DENSE, RETRAINED, RIVAL, Role, Row, RowKey
 
 REFERENCES = [f"the {word} sleeps in the {other} house" for word in "abcde" for other in "vwxyz"]
 WORSE = [line.replace("house", "home") for line in REFERENCES]
@@ -27,8 +27,25 @@ def test_the_dense_network_gets_a_difference_with_its_interval():
     assert 0 < low <= dense.bleu_difference <= high
     assert dense.note.endswith("BLEU against retrained sub-Transformer; a note")
     (sentence,) = caveats([found, engine, dense], seed=3)
-    assert f"is {-dense.bleu_difference:+.2f}, with a 95 % interval" in sentence
+    assert f"is {-dense.bleu_difference:+.2f} ({-high:+.2f} to {-low:+.2f})" in sentence
     assert "one run with seed 3" in sentence
+
+
+def test_the_dense_rival_is_named_in_the_first_sentences():
+    rival = Scored(Row(*RIVAL, bleu=100.0, deployed_ms=1.5), REFERENCES)
+    found = Scored(Row(*RETRAINED, bleu=80.0, deployed_ms=2.0), WORSE)
+    rows = with_differences(Config(), [found, rival], REFERENCES)
+    low, high = rows[1].bleu_interval
+    said = headline(rows)
+    assert said.endswith("; the best dense one within the limits takes 1.50 ms with 100.0 BLEU.")
+    (sentence,) = caveats(rows, seed=0)
+    assert (
+        f"minus that of the best dense one within the limits is {-rows[1].bleu_difference:+.2f} ("
+        in sentence
+    )
+    assert f"({-high:+.2f} to {-low:+.2f})" in sentence
+    rows = [dataclasses.replace(row, deployed_ms=None, flops=1e6) for row in rows]
+    assert headline(rows).endswith("within the limits reaches 100.0 BLEU at 1.00 MFLOPs.")
 
 
 def test_equal_outputs_do_not_differ():

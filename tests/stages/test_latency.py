@@ -36,7 +36,12 @@ def test_a_translator_within_milliseconds(tmp_path: pathlib.Path) -> None:
     assert all(json.loads(line)["latency_ms"] > 0 for line in candidates)
     rows = json.loads((tmp_path / "evaluate" / "results.json").read_text())["rows"]
     timed = {row["role"] for row in rows if row.get("deployed_ms")}
-    assert timed == {"retrained", "dense"}
+    rival = json.loads((tmp_path / "search" / "dense_arch.json").read_text())
+    assert all(len(one["expert_ffn_dims"]) == 1 for one in rival["encoder"]["layers"])
+    twin = any("also the best dense" in row.get("note", "") for row in rows)
+    assert timed == {"retrained", "dense"} | (set() if twin else {"rival"})
+    dense = (tmp_path / "search" / "dense_candidates.jsonl").read_text().splitlines()
+    assert len(dense) == len(candidates)
     report = (tmp_path / "report.md").read_text()
     assert "The found translator takes " in report
     again = run(command(tmp_path, *SHORT, *limits, within))
