@@ -2,6 +2,8 @@
 
     pip install ctranslate2
     python -m benchmarks.deploy --models=runs/bench/models --json=runs/bench/deploy/rows.json
+    python -m automoe_jax.export --workdir=runs/demo --out=runs/bench/demo  # then, as one more row:
+    python -m benchmarks.deploy --rows=start --exported=runs/bench/demo --json=…
 
 Untrained weights. A sentence has 32 source tokens, and every system makes exactly 32 steps: the
 engine and JAX because no number of finished hypotheses ends their search, CTranslate2 because
@@ -39,6 +41,7 @@ from benchmarks.harness import Row, run_by_case
 
 _MODELS = flags.DEFINE_string("models", "runs/bench/models", "folder of the built models")
 _ROWS = flags.DEFINE_list("rows", [], "rows to measure, or the beginnings of their names")
+_EXPORTED = flags.DEFINE_list("exported", [], "exported folders, whose start is timed")
 _BUILD = flags.DEFINE_bool("build", False, "build the models and measure nothing")
 _BUDGET = flags.DEFINE_float("row_seconds", 40, "time of a row's rounds, of which it makes 3 to 9")
 
@@ -343,6 +346,24 @@ def paper_rows(case: Case, models: Path) -> list[Row]:
     return rows
 
 
+def start_rows(folder: Path) -> list[Row]:
+    """Seconds from the start of a process to the end of its first translation."""
+    command = [sys.executable, "-m", "benchmarks.deploy_start", str(folder)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    whole, parts = [], []
+    for _ in tqdm(range(ROUNDS[1]), desc=f"start/{folder.name}", leave=False):
+        started = time.perf_counter()
+        found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        whole.append(time.perf_counter() - started)
+        parts.append(json.loads(found.stdout))
+    seconds = statistics.median(whole)
+    medians = {name: statistics.median(one[name] for one in parts) for name in parts[0]}
+    cells = {"folder": folder.name, "ms": str(Measured(whole, 0))}
+    cells |= {f"of them {name}": _rounded(1000 * part) for name, part in medians.items()}
+    title = "First translation of an exported folder, from the start of the process to its end"
+    return [Row(title, cells, "≤ 1 s", seconds <= 1, {"seconds": seconds, **medians})]
+
+
 def rows_of(case: Case, models: Path) -> list[Row]:
     """Measures a case whose models exist."""
     if case.model in SHAPES:
@@ -374,7 +395,12 @@ def main(_: list[str]) -> None:
     wanted = [case for case in cases if not _ROWS.value or case.name.startswith(tuple(_ROWS.value))]
     build(wanted, models)
     if not _BUILD.value:
-        run_by_case({case.name: functools.partial(rows_of, case, models) for case in wanted})
+        starts = {
+            f"start/{Path(folder).name}": functools.partial(start_rows, Path(folder))
+            for folder in _EXPORTED.value
+        }
+        timed = {case.name: functools.partial(rows_of, case, models) for case in wanted}
+        run_by_case(timed | starts)
 
 
 if __name__ == "__main__":
