@@ -39,7 +39,7 @@ bench: $(INSTALLED)  ## run all benchmarks and write docs/BENCHMARKS.md and docs
 	$(BIN)/python -m benchmarks.render --page=benchmarks/deploy_notes.md runs/bench/deploy/rows.json > docs/benchmarks/deploy.md
 
 lock: $(INSTALLED)  ## pin the newest versions within the bounds, for every supported Python
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade --no-annotate \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra formats --universal --python-version 3.11 --upgrade --no-annotate \
 		--custom-compile-command "make lock" --quiet --output-file requirements.lock
 
 install: $(INSTALLED)  ## make the virtual environment

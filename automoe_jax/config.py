@@ -24,6 +24,7 @@ from ml_collections import config_dict
 from automoe_jax import routers
 from automoe_jax.costs import LENGTH
 from automoe_jax.data import sources
+from automoe_jax.data.formats.table import FORMATS, TAB_NAMES
 from automoe_jax.errors import UserError, suggestion
 from automoe_jax.export.settings import PRECISIONS
 from automoe_jax.registry import import_plugins
@@ -49,9 +50,21 @@ class DataConfig:
     source: str = "toy"
     source_language: str = "en"
     target_language: str = "de"
-    # text: the source file, or one TSV holding both sides; tfds: the prepared dataset's folder
+    # text: the source file, or a file holding both sides; several by patterns such as "*.en" or
+    # with commas between them; tfds: the prepared dataset's folder
     path: str = ""
-    target_path: str = ""  # text: the target file; empty when `path` is a TSV
+    target_path: str = ""  # text: the target file; empty when `path` holds both sides
+    # text: lines, tsv, csv or jsonl, or one that the configuration file registers; empty: by the
+    # ending of a name or the content
+    format: str = ""
+    # text: names of columns or fields, such as "en" or "translation.en", or numbers of columns from
+    # 1; empty: recognised by the languages, or by names such as "source" and "target"
+    source_column: str = ""
+    target_column: str = ""
+    delimiter: str = ""  # text: between the columns of CSV; empty: a comma
+    # text: of files without a byte-order mark, such as "cp1252"; empty: UTF-8
+    encoding: str = ""
+    target_encoding: str = ""  # text: of the target file; empty: as `encoding`
     skip_blank: bool = False  # text: leave out pairs with a blank side, instead of an error
     name: str = ""  # tfds: the dataset, as in "wmt14_translate/de-en"
     pairs: int = 0  # maximum of training pairs, 0: all; toy: number to generate, 0: its default
@@ -459,6 +472,10 @@ def _data_rules(data: DataConfig) -> Iterator[Rule]:
     yield "config.data.buckets", data.buckets, rising, "must be rising lengths greater than 1"
     yield from _each("config.data", data, ("pairs", "seed"), *_NOT_NEGATIVE)
     yield from _each("config.data", data, ("validation_pairs", "test_pairs"), *_POSITIVE)
+    known = not data.format or data.format in FORMATS
+    yield FORMATS.setting, data.format, known, FORMATS.rule(data.format)
+    single = len(data.delimiter) <= 1 or data.delimiter in TAB_NAMES
+    yield "config.data.delimiter", data.delimiter, single, "must be one character, or 'tab'"
 
 
 def _model_rules(model: ModelConfig) -> Iterator[Rule]:

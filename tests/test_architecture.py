@@ -30,6 +30,7 @@ LEVELS = (
         "config",
         "dependencies",
         "command",
+        "data/formats/table",
         "data/sources",
         "export/settings",
         "search/algorithms",
@@ -83,13 +84,14 @@ def place(module: pathlib.Path) -> str:
     """The entry of LEVELS that `module` belongs to: "ops" for ops/norm.py, "arch" for arch.py; a
     module of a folder may have a separate entry.
     """
-    own = module.with_suffix("").as_posix()
-    return own if own in LEVEL else own.partition("/")[0]
+    parts = module.with_suffix("").parts
+    names = ("/".join(parts[:length]) for length in range(len(parts), 1, -1))
+    return next((name for name in names if name in LEVEL), parts[0])
 
 
 def own_places(names: set[str]) -> set[str]:
     """The entries of LEVELS among imported names; `automoe_jax.__version__` is none."""
-    parts = [name.split(".")[1:3] for name in names if name.startswith("automoe_jax.")]
+    parts = [name.split(".")[1:] for name in names if name.startswith("automoe_jax.")]
     found = {place(pathlib.Path(*part)) for part in parts}
     return {
         name for name in found if (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").is_file()

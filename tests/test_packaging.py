@@ -44,7 +44,7 @@ def test_bounds(requirement: Requirement) -> None:
 
 def test_imports_are_declared() -> None:
     distributions = importlib.metadata.packages_distributions()
-    declared = names(RUNTIME + EXTRAS["data"])
+    declared = names(RUNTIME + EXTRAS["data"] + EXTRAS["formats"])
     for path in sorted((ROOT / "automoe_jax").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             found = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -57,11 +57,11 @@ def test_imports_are_declared() -> None:
                 providers = {canonicalize_name(name) for name in distributions.get(top, [top])}
                 assert providers & declared, (
                     f"{path.relative_to(ROOT)} imports {top}, which neither requirements.txt nor"
-                    " the extra data lists"
+                    " the extras data and formats list"
                 )
 
 
-@pytest.mark.parametrize("requirement", RUNTIME + EXTRAS["dev"], ids=str)
+@pytest.mark.parametrize("requirement", RUNTIME + EXTRAS["dev"] + EXTRAS["formats"], ids=str)
 def test_lock_pins(requirement: Requirement) -> None:
     pins = [
         pin

@@ -74,7 +74,7 @@ SOURCES: Registry[Source] = Registry(
         "text": Source(
             load=lazily("automoe_jax.data.text", "load"),
             load_labelled=lazily("automoe_jax.data.text", "load_labelled"),
-            needs={"path": "the source file, or a TSV of both sides,"},
+            needs={"path": "the source file, or a file of both sides,"},
         ),
         "tfds": Source(
             load=lazily("automoe_jax.data.tfds_source", "load"),

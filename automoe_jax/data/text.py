@@ -1,28 +1,24 @@
-"""Parallel text from the user's files: two files in which line i of one translates line i of the
-other, or one TSV.
+"""Parallel text from the user's files, in any format of `formats.table`: files with both sides, or
+two files in which line i of one translates line i of the other; several of them by patterns.
 
-For classification the target is the name of the sentence's class. UTF-8, plain or compressed by
-gzip. A mistake in a file is one sentence that names the file and the line.
+For classification the target is the name of the sentence's class. A mistake in a file is one
+sentence that names the file and the line.
 """
 
-import gzip
+import array
+import dataclasses
+import itertools
 import pathlib
-import zlib
+from collections.abc import Iterator, Sequence
 
 from automoe_jax.config import DataConfig
 from automoe_jax.data import corpus
-from automoe_jax.data.cleaning import clean_line, decoded
+from automoe_jax.data.cleaning import clean_line
+from automoe_jax.data.formats.files import COMPRESSED_ENDINGS, RULE, TextFile, matches
+from automoe_jax.data.formats.table import FORMATS, ONE_FILE, TWO_FILES, Format, Unit, Wanted
 from automoe_jax.errors import UserError
 
 _SKIP = "remove that pair from both sides, or set config.data.skip_blank=True"
-_GZIP = b"\x1f\x8b"
-_OTHER_ARCHIVES = {
-    b"\xfd7zXZ\x00": "xz",
-    b"(\xb5/\xfd": "zstd",
-    b"PK\x03\x04": "zip",
-    b"BZh": "bzip2",
-}
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def load(config: DataConfig, cache_dir: pathlib.Path) -> corpus.Corpus:
@@ -30,146 +26,166 @@ def load(config: DataConfig, cache_dir: pathlib.Path) -> corpus.Corpus:
     `config.seed`; writes nothing.
     """
     del cache_dir
-    counts: dict[str, int] = {}
-    return _corpus(_read(config, counts), counts, config)
+    return _corpus(read(config), corpus.Pairs, config)
 
 
 def load_labelled(config: DataConfig, cache_dir: pathlib.Path) -> corpus.Corpus:
     """The same for sentences and their classes."""
     del cache_dir
-    counts: dict[str, int] = {}
-    pairs = _read(config, counts)
-    return _corpus(corpus.Labelled(pairs.source, pairs.target), counts, config)
+    return _corpus(read(config, labelled=True), corpus.Labelled, config)
 
 
-def _read(config: DataConfig, counts: dict[str, int]) -> corpus.Pairs:
-    """The pairs of the configured files; notes in `counts` the lines read and skipped."""
-    if not config.skip_blank:
-        pairs = read_pairs(config.path, config.target_path)
-        counts["lines read"] = len(pairs)
-        return pairs
-    columns = _columns(config.path, config.target_path, skip_blank=True)
-    counts["lines read"] = len(columns)
-    name = "pairs with a blank side removed"
-    return corpus.filtered(columns, counts, name, lambda source, target: bool(source and target))
+@dataclasses.dataclass
+class Parallel:
+    """What the files hold, cleaned; sides may be blank."""
+
+    source: list[str] = dataclasses.field(default_factory=list)
+    target: list[str] = dataclasses.field(default_factory=list)
+    # of each pair the number of its line, row or unit; of each file its format's word for that, and
+    # the index of its first pair
+    numbers: "array.array[int]" = dataclasses.field(default_factory=lambda: array.array("q"))
+    files: list[tuple[str, str, int]] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+    def place(self, i: int) -> str:
+        """The file and the line of pair `i`."""
+        path, unit, _ = next(file for file in reversed(self.files) if file[2] <= i)
+        return f"{path}, {unit} {self.numbers[i]}"
 
 
-def _corpus(pairs: corpus.Pairs, counts: dict[str, int], config: DataConfig) -> corpus.Corpus:
+def read(config: DataConfig, *, labelled: bool = False) -> Parallel:
+    """The cleaned pairs of the configured files; without `config.skip_blank` none has a blank side.
+
+    Raises `UserError` for a missing file, unequal line counts, an empty line, a line that is not
+    in the encoding and for what a format does not allow.
+    """
+    wanted = Wanted(
+        languages=(config.source_language, config.target_language),
+        columns=(config.source_column, config.target_column),
+        delimiter=config.delimiter,
+        labelled=labelled,
+        skip_blank=config.skip_blank,
+    )
+    found = Parallel()
+    sources = _named(config.path, "path")
+    if not config.target_path:
+        for path in sources:
+            _read_file(TextFile(path, config.encoding, notes=found.notes), config, wanted, found)
+        return found
+    targets = _named(config.target_path, "target_path")
+    if len(sources) != len(targets):
+        raise UserError(
+            f"config.data.path={config.path!r} names {len(sources)} files and"
+            f" config.data.target_path={config.target_path!r} names {len(targets)}; name as many"
+            " files of each side, in the same order"
+        )
+    other = config.target_encoding or config.encoding
+    setting = "config.data.target_encoding"
+    for path, target_path in zip(sources, targets, strict=True):
+        source = TextFile(path, config.encoding, notes=found.notes)
+        target = TextFile(target_path, other, setting, found.notes)
+        _read_two_files(source, target, config, wanted, found)
+    return found
+
+
+def _corpus(found: Parallel, kind: type[corpus.Pairs], config: DataConfig) -> corpus.Corpus:
+    pairs = kind(tuple(found.source), tuple(found.target))
+    counts = {"lines read": len(pairs)}
+    if config.skip_blank:
+        name = "pairs with a blank side removed"
+        pairs = corpus.filtered(pairs, counts, name, lambda source, target: bool(source and target))
     unique = pairs.take(corpus.unique_indices(pairs))
     counts[corpus.DUPLICATES] = removed = len(pairs) - len(unique)
     train, validation, test, overlapping = corpus.split(
         unique, range(len(unique)), config, f"config.data.path={config.path!r}", removed
     )
     counts |= overlapping
-    return corpus.finished("text", corpus.limited(train, config), validation, test, counts)
+    notes = "; ".join(found.notes)
+    return corpus.finished("text", corpus.limited(train, config), validation, test, counts, notes)
 
 
-def read_pairs(path: str, target_path: str = "") -> corpus.Pairs:
-    """The cleaned lines of two aligned files, or of a TSV (source TAB target) when there is no
-    `target_path`.
-
-    Raises `UserError` for a missing file, unequal line counts, an empty line, a line that is not
-    UTF-8 and a TSV line without exactly two columns.
-    """
-    pairs = _columns(path, target_path, skip_blank=False)
-    if target_path:
-        _check_no_blank(pairs.source, path, "is empty")
-        _check_no_blank(pairs.target, target_path, "is empty")
-    else:
-        _check_no_blank(pairs.source, path, "has no source")
-        _check_no_blank(pairs.target, path, "has no target")
-    return pairs
+def _named(setting: str, name: str) -> list[str]:
+    found = matches(setting)
+    if not found:
+        raise UserError(f"config.data.{name}={setting!r} matches no file; {RULE}")
+    return found
 
 
-def _columns(path: str, target_path: str, *, skip_blank: bool) -> corpus.Pairs:
-    """`read_pairs`, blank sides included; with `skip_blank` a blank line of a TSV has two."""
-    if not target_path:
-        return _read_tsv(path, skip_blank)
-    source, target = read_lines(path), read_lines(target_path)
-    if len(source) != len(target):
+def _read_file(file: TextFile, config: DataConfig, wanted: Wanted, found: Parallel) -> None:
+    """Appends the pairs of a file with both sides."""
+    name = config.format or recognised(file)
+    kind = FORMATS[name]
+    if kind.pairs is None:
         raise UserError(
-            f"{path} has {len(source)} lines and {target_path} has {len(target)}; line i of one"
-            " must translate line i of the other, so give two files of equal length"
+            f"config.data.format={name!r} has one side in a file; name the other side's file in"
+            " config.data.target_path"
         )
-    return corpus.Pairs(tuple(map(clean_line, source)), tuple(map(clean_line, target)))
+    start = len(found.source)
+    _append(kind.pairs(file, wanted), file.path, kind, found)
+    if wanted.skip_blank:
+        return
+    for side, lines in (("source", found.source), ("target", found.target)):
+        _check_no_blank(lines, start, f"has no {side}", found)
 
 
-def read_lines(path: str) -> list[str]:
-    """The lines of a UTF-8 file, unpacked when it is compressed by gzip.
-
-    Only a newline ends a line; a carriage return does in a file without newlines.
-    """
-    content = _content(path)
-    if b"\n" not in content:
-        content = content.replace(b"\r", b"\n")
-    lines = content.split(b"\n")
-    if lines[-1] == b"":
-        lines.pop()
-    return [_decoded(line, path, number) for number, line in enumerate(lines, start=1)]
-
-
-def _content(path: str) -> bytes:
-    rule = "config.data.path and config.data.target_path must name files of parallel text"
-    try:
-        content = pathlib.Path(path).expanduser().read_bytes()
-        packed = str(path).endswith(".gz") or content.startswith(_GZIP)
-        content = gzip.decompress(content) if packed else content
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; {rule}") from None
-    except IsADirectoryError:
-        raise UserError(f"{path} is a folder; {rule}") from None
-    except PermissionError:
+def _read_two_files(
+    source: TextFile, target: TextFile, config: DataConfig, wanted: Wanted, found: Parallel
+) -> None:
+    """Appends the pairs of two files with a side each."""
+    name = config.format or TWO_FILES
+    kind = FORMATS[name]
+    if kind.side is None:
         raise UserError(
-            f"{path} cannot be read: permission denied; change its permissions or name another file"
-        ) from None
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            f"config.data.format={name!r} has both sides in a file; leave config.data.target_path"
+            " empty"
+        )
+    counts, start = [0, 0], len(found.source)
+
+    def units() -> Iterator[Unit]:
+        assert kind.side is not None
+        sides = (kind.side(source, wanted), kind.side(target, wanted))
+        for one, other in itertools.zip_longest(*sides):
+            counts[0] += one is not None
+            counts[1] += other is not None
+            if one and other:
+                yield Unit(one[0], one[1], other[1])
+
+    _append(units(), source.path, kind, found)
+    if counts[0] != counts[1]:
         raise UserError(
-            f"{path} is not a complete gzip file ({error}); compress it again or give it a name"
-            " without .gz"
-        ) from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); {rule}") from None
-    except (ValueError, RuntimeError) as error:  # a NUL in the path, or ~ of an unknown user
-        raise UserError(f"{path!r} is no path ({error}); {rule}") from None
-    for magic, name in _OTHER_ARCHIVES.items():
-        if content.startswith(magic):
-            raise UserError(
-                f"{path} is compressed with {name}; unpack it, or compress it with gzip"
-            )
-    content = content.removeprefix(_BYTE_ORDER_MARK)
-    if not content.strip():
-        raise UserError(f"{path} is empty; {rule}")
-    return content
+            f"{source.path} has {counts[0]} {kind.unit}s and {target.path} has {counts[1]};"
+            f" {kind.unit} i of one must translate {kind.unit} i of the other, so give two files of"
+            " equal length"
+        )
+    if wanted.skip_blank:
+        return
+    _check_no_blank(found.source, start, "is empty", found)
+    named = dataclasses.replace(found, files=[*found.files[:-1], (target.path, kind.unit, start)])
+    _check_no_blank(found.target, start, "is empty", named)
 
 
-def _decoded(line: bytes, path: str, number: int) -> str:
-    try:
-        return decoded(line)
-    except ValueError as error:
-        raise UserError(
-            f"{path}, line {number} is not UTF-8 ({error}); convert the file to UTF-8, for example"
-            " with iconv"
-        ) from None
+def recognised(file: TextFile) -> str:
+    """The format of a file with both sides, by the ending of its name or its first bytes."""
+    name = file.path.casefold()
+    for ending in COMPRESSED_ENDINGS:
+        name = name.removesuffix(ending)
+    by_ending = (one for one, kind in FORMATS.items() if name.endswith(kind.endings or ("\0",)))
+    if ending := next(by_ending, ""):
+        return ending
+    head = file.head().lstrip()
+    signs = (one for one, kind in FORMATS.items() if kind.signs and head.startswith(kind.signs))
+    return next(signs, ONE_FILE)
 
 
-def _read_tsv(path: str, skip_blank: bool) -> corpus.Pairs:
-    source, target = [], []
-    for number, line in enumerate(read_lines(path), start=1):
-        blank = not clean_line(line)
-        columns = ["", ""] if blank and skip_blank else line.split("\t")
-        if len(columns) != 2:
-            found = f"{len(columns)} column{'s' if len(columns) > 1 else ''}"
-            way_out = f"; it is blank: {_SKIP}" if blank else ""
-            raise UserError(
-                f"{path}, line {number} has {found}; each line must hold the source, one TAB and"
-                f" the target (or name the target file in config.data.target_path){way_out}"
-            )
-        source.append(clean_line(columns[0]))
-        target.append(clean_line(columns[1]))
-    return corpus.Pairs(tuple(source), tuple(target))
+def _append(units: Iterator[Unit], path: str, kind: Format, found: Parallel) -> None:
+    found.files.append((path, kind.unit, len(found.source)))
+    for number, source, target in units:
+        found.source.append(clean_line(source))
+        found.target.append(clean_line(target))
+        found.numbers.append(number)
 
 
-def _check_no_blank(lines: tuple[str, ...], path: str, fault: str) -> None:
-    if "" in lines:
-        number = lines.index("") + 1
-        raise UserError(f"{path}, line {number} {fault}; every line must hold text, so {_SKIP}")
+def _check_no_blank(lines: Sequence[str], start: int, fault: str, found: Parallel) -> None:
+    blank = next((i for i in range(start, len(lines)) if not lines[i]), None)
+    if blank is not None:
+        raise UserError(f"{found.place(blank)} {fault}; every line must hold text, so {_SKIP}")

@@ -20,6 +20,8 @@ def test_files_are_recorded_and_a_change_is_found(
     assert changed(recorded) is None
     (tmp_path / "a.de").write_text("zwei\n")  # as long as before
     assert changed(recorded) == "a.de"
+    both = digests(DataConfig(source="text", path=f"{tmp_path}/*"))
+    assert list(both) == [f"{tmp_path}/a.de", f"{tmp_path}/a.en"]
     (tmp_path / "a.de").unlink()
     assert changed(recorded) is None
 

@@ -1,9 +1,7 @@
 """Text from the user's files: contents read, and a message for each mistake."""
 
-import bz2
 import dataclasses
 import gzip
-import lzma
 
 import pytest
 
@@ -25,6 +23,12 @@ def write(path, content):
     return str(path)
 
 
+def read_pairs(path, target_path="", **settings):
+    config = DataConfig(source="text", path=path, target_path=target_path, **settings)
+    found = text.read(config)
+    return corpus.Pairs(tuple(found.source), tuple(found.target))
+
+
 def joined(lines):
     return "".join(f"{line}\n" for line in lines)
 
@@ -33,18 +37,18 @@ def joined(lines):
 def test_two_files(tmp_path, ending):
     source = write(tmp_path / f"a.en{ending}", "\ufeff" + joined(SOURCE))
     target = write(tmp_path / f"a.de{ending}", joined(TARGET).replace("\n", "\r\n").rstrip())
-    assert text.read_pairs(source, target) == corpus.Pairs(tuple(SOURCE), tuple(TARGET))
+    assert read_pairs(source, target) == corpus.Pairs(tuple(SOURCE), tuple(TARGET))
 
 
 @pytest.mark.parametrize("name", ["a.tsv", "a.tsv.gz"])
 def test_tsv(tmp_path, name):
     path = write(tmp_path / name, joined(map("\t".join, zip(SOURCE, TARGET, strict=True))))
-    assert text.read_pairs(path) == corpus.Pairs(tuple(SOURCE), tuple(TARGET))
+    assert read_pairs(path) == corpus.Pairs(tuple(SOURCE), tuple(TARGET))
 
 
 def test_only_a_newline_ends_a_line(tmp_path):
     source = write(tmp_path / "a", "one\u2028still one\x0bstill\ntwo\n")
-    assert text.read_pairs(source, source).source == ("one still one still", "two")
+    assert read_pairs(source, source).source == ("one still one still", "two")
 
 
 def test_corpus_is_split_without_duplicates(tmp_path):
@@ -78,7 +82,8 @@ def test_corpus_is_split_without_duplicates(tmp_path):
         (
             "a\nb\n",
             b"a\nGr\xfc\xdfe\n",
-            r"tgt, line 2 is not UTF-8 \(byte 0xfc at column 3\); convert the file",
+            r"tgt, line 2 is not UTF-8 \(byte 0xfc at column 3\); it may be .*'Grüße'.*: set"
+            r" config.data.target_encoding='\w+' if that is right, or convert the file to UTF-8",
         ),
         ("", "a\n", r"src is empty; config.data.path"),
         (
@@ -96,61 +101,36 @@ def test_mistakes_name_file_and_line(tmp_path, source, target, message):
     source = write(tmp_path / "src", source)
     target = "" if target is None else write(tmp_path / "tgt", target)
     with pytest.raises(UserError, match=message) as caught:
-        text.read_pairs(source, target)
+        read_pairs(source, target)
     assert "\n" not in str(caught.value)
 
 
 def test_missing_file_and_folder(tmp_path):
     with pytest.raises(UserError, match=r"nowhere.txt does not exist; config.data.path"):
-        text.read_pairs(str(tmp_path / "nowhere.txt"))
+        read_pairs(str(tmp_path / "nowhere.txt"))
     with pytest.raises(UserError, match="is a folder"):
-        text.read_pairs(str(tmp_path))
-
-
-@pytest.mark.parametrize(
-    "content", [b"plain text", gzip.compress(b"a\tb\n" * 100)[:-12]], ids=["no gzip", "cut short"]
-)
-def test_broken_gzip(tmp_path, content):
-    (tmp_path / "a.gz").write_bytes(content)
-    with pytest.raises(UserError, match="is not a complete gzip file"):
-        text.read_pairs(str(tmp_path / "a.gz"))
+        read_pairs(str(tmp_path))
 
 
 def test_byte_order_marks_and_line_ends_of_other_systems(tmp_path):
     source = write(tmp_path / "a", "\ufeffone\r\ntwo\nthree\r\n")
     target = write(tmp_path / "b", "\ufeffeins\r\nzw\u2028ei\n\ufeffdrei")
     expected = corpus.Pairs(("one", "two", "three"), ("eins", "zw ei", "drei"))
-    assert text.read_pairs(source, target) == expected
+    assert read_pairs(source, target) == expected
     old_mac = write(tmp_path / "c.tsv", "one\teins\rtwo\tzwei\r")
-    assert text.read_pairs(old_mac) == corpus.Pairs(("one", "two"), ("eins", "zwei"))
-
-
-def test_compressed_files_without_their_ending(tmp_path):
-    packed = write(tmp_path / "a.tsv", gzip.compress(b"one\teins\n"))
-    assert text.read_pairs(packed) == corpus.Pairs(("one",), ("eins",))
-    for module, name in ((lzma, "xz"), (bz2, "bzip2")):
-        path = write(tmp_path / "b", module.compress(b"one\teins\n"))
-        with pytest.raises(UserError, match=f"b is compressed with {name}; unpack it"):
-            text.read_pairs(path)
-
-
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
-def test_wide_encodings_are_named(tmp_path, encoding):
-    path = write(tmp_path / "a.tsv", "one thing\tein Ding\n".encode(encoding))
-    with pytest.raises(UserError, match=r"a.tsv, line 1 is not UTF-8 \(.*as in UTF-16\)"):
-        text.read_pairs(path)
+    assert read_pairs(old_mac) == corpus.Pairs(("one", "two"), ("eins", "zwei"))
 
 
 def test_a_path_below_a_file(tmp_path):
     write(tmp_path / "a", "one\n")
     with pytest.raises(UserError, match="cannot be read"):
-        text.read_pairs(str(tmp_path / "a" / "b"))
+        read_pairs(str(tmp_path / "a" / "b"))
 
 
 @pytest.mark.parametrize("path", ["~nobody-of-this-name/a", "a\0b"])
 def test_what_is_no_path(path):
     with pytest.raises(UserError, match="is no path"):
-        text.read_pairs(path)
+        read_pairs(path)
 
 
 @pytest.mark.parametrize("blank", ["", "   ", "\u00a0", "\u200b", "\ufeff", "\r"])
@@ -208,3 +188,47 @@ def test_too_few_pairs(tmp_path):
     path = write(tmp_path / "a.tsv", "a\tb\nc\td\n")
     with pytest.raises(UserError, match=r"a.tsv' has 2 usable pairs, too few to hold out"):
         text.load(DataConfig(source="text", path=path), tmp_path)
+
+
+def test_several_files_by_patterns_and_names(tmp_path):
+    for name, rows in (("a", (0, 1)), ("b", (2, 3)), ("c,d", (4,))):
+        write(tmp_path / f"{name}.en", joined(SOURCE[i] for i in rows))
+        write(tmp_path / f"{name}.de", joined(TARGET[i] for i in rows))
+    found = read_pairs(str(tmp_path / "*.en"), str(tmp_path / "*.de"))
+    assert found == corpus.Pairs(tuple(SOURCE[:5]), tuple(TARGET[:5]))
+    found = read_pairs(str(tmp_path / "c,d.en"), str(tmp_path / "c,d.de"))
+    assert found == corpus.Pairs((SOURCE[4],), (TARGET[4],))
+    both = ", ".join(str(tmp_path / name) for name in ("b.en", "a.en"))
+    assert read_pairs(both, both).source == (*SOURCE[2:4], *SOURCE[:2])
+
+
+def test_several_files_name_the_one_at_fault(tmp_path):
+    for name, content in (("a", "one\teins\n"), ("b", "two\tzwei\nthree\n")):
+        write(tmp_path / f"{name}.tsv", content)
+    with pytest.raises(UserError, match=r"b\.tsv, line 2 has 1 column"):
+        read_pairs(str(tmp_path / "*.tsv"))
+    with pytest.raises(UserError, match=r"config.data.path='.*\*.xml' matches no file"):
+        read_pairs(str(tmp_path / "*.xml"))
+    with pytest.raises(UserError, match=r"names 2 files and config.data.target_path=.* names 1"):
+        read_pairs(str(tmp_path / "*.tsv"), str(tmp_path / "a.tsv"))
+    with pytest.raises(UserError, match=r"config.data.format='csv' has both sides in a file"):
+        read_pairs(str(tmp_path / "a.tsv"), str(tmp_path / "b.tsv"), format="csv")
+    with pytest.raises(UserError, match=r"config.data.format='lines' has one side in a file"):
+        read_pairs(str(tmp_path / "a.tsv"), format="lines")
+
+
+def test_notes_name_what_was_detected(tmp_path):
+    lines = (f"{one},{other}" for one, other in zip(SOURCE, TARGET, strict=True))
+    path = write(tmp_path / "a.csv", joined(["en,de", *lines]).encode("utf-16"))
+    config = DataConfig(source="text", path=path, validation_pairs=1, test_pairs=1)
+    notes = text.load(config, tmp_path).statistics["notes"]
+    assert notes == f"{path}: utf-16; {path}: columns 'en' and 'de' of the header"
+
+
+def test_classes_of_json_lines(tmp_path):
+    rows = (f'{{"text": "{line}", "label": {i % 2}}}' for i, line in enumerate(SOURCE))
+    path = write(tmp_path / "a.jsonl", joined(rows))
+    config = DataConfig(source="text", path=path, validation_pairs=1, test_pairs=1)
+    loaded = corpus.load_corpus(config, tmp_path, "classify")
+    assert set(loaded.train.target) == {"0", "1"}
+    assert isinstance(loaded.test, corpus.Labelled)

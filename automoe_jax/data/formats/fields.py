@@ -1,0 +1,81 @@
+"""The columns or fields that hold the two sides, by their names or numbers."""
+
+from collections.abc import Sequence
+
+from automoe_jax.data.formats.table import Wanted
+from automoe_jax.errors import UserError, suggestion
+
+# Names of the two sides in data sets, after the languages themselves.
+_SIDES = (("source", "target"), ("src", "tgt"), ("src", "trg"))
+_TEXTS, _LABELS = ("text", "sentence", "source", "src"), ("label", "class", "category", "target")
+_TRANSLATION = "translation."  # Hugging Face's data sets: {"translation": {"en": …, "de": …}}
+
+
+def is_language(tag: str, language: str) -> bool:
+    """Whether a tag such as "en-GB" or "EN_us" names `language` or a variety of it."""
+    tag, language = (one.casefold().replace("_", "-") for one in (tag, language))
+    return tag == language or tag.startswith(f"{language}-")
+
+
+def best_language(tags: Sequence[str], language: str) -> str | None:
+    """The tag that names `language` itself, or else the first of a variety of it."""
+    able = [tag for tag in tags if is_language(tag, language)]
+    return min(able, key=len, default=None)
+
+
+def found(names: Sequence[str], wanted: Wanted) -> tuple[str, str] | None:
+    """The fields of both sides among `names`, recognised by language or by a usual name; None if
+    there are none.
+    """
+    if wanted.labelled:
+        text = _first(names, (*_TEXTS, wanted.languages[0]))
+        label = _first(names, (*_LABELS, wanted.languages[1]))
+        return (text, label) if text and label and text != label else None
+    for prefix in (_TRANSLATION, ""):
+        inner = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
+        source, target = (best_language(inner, one) for one in wanted.languages)
+        if source is not None and target is not None and source != target:
+            return prefix + source, prefix + target
+    return next(
+        (
+            (source, target)
+            for one, other in _SIDES
+            if (source := _first(names, (one,))) and (target := _first(names, (other,)))
+        ),
+        None,
+    )
+
+
+def chosen(names: Sequence[str], wanted: Wanted, place: str) -> tuple[str, str]:
+    """The fields that the settings name, or that `found` recognises.
+
+    Raises `UserError` with `place`, the file and line that has `names`.
+    """
+    recognised = found(names, wanted)
+    both = []
+    for side, name in enumerate(wanted.columns):
+        setting = ("config.data.source_column", "config.data.target_column")[side]
+        if name and name not in names:
+            raise UserError(
+                f"{setting}={name!r} is not in {place}, which has {listed(names)}"
+                f"{suggestion(name, names)}"
+            )
+        if not name and recognised is None:
+            what = "the text" if wanted.labelled and not side else "the class"
+            what = what if wanted.labelled else f"the {wanted.languages[side]!r} text"
+            raise UserError(
+                f"{place} has {listed(names)}, none of which is known as {what}; name the one that"
+                f" holds it in {setting}"
+            )
+        both.append(name or (recognised or ("", ""))[side])
+    return both[0], both[1]
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names in words."""
+    few = ", ".join(map(repr, names[:6]))
+    return (few + (" …" if len(names) > 6 else "")) or "no names"
+
+
+def _first(names: Sequence[str], able: Sequence[str]) -> str | None:
+    return next((name for one in able for name in names if name.casefold() == one), None)
