@@ -3,8 +3,9 @@
 `Arch` holds NumPy arrays padded to package-wide maxima, so every architecture of every search space
 has the same shapes: as a `NamedTuple` it is a pytree without registration and goes into `jax.jit`
 as an argument. This module imports no JAX. Absent layers and experts are `ABSENT`; an identity
-expert has width 0 (AutoMoE, table 2; docs/systems/automoe.md). An architecture without decoder
-layers is an encoder for classification.
+expert has width 0 (AutoMoE, table 2; docs/systems/automoe.md). A layer may skip its self-attention
+or its cross attention, which then has 0 heads, and its FFN, which then has no experts (PLANER;
+docs/systems/planer.md). An architecture without decoder layers is an encoder for classification.
 
 Axes: L layers (MAX_LAYERS) · E experts (MAX_EXPERTS).
 """
@@ -42,7 +43,7 @@ class Arch(NamedTuple):
     encoder_top_k: np.ndarray  # [L]
     decoder_self_heads: np.ndarray  # [L]
     decoder_cross_heads: np.ndarray  # [L]
-    # [L] number of the last encoder layers that a decoder layer attends to
+    # [L] number of the last encoder layers that a decoder layer attends to, 0 without attention
     cross_layers: np.ndarray
     decoder_ffn_dims: np.ndarray  # [L, E]
     decoder_top_k: np.ndarray  # [L]
@@ -57,20 +58,27 @@ class Arch(NamedTuple):
 
     @property
     def encoder_experts(self) -> tuple[tuple[int, ...], ...]:
-        """Expert widths of each encoder layer that exists."""
+        """Expert widths of each encoder layer that exists, () where it skips its FFN."""
         return _widths(self.encoder_ffn_dims, self.encoder_layers)
 
     @property
     def decoder_experts(self) -> tuple[tuple[int, ...], ...]:
-        """Expert widths of each decoder layer that exists."""
+        """Expert widths of each decoder layer that exists, () where it skips its FFN."""
         return _widths(self.decoder_ffn_dims, self.decoder_layers)
 
     @property
     def routed(self) -> bool:
-        """Whether some layer has more than one expert; then every layer has a router
+        """Whether some layer has more than one expert; then every layer with an FFN has a router
         (docs/costs.md).
         """
         return any(len(widths) > 1 for widths in self.encoder_experts + self.decoder_experts)
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether there is a decoder that sees nothing of the source: all layers skip the cross
+        attention.
+        """
+        return self.decoder_layers > 0 and not np.any(np.asarray(self.decoder_cross_heads) > 0)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Arch) and self._bytes() == other._bytes()
@@ -193,7 +201,7 @@ def make(
     """The canonical `Arch` of layers given as mappings in the JSON's names.
 
     Canonical: `top_k` is at most the number of experts and `cross_layers` at most the number of
-    encoder layers, since more of either computes the same thing.
+    encoder layers, and 0 without cross attention, since more of either computes the same thing.
     """
     return Arch(
         qkv_dim=np.asarray(qkv_dim, np.int32),
@@ -201,17 +209,24 @@ def make(
         decoder_embed_dim=np.asarray(decoder_embed_dim, np.int32),
         encoder_self_heads=_padded([layer["self_heads"] for layer in encoder]),
         encoder_ffn_dims=_padded_widths(encoder),
-        encoder_top_k=_padded(
-            [min(layer["top_k"], len(layer["expert_ffn_dims"])) for layer in encoder]
-        ),
+        encoder_top_k=_padded([_top_k(layer) for layer in encoder]),
         decoder_self_heads=_padded([layer["self_heads"] for layer in decoder]),
         decoder_cross_heads=_padded([layer["cross_heads"] for layer in decoder]),
-        cross_layers=_padded([min(layer["cross_layers"], len(encoder)) for layer in decoder]),
-        decoder_ffn_dims=_padded_widths(decoder),
-        decoder_top_k=_padded(
-            [min(layer["top_k"], len(layer["expert_ffn_dims"])) for layer in decoder]
+        cross_layers=_padded(
+            [
+                min(layer["cross_layers"], len(encoder)) if layer["cross_heads"] else 0
+                for layer in decoder
+            ]
         ),
+        decoder_ffn_dims=_padded_widths(decoder),
+        decoder_top_k=_padded([_top_k(layer) for layer in decoder]),
     )
+
+
+def _top_k(layer: Mapping[str, Any]) -> int:
+    """Experts per token, of those that there are; 0 without an FFN."""
+    experts = len(layer["expert_ffn_dims"])
+    return min(layer["top_k"], experts) if experts else 0
 
 
 def _padded(values: Sequence[int]) -> np.ndarray:
@@ -275,26 +290,42 @@ def _layers(value: Any, side: str, integers: tuple[str, ...]) -> list[Mapping[st
     for i, layer in enumerate(value):
         where = f"{side}.layers[{i}]"
         _fields(layer, where, {"expert_ffn_dims", *integers})
-        for name in integers:
-            _integer(layer[name], f"{where}.{name}")
         widths = layer["expert_ffn_dims"]
-        if not isinstance(widths, list) or not 1 <= len(widths) <= MAX_EXPERTS:
+        if not isinstance(widths, list) or len(widths) > MAX_EXPERTS:
             raise UserError(
-                f"{where}.expert_ffn_dims={_shown(widths)} must be a list of 1 to {MAX_EXPERTS}"
-                " expert widths"
+                f"{where}.expert_ffn_dims={_shown(widths)} must be a list of at most {MAX_EXPERTS}"
+                " expert widths; without any, the layer skips its FFN"
             )
+        for name in integers:
+            _integer(layer[name], f"{where}.{name}", least=_least(name, layer))
         for e, width in enumerate(widths):
             # A width of 0 is the identity expert, which may only be first.
             _integer(width, f"{where}.expert_ffn_dims[{e}]", least=0 if e == 0 else 1)
     return value
 
 
+def _least(name: str, layer: Mapping[str, Any]) -> int:
+    """The smallest value of a layer's number: 0 where the layer may skip, or skips, a block."""
+    if name == "cross_layers":
+        return 0 if layer["cross_heads"] == 0 else 1
+    if name == "top_k":
+        return 1 if layer["expert_ffn_dims"] else 0
+    return 0  # heads
+
+
 def _check(arch: Arch, decoder_layers: Sequence[Mapping[str, Any]]) -> None:
-    """Checks rules between fields: heads divide Q, cross attention sees only existing layers."""
+    """Checks rules between fields: heads divide Q, cross attention sees only existing layers, and
+    the decoder something of the source.
+    """
+    if arch.is_blind:
+        raise UserError(
+            "decoder.layers must have cross_heads of at least 1 in some layer, or the decoder sees"
+            " nothing of the source"
+        )
     for name in ("encoder_self_heads", "decoder_self_heads", "decoder_cross_heads"):
         side, _, field = name.partition("_")
         for i, heads in enumerate(getattr(arch, name)):
-            if heads != ABSENT and arch.qkv_dim % heads:
+            if heads > 0 and arch.qkv_dim % heads:
                 raise UserError(
                     f"{side}.layers[{i}].{field}={heads} must divide qkv_dim={arch.qkv_dim}"
                 )

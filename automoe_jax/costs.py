@@ -50,7 +50,7 @@ class Costs:
 class RouterCosts:
     """Contribution of a router to the costs; the defaults are those of a learned top-K router."""
 
-    gated: bool = True  # every layer has a linear gate with bias, if some layer has several experts
+    gated: bool = True  # every FFN has a linear gate with bias, if some layer has several experts
     # mean experts per token of each layer, the encoder's first, where that is not the gene K; least
     # and most are then over any K
     experts_per_token: tuple[float, ...] | None = None
@@ -68,9 +68,10 @@ class _Layer(NamedTuple):
     """Properties of a layer that determine its costs."""
 
     is_decoder: bool
-    widths: tuple[int, ...]  # of the experts
+    widths: tuple[int, ...]  # of the experts; () without an FFN
     top_k: int
-    cross_layers: int  # encoder layers that the cross attention sees; 0 in the encoder
+    self_attention: bool
+    cross_layers: int = 0  # encoder layers that the cross attention sees; 0 without one
     experts_per_token: float | None = None  # the mean, where that is not `top_k`
     # share of the tokens that each expert gets, where that was measured
     loads: tuple[float, ...] | None = None
@@ -147,14 +148,13 @@ def sparsity(arch: Arch) -> tuple[float, float]:
     with the layer's mean width.
     """
     found, sizes = costs(arch), _sizes(arch)
-    most = max(len(layer.widths) for layer in sizes.layers)
+    ffns = [layer for layer in sizes.layers if layer.widths]
+    most = max((len(layer.widths) for layer in ffns), default=0)
     each = [
         Fraction(sum(_expert_params(sizes.d(layer), layer.widths)), len(layer.widths))
-        for layer in sizes.layers
+        for layer in ffns
     ]
-    missing = sum(
-        (most - len(layer.widths)) * one for layer, one in zip(sizes.layers, each, strict=True)
-    )
+    missing = sum((most - len(layer.widths)) * one for layer, one in zip(ffns, each, strict=True))
     return 1 - found.active_params / found.params, float(
         1 - found.active_params / (found.params + missing)
     )
@@ -166,13 +166,21 @@ def _sizes(
     loads: Sequence[Sequence[float]] | None = None,
     pre_norm: bool = False,
 ) -> _Sizes:
-    encoder = zip(arch.encoder_experts, arch.encoder_top_k.tolist(), strict=False)
+    encoder = zip(
+        arch.encoder_experts,
+        arch.encoder_top_k.tolist(),
+        (arch.encoder_self_heads > 0).tolist(),
+        strict=False,
+    )
     decoder = zip(
-        arch.decoder_experts, arch.decoder_top_k.tolist(), arch.cross_layers.tolist(), strict=False
+        arch.decoder_experts,
+        arch.decoder_top_k.tolist(),
+        (arch.decoder_self_heads > 0).tolist(),
+        arch.cross_layers.tolist(),
+        strict=False,
     )
-    layers = tuple(_Layer(False, widths, top_k, 0) for widths, top_k in encoder) + tuple(
-        _Layer(True, *one) for one in decoder
-    )
+    layers = tuple(_Layer(False, *one) for one in encoder)
+    layers += tuple(_Layer(True, *one) for one in decoder)
     if router.experts_per_token is not None:
         layers = tuple(
             layer._replace(experts_per_token=mean)
@@ -215,11 +223,13 @@ def _macs(sizes: _Sizes, source_length: int, target_length: int) -> _Amount:
 
 
 def _shared_macs(sizes: _Sizes, layer: _Layer, tokens: int, source_length: int) -> Fraction | int:
-    """Attention, LayerNorms and, in a gated architecture, every layer's router and gate."""
+    """Attention, LayerNorms and, in a gated architecture, every FFN's router and gate."""
     d, q = sizes.d(layer), sizes.q
-    # Four projections, the scores and the weighted sum, the scale of the queries.
-    macs = 4 * tokens * d * q + 2 * tokens**2 * q + tokens * q
-    if layer.is_decoder:
+    macs: Fraction | int = 0
+    if layer.self_attention:
+        # Four projections, the scores and the weighted sum, the scale of the queries.
+        macs += 4 * tokens * d * q + 2 * tokens**2 * q + tokens * q
+    if layer.cross_layers:
         attended = layer.cross_layers * source_length
         macs += (
             2 * tokens * d * q
@@ -233,10 +243,12 @@ def _shared_macs(sizes: _Sizes, layer: _Layer, tokens: int, source_length: int) 
 
 
 def _shared_params(sizes: _Sizes, layer: _Layer) -> int:
-    """Attention, LayerNorms and, in a gated architecture, every layer's router."""
+    """Attention, LayerNorms and, in a gated architecture, every FFN's router."""
     d, q = sizes.d(layer), sizes.q
-    params = _attention_params(d, d, q) + _layer_norms(layer) * 2 * d
-    if layer.is_decoder:
+    params = _layer_norms(layer) * 2 * d
+    if layer.self_attention:
+        params += _attention_params(d, d, q)
+    if layer.cross_layers:
         params += _attention_params(d, sizes.d_encoder, q)
     if sizes.gated:
         params += len(layer.widths) * (d + 1)
@@ -252,7 +264,8 @@ def _final_norms(sizes: _Sizes) -> list[int]:
 
 
 def _layer_norms(layer: _Layer) -> int:
-    return 3 if layer.is_decoder else 2
+    """One for each block that the layer has."""
+    return layer.self_attention + bool(layer.cross_layers) + bool(layer.widths)
 
 
 def _attention_params(d_query: int, d_key: int, q: int) -> int:
@@ -278,6 +291,8 @@ def _gates(layer: _Layer) -> Fraction | int:
 
 def _over_routings(values: Sequence[int], layer: _Layer) -> _Amount:
     """The sum over one token's experts, when expert e costs `values[e]`."""
+    if not values:
+        return _Amount(0, 0, 0)
     ordered = sorted(values)
     least, most = sum(ordered[: layer.top_k]), sum(ordered[-layer.top_k :])
     if layer.experts_per_token is not None:

@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from automoe_jax.arch import Arch
+from automoe_jax.arch import DECODER, SIDES, Arch
 from automoe_jax.costs import RouterCosts
 from automoe_jax.registry import Registry, attribute
 from automoe_jax.space import SearchSpace
@@ -75,7 +75,8 @@ class RouterConfig:
     def costs(self, arch: Arch) -> RouterCosts:
         """Contribution of this router to the costs of `arch`."""
         layers = (*arch.encoder_experts, *arch.decoder_experts)
-        means = [self.declaration.experts_per_token(self, len(widths)) for widths in layers]
+        mean_of = self.declaration.experts_per_token
+        means = [mean_of(self, len(widths)) if widths else 0.0 for widths in layers]
         known = tuple(mean for mean in means if mean is not None)
         return RouterCosts(self.declaration.gated, known if len(known) == len(means) else None)
 
@@ -157,7 +158,21 @@ def rules(router: RouterConfig, space: SearchSpace, expert_devices: int) -> Iter
             kinds = " or ".join(map(repr, _users(name)))
             rule = f"is for config.router.kind={kinds}; leave it {default!r}"
             yield field, value, value == default, rule
+    yield from _attention_rules(router, space)
     yield from declaration.rules(router, space, expert_devices)
+
+
+def _attention_rules(router: RouterConfig, space: SearchSpace) -> Iterator[Rule]:
+    """A router that uses the weights of the self-attention needs it in every layer."""
+    for side in SIDES:
+        if router.declaration.importance(router, side == DECODER) is None:
+            continue
+        field, heads = f"config.space.{side}_self_heads", getattr(space, f"{side}_self_heads")
+        rule = (
+            f"must not hold 0: config.router.kind={router.kind!r} uses the self-attention of every"
+            " layer; leave the 0 out"
+        )
+        yield field, heads, 0 not in heads, rule
 
 
 def _users(setting: str) -> list[str]:

@@ -12,7 +12,7 @@ Axes: G genes · L layers (the most of the side) · E experts (the most of the s
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +20,15 @@ import numpy as np
 from automoe_jax import arch as arch_lib
 from automoe_jax.arch import ABSENT, MAX_EXPERTS, MAX_LAYERS, MAX_SIZE, Arch
 from automoe_jax.errors import UserError
+
+# the fields in which 0 lets a layer skip a block
+_SKIPPED = (
+    "encoder_self_heads",
+    "decoder_self_heads",
+    "decoder_cross_heads",
+    "encoder_experts",
+    "decoder_experts",
+)
 
 
 class _Layout(NamedTuple):
@@ -34,8 +43,10 @@ class _Layout(NamedTuple):
 class SearchSpace:
     """Choices of every gene; each field of choices is a set, kept as a sorted tuple.
 
-    A 0 among `expert_ffn_dims` is the identity expert. Only a layer's first expert may be one; it
-    may be the layer's only expert. A `top_k` beyond a layer's experts and a `cross_layers` beyond
+    A 0 among the heads lets a layer skip that attention, a 0 among the numbers of experts its FFN
+    (PLANER; docs/systems/planer.md); some decoder layer always has cross attention. A 0 among
+    `expert_ffn_dims` is the identity expert. Only a layer's first expert may be one; it may be the
+    layer's only expert. A `top_k` beyond a layer's experts and a `cross_layers` beyond
     the encoder's depth mean all of them. In each group of `expert_layers_every` layers of a side,
     only the first has a choice of experts; the others have one (THOR; docs/systems/thor.md).
     `decoder_layers = (0,)` means encoders without a decoder, for classification. Raises `UserError`
@@ -69,7 +80,8 @@ class SearchSpace:
                 " number"
             )
         for field in dataclasses.fields(self)[1:-1]:
-            least = 0 if field.name in ("expert_ffn_dims", "decoder_layers") else 1
+            may_be_0 = ("expert_ffn_dims", "decoder_layers", *_SKIPPED)
+            least = 0 if field.name in may_be_0 else 1
             object.__setattr__(
                 self, field.name, _choices(field.name, getattr(self, field.name), least)
             )
@@ -119,22 +131,25 @@ class SearchSpace:
     def size(self) -> int:
         """The exact number of different (canonical) architectures."""
         widths = len(self.encoder_embed_dims) * len(self.decoder_embed_dims)
-        decoder_heads = len(self.decoder_self_heads) * len(self.decoder_cross_heads)
         total = 0
         for depth in self.encoder_layers:
             encoders = math.prod(
                 len(self.encoder_self_heads) * self._ffn_count("encoder", i) for i in range(depth)
             )
             seen_layers = len(_clipped(self.cross_layers, depth))
+            skips = 0 in self.decoder_cross_heads
+            cross = (len(self.decoder_cross_heads) - skips) * seen_layers + skips
             for layers in self.decoder_layers:
-                total += encoders * math.prod(
-                    decoder_heads * seen_layers * self._ffn_count("decoder", i)
+                rest = math.prod(
+                    len(self.decoder_self_heads) * self._ffn_count("decoder", i)
                     for i in range(layers)
                 )
+                blind = 1 if skips and layers else 0
+                total += encoders * rest * (cross**layers - blind)
         return widths * total
 
     def expert_counts(self, side: str, layer: int) -> tuple[int, ...]:
-        """Numbers of experts that a layer may have."""
+        """Numbers of experts that a layer may have; 0: it skips its FFN."""
         return getattr(self, f"{side}_experts") if layer % self.expert_layers_every == 0 else (1,)
 
     def largest(self) -> Arch:
@@ -142,10 +157,14 @@ class SearchSpace:
         return self._express(self._layout.choices[:, -1])
 
     def smallest(self) -> Arch:
-        """Every gene at its smallest, hence the fewest FLOPs, parameters and active parameters of
-        the space.
+        """Every gene at its smallest, but for the cross attention of one layer if all could skip
+        it; hence the fewest FLOPs, parameters and active parameters of the space.
         """
-        return self._express(self._layout.choices[:, 0])
+        genes = self._layout.choices[:, 0].copy()
+        first = self._layout.places["decoder_cross_heads"][0]
+        if self.max_decoder_layers and not genes[first]:
+            genes[first] = self.decoder_cross_heads[1]
+        return self._express(genes)
 
     def largest_dense(self) -> Arch:
         """The dense Transformer to compare with: largest widths, depths, FFN and heads, one expert
@@ -180,8 +199,10 @@ class SearchSpace:
             and all(layer["cross_heads"] in self.decoder_cross_heads for layer in decoder["layers"])
             and all(
                 layer["cross_layers"] in _clipped(self.cross_layers, depth)
+                or not layer["cross_heads"]
                 for layer in decoder["layers"]
             )
+            and not arch.is_blind
             and all(
                 self._contains_ffn(layer, self.expert_counts("decoder", i))
                 for i, layer in enumerate(decoder["layers"])
@@ -190,9 +211,9 @@ class SearchSpace:
 
     def sample(self, rng: np.random.Generator) -> Arch:
         """An architecture with every gene drawn uniformly from its choices (before what is absent
-        is left out).
+        is left out), repeated while the decoder sees nothing of the source.
         """
-        return self._express(self._draw(rng))
+        return self._seeing(lambda: self._draw(rng))
 
     def mutate(self, arch: Arch, rng: np.random.Generator, prob: float) -> Arch:
         """`arch` with each gene resampled with probability `prob`; genes of newly added layers and
@@ -201,9 +222,14 @@ class SearchSpace:
         Raises `UserError` when `arch` is not of this space.
         """
         self._require(arch)
-        genes, drawn = self._genes(arch), self._draw(rng)
-        redraw = rng.random(genes.size) < prob
-        return self._express(np.where(redraw | (genes == ABSENT), drawn, genes))
+        genes = self._genes(arch)
+
+        def mutated() -> np.ndarray:
+            drawn = self._draw(rng)
+            redraw = rng.random(genes.size) < prob
+            return np.where(redraw | (genes == ABSENT), drawn, genes)
+
+        return self._seeing(mutated)
 
     def crossover(self, a: Arch, b: Arch, rng: np.random.Generator) -> Arch:
         """Each gene from `a` or `b` with equal probability; a gene that only one of them has comes
@@ -214,16 +240,25 @@ class SearchSpace:
         self._require(a)
         self._require(b)
         genes_a, genes_b = self._genes(a), self._genes(b)
-        from_a = rng.random(genes_a.size) < 0.5
-        # Genes that neither parent has remain absent; no child expresses them.
-        return self._express(
-            np.where((from_a & (genes_a != ABSENT)) | (genes_b == ABSENT), genes_a, genes_b)
-        )
+
+        def crossed() -> np.ndarray:
+            from_a = rng.random(genes_a.size) < 0.5
+            # Genes that neither parent has remain absent; no child expresses them.
+            return np.where((from_a & (genes_a != ABSENT)) | (genes_b == ABSENT), genes_a, genes_b)
+
+        return self._seeing(crossed)
+
+    def _seeing(self, genotype: Callable[[], np.ndarray]) -> Arch:
+        """The first architecture of repeated random genotypes whose decoder sees the source."""
+        while True:
+            arch = self._express(genotype())
+            if not arch.is_blind:
+                return arch
 
     def _check_heads(self) -> None:
         for name in ("encoder_self_heads", "decoder_self_heads", "decoder_cross_heads"):
             heads = getattr(self, name)
-            for count in heads:
+            for count in filter(None, heads):
                 if self.qkv_dim % count:
                     raise UserError(
                         f"space.{name}={heads}: {count} heads must divide"
@@ -257,6 +292,12 @@ class SearchSpace:
                 " decoder, so it must be the only choice, and the width have one; leave out the"
                 " others"
             )
+        for name in _SKIPPED:
+            if getattr(self, name)[-1] == 0:
+                raise UserError(
+                    f"space.{name}=(0,) must hold a positive number in addition to 0, with which a"
+                    " layer skips the block; add one"
+                )
         if self.super_ffn_dim == 0:
             raise UserError(
                 "space.expert_ffn_dims=(0,) must hold a positive width in addition to the identity"
@@ -319,12 +360,20 @@ class SearchSpace:
             "encoder_layers": np.asarray(arch.encoder_layers),
             "decoder_layers": np.asarray(arch.decoder_layers),
             "encoder_self_heads": arch.encoder_self_heads[:encoder],
-            **_ffn_genes("encoder", arch.encoder_ffn_dims[:encoder, : self.max_encoder_experts]),
+            **_ffn_genes(
+                "encoder",
+                arch.encoder_ffn_dims[:encoder, : self.max_encoder_experts],
+                arch.encoder_layers,
+            ),
             "encoder_top_k": _unclipped(arch.encoder_top_k[:encoder], self.top_k),
             "decoder_self_heads": arch.decoder_self_heads[:decoder],
             "decoder_cross_heads": arch.decoder_cross_heads[:decoder],
             "cross_layers": _unclipped(arch.cross_layers[:decoder], self.cross_layers),
-            **_ffn_genes("decoder", arch.decoder_ffn_dims[:decoder, : self.max_decoder_experts]),
+            **_ffn_genes(
+                "decoder",
+                arch.decoder_ffn_dims[:decoder, : self.max_decoder_experts],
+                arch.decoder_layers,
+            ),
             "decoder_top_k": _unclipped(arch.decoder_top_k[:decoder], self.top_k),
         }
         return np.concatenate([np.ravel(found[name]) for name in self._layout.places])
@@ -360,9 +409,9 @@ class SearchSpace:
 
     def _ffn_layer(self, side: str, genes: Mapping[str, Any], i: int) -> dict[str, Any]:
         count = genes[f"{side}_experts"][i] if i % self.expert_layers_every == 0 else 1
-        others = genes[f"{side}_other_ffn_dims"][i][: count - 1]
+        widths = [genes[f"{side}_first_ffn_dim"][i], *genes[f"{side}_other_ffn_dims"][i]]
         return {
-            "expert_ffn_dims": [genes[f"{side}_first_ffn_dim"][i], *others],
+            "expert_ffn_dims": widths[:count],
             "top_k": genes[f"{side}_top_k"][i],
         }
 
@@ -374,15 +423,17 @@ class SearchSpace:
         widths = sum(width > 0 for width in self.expert_ffn_dims)
         return sum(
             len(self.expert_ffn_dims) * widths ** (count - 1) * len(_clipped(self.top_k, count))
+            if count
+            else 1
             for count in experts
         )
 
     def _contains_ffn(self, layer: Mapping[str, Any], experts: Sequence[int]) -> bool:
-        first, *others = layer["expert_ffn_dims"]
+        widths = layer["expert_ffn_dims"]
         return (
-            len(layer["expert_ffn_dims"]) in experts
-            and first in self.expert_ffn_dims
-            and all(width > 0 and width in self.expert_ffn_dims for width in others)
+            len(widths) in experts
+            and all(width in self.expert_ffn_dims for width in widths)
+            and all(width > 0 for width in widths[1:])
             and layer["top_k"] in _clipped(self.top_k, len(layer["expert_ffn_dims"]))
         )
 
@@ -412,20 +463,18 @@ def _clipped(choices: Sequence[int], most: int) -> set[int]:
 
 
 def _unclipped(values: np.ndarray, choices: Sequence[int]) -> np.ndarray:
-    """The smallest choice behind each canonical value; absent values remain absent."""
-    index = np.searchsorted(choices, values)
-    return np.where(
-        values == ABSENT, ABSENT, np.asarray(choices)[np.minimum(index, len(choices) - 1)]
-    )
-
-
-def _ffn_genes(side: str, ffn_dims: np.ndarray) -> dict[str, np.ndarray]:
-    """The genes of one side's experts. ffn_dims: [L, E]; a layer without experts is an absent
-    layer.
+    """The smallest choice behind each canonical value; a value of an absent layer or a skipped
+    block is absent.
     """
+    index = np.searchsorted(choices, values)
+    return np.where(values <= 0, ABSENT, np.asarray(choices)[np.minimum(index, len(choices) - 1)])
+
+
+def _ffn_genes(side: str, ffn_dims: np.ndarray, layers: int) -> dict[str, np.ndarray]:
+    """The genes of one side's experts. ffn_dims: [L, E], of which `layers` layers exist."""
     experts = np.sum(ffn_dims != ABSENT, axis=1)
     return {
-        f"{side}_experts": np.where(experts == 0, ABSENT, experts),
+        f"{side}_experts": np.where(np.arange(len(ffn_dims)) < layers, experts, ABSENT),
         f"{side}_first_ffn_dim": ffn_dims[:, 0],
         f"{side}_other_ffn_dims": ffn_dims[:, 1:],
     }

@@ -95,6 +95,22 @@ def test_top_k_and_cross_layers_are_canonical():
     assert arch.cross_layers[0] == 2
 
 
+def test_skipped_blocks():
+    """Layers that skip each of their blocks exist, survive JSON and have one form."""
+    record = copy.deepcopy(RECORD)
+    record["encoder"]["layers"][0] |= {"self_heads": 0, "expert_ffn_dims": [], "top_k": 0}
+    decoder = record["decoder"]["layers"]
+    skipping = {"self_heads": 0, "cross_heads": 0, "cross_layers": 0}
+    decoder.append(skipping | {"expert_ffn_dims": [], "top_k": 0})
+    arch = Arch.from_dict(record)
+    assert (arch.encoder_layers, arch.decoder_layers) == (1, 2)
+    assert (arch.encoder_experts, arch.decoder_experts) == (((),), ((16,), ()))
+    assert not arch.is_blind
+    assert arch.to_dict() == record
+    decoder[1] |= {"cross_layers": 1, "top_k": 2}
+    assert Arch.from_dict(record) == arch
+
+
 def changed(path, value):
     record = copy.deepcopy(RECORD)
     *parents, last = path
@@ -143,8 +159,8 @@ def changed(path, value):
         ),
         (
             ["encoder", "layers", 0, "expert_ffn_dims"],
-            [],
-            r"encoder.layers\[0\].expert_ffn_dims=\[\] must be a list",
+            [8] * 33,
+            r"encoder.layers\[0\].expert_ffn_dims=\[.*\] must be a list of at most 32",
         ),
         (
             ["encoder", "layers", 0, "expert_ffn_dims"],
@@ -152,6 +168,13 @@ def changed(path, value):
             r"encoder.layers\[0\].expert_ffn_dims\[1\]=0",
         ),
         (["encoder", "layers", 0, "top_k"], 0, r"encoder.layers\[0\].top_k=0"),
+        (["decoder", "layers", 0, "cross_layers"], 0, r"decoder.layers\[0\].cross_layers=0"),
+        (["encoder", "layers", 0, "self_heads"], -1, r"encoder.layers\[0\].self_heads=-1"),
+        (
+            ["decoder", "layers", 0, "cross_heads"],
+            0,
+            "decoder.layers must have cross_heads of at least 1 in some layer",
+        ),
     ],
 )
 def test_message_names_the_field(path, value, message):

@@ -35,6 +35,14 @@ ROUTED_SPACE = SearchSpace(
     expert_ffn_dims=(0, 8, 20, 36),
     top_k=(1, 2),
 )
+SKIPPING_SPACE = dataclasses.replace(
+    ROUTED_SPACE,
+    encoder_self_heads=(0, 4),
+    decoder_self_heads=(0, 4),
+    decoder_cross_heads=(0, 4),
+    encoder_experts=(0, 1, 2),
+    decoder_experts=(0, 1, 2),
+)
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -114,7 +122,9 @@ def count_by_loops(arch, s, t, vocab):
         macs.append(rows * d)
         params.append(2 * d)
 
-    def attention(queries, d_query, keys, d_key):
+    def attention(queries, d_query, keys, d_key, heads):
+        if not heads:
+            return
         linear(queries, d_query, q)
         macs.append(queries * q)
         for _ in ("key", "value"):
@@ -126,6 +136,8 @@ def count_by_loops(arch, s, t, vocab):
 
     def experts(rows, d, layer):
         widths, k = layer["expert_ffn_dims"], layer["top_k"]
+        if not widths:
+            return
         for width in widths:
             if width:
                 linear(Fraction(rows * k, len(widths)), d, width)
@@ -136,19 +148,25 @@ def count_by_loops(arch, s, t, vocab):
         norm(rows, d)
 
     for layer in record["encoder"]["layers"]:
-        attention(s, de, s, de)
+        attention(s, de, s, de, layer["self_heads"])
         experts(s, de, layer)
     for layer in record["decoder"]["layers"]:
-        attention(t, dd, t, dd)
-        attention(t, dd, layer["cross_layers"] * s, de)
+        attention(t, dd, t, dd, layer["self_heads"])
+        attention(t, dd, layer["cross_layers"] * s, de, layer["cross_heads"])
         experts(t, dd, layer)
     return 2 * sum(macs), 2 * (sum(macs) + t * dd * vocab), sum(params)
 
 
-@given(seeds, st.integers(1, 40), st.integers(1, 40), st.integers(1, 5000))
-@settings(max_examples=40, deadline=None)
-def test_equals_a_count_by_loops_at_any_lengths(seed, source, target, vocab):
-    arch = draw(seed)
+@given(
+    st.sampled_from([ROUTED_SPACE, SKIPPING_SPACE]),
+    seeds,
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.integers(1, 5000),
+)
+@settings(max_examples=60, deadline=None)
+def test_equals_a_count_by_loops_at_any_lengths(space, seed, source, target, vocab):
+    arch = draw(seed, space)
     flops, with_vocabulary, params = count_by_loops(arch, source, target, vocab)
     found = costs(arch, source, target, vocab)
     assert (found.flops, found.flops_with_vocabulary, found.params) == (

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -149,3 +150,21 @@ def test_a_declaration_without_functions(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(ROUTERS, "half", RouterDeclaration())
     with pytest.raises(UserError, match=r"kind='half' is declared without functions"):
         functions_of(RouterConfig("half"))
+
+
+@pytest.mark.parametrize("side", ["encoder", "decoder"])
+def test_a_router_that_uses_self_attention_needs_it(side: str) -> None:
+    field = f"{side}_self_heads"
+    changes: dict[str, Any] = {field: (0, 4)}
+    space = dataclasses.replace(SearchSpace(), **changes)
+    for kind in ("topk", "random", "importance"):
+        found = routers.rules(RouterConfig(kind=kind), space, 1)
+        failed = [name for name, _, valid, _ in found if not valid]
+        assert failed == ([f"config.space.{field}"] if kind == "importance" else [])
+
+
+def test_a_layer_without_an_ffn_has_no_experts_per_token() -> None:
+    space = dataclasses.replace(SearchSpace(), encoder_experts=(0, 2))
+    skipping = space.smallest()
+    found = RouterConfig(kind="importance").costs(skipping).experts_per_token
+    assert found == (0.0,) * skipping.encoder_layers + (1.0,) * skipping.decoder_layers

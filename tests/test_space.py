@@ -21,12 +21,12 @@ subsets = {
     "decoder_embed_dims": (16, 24, 32),
     "encoder_layers": (1, 2, 4),
     "decoder_layers": (1, 2, 4),
-    "encoder_self_heads": (1, 2, 4),
-    "decoder_self_heads": (1, 2, 4),
-    "decoder_cross_heads": (1, 2, 4),
+    "encoder_self_heads": (0, 1, 2, 4),
+    "decoder_self_heads": (0, 1, 2, 4),
+    "decoder_cross_heads": (0, 1, 2, 4),
     "cross_layers": (1, 2, 3),
-    "encoder_experts": (1, 2, 5),
-    "decoder_experts": (1, 3, 4),
+    "encoder_experts": (0, 1, 2, 5),
+    "decoder_experts": (0, 1, 3, 4),
     "expert_ffn_dims": (0, 16, 32),
     "top_k": (1, 2, 4),
 }
@@ -38,7 +38,7 @@ def spaces(draw):
         name: draw(st.lists(st.sampled_from(values), min_size=1, max_size=3))
         for name, values in subsets.items()
     }
-    assume(set(chosen["expert_ffn_dims"]) != {0})
+    assume(all(set(choices) != {0} for choices in chosen.values()))
     return SearchSpace(qkv_dim=16, **chosen)
 
 
@@ -119,7 +119,8 @@ def every_architecture(space):
 
     def ffns(experts):
         for count, k in itertools.product(experts, space.top_k):
-            for dims in itertools.product(space.expert_ffn_dims, *[widths] * (count - 1)):
+            choices = [space.expert_ffn_dims, *[widths] * (count - 1)]
+            for dims in itertools.product(*choices[:count]):
                 yield {"expert_ffn_dims": dims, "top_k": k}
 
     encoder = [
@@ -144,13 +145,15 @@ def every_architecture(space):
         for first, second in itertools.product(
             itertools.product(encoder, repeat=depth), itertools.product(decoder, repeat=layers)
         ):
-            yield make(
+            arch = make(
                 qkv_dim=space.qkv_dim,
                 encoder_embed_dim=d_encoder,
                 decoder_embed_dim=d_decoder,
                 encoder=first,
                 decoder=second,
             )
+            if not arch.is_blind:
+                yield arch
 
 
 TINY = SearchSpace(
@@ -190,6 +193,16 @@ TINY = SearchSpace(
             "decoder_cross_heads": (1, 4),
             "decoder_layers": (1, 2),
         },
+        {"encoder_self_heads": (0, 1, 2), "encoder_experts": (0, 1, 2), "encoder_layers": (1, 2)},
+        {
+            "encoder_layers": (2,),
+            "decoder_layers": (1, 2),
+            "decoder_self_heads": (0, 2),
+            "decoder_cross_heads": (0, 1, 2),
+            "cross_layers": (1, 2),
+            "decoder_experts": (0, 1),
+        },
+        {"decoder_cross_heads": (0, 2), "decoder_layers": (0,)},
     ],
 )
 def test_size_equals_brute_force(choices):
@@ -203,10 +216,15 @@ def test_size_equals_brute_force(choices):
 
 def test_sampling_reaches_every_architecture_of_a_tiny_space():
     space = dataclasses.replace(
-        TINY, encoder_experts=(1, 2), expert_ffn_dims=(0, 8), top_k=(1, 2), decoder_layers=(1, 2)
+        TINY,
+        encoder_experts=(0, 1, 2),
+        expert_ffn_dims=(0, 8),
+        top_k=(1, 2),
+        decoder_layers=(1, 2),
+        decoder_cross_heads=(0, 2),
     )
     rng = np.random.default_rng(0)
-    assert {space.sample(rng) for _ in range(1000)} == set(every_architecture(space))
+    assert {space.sample(rng) for _ in range(4000)} == set(every_architecture(space))
 
 
 def test_genes_are_uniform():
@@ -314,6 +332,8 @@ def test_choices_are_sets():
         ),
         ({"top_k": (1.5,)}, r"space.top_k=\(1.5,\) must hold whole numbers"),
         ({"expert_ffn_dims": (-8, 8)}, "space.expert_ffn_dims=.* of at least 0"),
+        ({"encoder_experts": (0,)}, r"space.encoder_experts=\(0,\) must hold a positive number"),
+        ({"decoder_cross_heads": (0,)}, r"space.decoder_cross_heads=\(0,\) must hold a positive"),
         ({"expert_ffn_dims": (0,)}, r"space.expert_ffn_dims=\(0,\) must hold a positive width"),
         (
             {"encoder_self_heads": (3,)},

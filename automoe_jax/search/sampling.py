@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from automoe_jax import arch as arch_lib
-from automoe_jax.arch import Arch
+from automoe_jax.arch import ABSENT, Arch
 from automoe_jax.errors import UserError
 from automoe_jax.search.limits import COSTS, CostFunction, check_limits, limits, within_limits
 from automoe_jax.space import SearchSpace
@@ -62,7 +62,7 @@ def even_draws(space: SearchSpace, settings: "SearchConfig", cost: CostFunction)
     def draw(rng: np.random.Generator) -> Arch:
         for _ in range(ATTEMPTS):
             arch = propose(rng)
-            if within_limits(cost(arch), settings):
+            if within_limits(cost(arch), settings) and not arch.is_blind:
                 return arch
         raise UserError(
             f"{ATTEMPTS} draws from the space are all beyond {_in_words(settings)}; raise the"
@@ -129,7 +129,7 @@ class _Options(NamedTuple):
     """The choices for one layer, regardless of the order of the experts after the first."""
 
     genes: list[dict[str, int]]  # [O], without the experts
-    first: np.ndarray  # [O], the width of the first expert
+    first: np.ndarray  # [O], the width of the first expert, ABSENT where the FFN is skipped
     others: np.ndarray  # [O, W], numbers of other experts with each positive width
     weights: np.ndarray  # [O], the probability in an even draw
     costs: np.ndarray  # [O, C]
@@ -197,8 +197,12 @@ class _Meter:
     def _of_structure(self, shape: _Shape, side: str, structure: dict[str, int]) -> _Options:
         """The options that differ in the widths of the experts alone, whose costs add up."""
         genes = {name: value for name, value in structure.items() if name != "experts"}
-        first, others = self._space.expert_ffn_dims, structure["experts"] - 1
         positive = _positive_widths(self._space)
+        if not structure["experts"]:
+            cost = self._part(shape, side, self._layer([], genes))
+            none = np.zeros((1, len(positive)), int)
+            return _Options([genes], np.array([ABSENT]), none, np.ones(1), cost[None])
+        first, others = self._space.expert_ffn_dims, structure["experts"] - 1
         numbers = np.array(list(_compositions(others, len(positive))))
         orders = np.array([_multinomial(row) for row in numbers.tolist()], float)
         of_first, of_others = self._of_widths(shape, side, genes, others)
@@ -233,7 +237,7 @@ class _Meter:
         companion = self._layer([self._width] * (2 if several else 1))
         around: dict[str, list[dict[str, Any]]] = {side: [companion]}
         if side == "decoder":
-            around["encoder"] = [self._layer([self._width])] * layer["cross_layers"]
+            around["encoder"] = [self._layer([self._width])] * max(1, layer["cross_layers"])
         elif shape.decoder_layers:
             around["decoder"] = [self._layer([self._width])]
         without = self._costs(shape, around)
@@ -326,7 +330,7 @@ def _option_count(space: SearchSpace) -> int:
     kinds, widths = len(_positive_widths(space)), len(space.expert_ffn_dims)
     return max(
         sum(
-            widths * math.comb(genes["experts"] - 2 + kinds, kinds - 1)
+            widths * math.comb(genes["experts"] - 2 + kinds, kinds - 1) if genes["experts"] else 1
             for genes in _structures(space, side, 0, space.max_encoder_layers)
         )
         for side in ("encoder", "decoder")
@@ -359,7 +363,8 @@ def _layer_of(
     """The layer of an option, its experts after the first in random order."""
     others = np.repeat(_positive_widths(space), options.others[option])
     experts = [int(options.first[option]), *rng.permutation(others).tolist()]
-    return {**options.genes[option], "expert_ffn_dims": experts}
+    present = [width for width in experts if width != ABSENT]
+    return {**options.genes[option], "expert_ffn_dims": present}
 
 
 def _made(

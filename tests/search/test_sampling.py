@@ -44,6 +44,18 @@ RICH = dataclasses.replace(
     top_k=(1, 2),
     expert_layers_every=2,
 )
+SKIPPING = dataclasses.replace(
+    SPACE,
+    encoder_embed_dims=(8,),
+    encoder_self_heads=(0, 1),
+    encoder_layers=(1,),
+    decoder_self_heads=(0, 1),
+    decoder_cross_heads=(0, 2),
+    cross_layers=(1,),
+    encoder_experts=(0, 2),
+    decoder_experts=(0, 1),
+    expert_ffn_dims=(0, 32),
+)
 ENCODER = dataclasses.replace(
     SPACE, decoder_layers=(0,), decoder_embed_dims=(8,), encoder_experts=(1, 2, 3)
 )
@@ -55,6 +67,8 @@ CASES = {
     "rich, parameters": (RICH, "params", TOP_K, 0.15),
     "random routes": (RICH, "flops", RouterConfig(kind="random"), 0.15),
     "by importance": (RICH, "flops", RouterConfig(kind="importance"), 0.15),
+    "skipping, FLOPs": (SKIPPING, "flops", TOP_K, 0.15),
+    "skipping, parameters": (SKIPPING, "params", TOP_K, 0.15),
     "no decoder": (ENCODER, "flops", TOP_K, 0.15),
 }
 
@@ -68,7 +82,8 @@ def layers(space: SearchSpace, side: str, layer: int) -> list[tuple[dict[str, ob
         genes |= {"cross_heads": space.decoder_cross_heads, "cross_layers": space.cross_layers}
     positive = [width for width in space.expert_ffn_dims if width]
     for count in counts:
-        choices = [*genes.values(), space.expert_ffn_dims, *[positive] * (count - 1)]
+        widths = [space.expert_ffn_dims, *[positive] * (count - 1)][:count]
+        choices = [*genes.values(), *widths]
         probability = 1 / np.prod([len(counts), *map(len, choices)])
         for values in itertools.product(*choices):
             layer_genes = dict(zip(genes, values[: len(genes)], strict=True))
@@ -97,8 +112,10 @@ def enumerated(space: SearchSpace) -> dict[Arch, float]:
                 decoder=[genes for genes, _ in combination[depth:]],
             )
             probability = np.prod([probability for _, probability in combination])
-            found[arch] += probability / np.prod([len(choices) for choices in globally])
-    return found
+            if not arch.is_blind:
+                found[arch] += probability / np.prod([len(choices) for choices in globally])
+    seeing = sum(found.values())
+    return {arch: probability / seeing for arch, probability in found.items()}
 
 
 def costs_of(router: RouterConfig = TOP_K) -> limits.CostFunction:
@@ -113,7 +130,9 @@ def limited(space: SearchSpace, name: str, router: RouterConfig, share: float) -
     return SearchConfig(**{f"max_{name}": ordered[int(np.searchsorted(totals, share))][0]})
 
 
-@pytest.mark.parametrize("space", [SPACE, RICH, ENCODER], ids=["space", "rich", "encoder"])
+@pytest.mark.parametrize(
+    "space", [SPACE, RICH, SKIPPING, ENCODER], ids=["space", "rich", "skipping", "encoder"]
+)
 def test_the_enumeration_is_right(space: SearchSpace) -> None:
     probabilities = enumerated(space)
     assert sum(probabilities.values()) == pytest.approx(1)
