@@ -165,6 +165,9 @@ class RetrainConfig(TrainConfig):
     # architecture to train: best (the search's result), front:3 (the third of the Pareto front,
     # cheapest first), fastest:0.98 (the fastest within 2 % of the lowest loss), or a JSON file
     arch: str = "best"
+    # number of architectures that are trained, the best of the search; the one with the highest
+    # BLEU, or accuracy, on the validation text is used
+    candidates: int = 1
     init: str = "scratch"  # scratch or inherited: from the SuperNet's weights
     dense_baseline: bool = True  # also train the largest dense architecture of the space
 
@@ -498,6 +501,13 @@ def _retrain_rules(config: Config) -> Iterator[Rule]:
     unsearched = choice.is_searched(retrain.arch) and config.space.size() == 1
     rule = "needs a search, but config.space has one architecture; leave it 'best'"
     yield choice.SETTING, retrain.arch, not unsearched, rule
+    yield from _each(prefix, retrain, ("candidates",), *_POSITIVE)
+    several, single = retrain.candidates > 1, config.space.size() == 1
+    rule = "needs several architectures, but config.space has one; leave it 1"
+    yield f"{prefix}.candidates", retrain.candidates, not (several and single), rule
+    rule = f"needs {choice.SETTING}='best', since it trains the best of the search; set either"
+    elsewhere = several and retrain.arch != choice.BEST
+    yield f"{prefix}.candidates", retrain.candidates, not elsewhere, rule
     alone = retrain.init == "inherited" and config.space.size() == 1
     rule = (
         "needs a SuperNet, but config.space has one architecture, for which none is trained; set"

@@ -44,10 +44,13 @@ TABLE: Mapping[str, Stage] = {
     "retrain": Stage(
         ("retrain.",),
         ("retrain",),
-        tuple(
-            f"retrain/{run}/{part}"
-            for run in ("subtransformer", "dense", "rival")
-            for part in ("checkpoints", "final")
+        (
+            "retrain/candidates",
+            *(
+                f"retrain/{run}/{part}"
+                for run in ("subtransformer", "dense", "rival")
+                for part in ("checkpoints", "final")
+            ),
         ),
     ),
     "evaluate": Stage(("evaluate.",), ("evaluate",), ("evaluate",)),

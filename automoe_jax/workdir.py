@@ -109,6 +109,15 @@ class Workdir:
         return self.root / "retrain" / "arch.json"
 
     @property
+    def contenders_path(self) -> epath.Path:
+        """The architectures of `config.retrain.candidates` with their validation scores."""
+        return self.root / "retrain" / "candidates.json"
+
+    def contender(self, index: int) -> epath.Path:
+        """The training run of one of them, until it is chosen."""
+        return self.root / "retrain" / "candidates" / str(index + 1)
+
+    @property
     def retrained(self) -> epath.Path:
         return self.root / "retrain" / "subtransformer"
 

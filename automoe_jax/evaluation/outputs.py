@@ -15,20 +15,32 @@ from automoe_jax.workdir import Workdir
 
 
 def outputs(
-    config: Config, workdir: Workdir, title: str, network: Network, sources: Sequence[str]
+    config: Config,
+    workdir: Workdir,
+    title: str,
+    network: Network,
+    sources: Sequence[str],
+    split: str = "test",
 ) -> tuple[list[str], float]:
-    """Translations or classes of the sources, and the seconds they took without compilation.
+    """Translations or classes of the sources, the first of a split, and the seconds they took
+    without compilation.
 
     `title` is shown with the progress.
     """
-    compute = _classes if config.task == "classify" else _translations
-    return compute(config, workdir, title, network, sources)
+    if config.task == "classify":
+        return _classes(config, workdir, title, network, sources, split)
+    return _translations(config, workdir, title, network, sources)
 
 
 def _classes(
-    config: Config, workdir: Workdir, title: str, network: Network, sources: Sequence[str]
+    config: Config,
+    workdir: Workdir,
+    title: str,
+    network: Network,
+    sources: Sequence[str],
+    split: str,
 ) -> tuple[list[str], float]:
-    tokens, labels = workdir.tokens("test"), workdir.labels()
+    tokens, labels = workdir.tokens(split), workdir.labels()
     options: dict[str, Any] = {
         "buckets": config.data.buckets,
         "tokens_per_batch": config.retrain.tokens_per_batch,

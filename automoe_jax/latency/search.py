@@ -29,6 +29,7 @@ class Finalist(NamedTuple):
     candidate: Candidate
     predicted: float
     measured: float
+    admitted: bool  # within the limits of latency when measured
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -36,6 +37,7 @@ class Finalist(NamedTuple):
             "loss": self.candidate.loss,
             "predicted_ms": round(self.predicted, 4),
             "measured_ms": round(self.measured, 4),
+            "admitted": self.admitted,
         }
 
 
@@ -63,8 +65,27 @@ def search_conditions(config: Config, workdir: Workdir, spec: Spec) -> Condition
     )
 
 
-def finalists(config: Config, spec: Spec, candidates: Iterable[Candidate]) -> list[Finalist]:
-    """The best candidates, measured in the deployed engine until one is within the limits of
+def is_timed_here(config: Config) -> bool:
+    """Whether the search limits the latency on this device."""
+    limited = {"latency_ms", "latency_share"} & set(limits(config.search))
+    return bool(limited) and not config.search.device.file
+
+
+def admitted_finalists(
+    config: Config, spec: Spec, candidates: Iterable[Candidate], wanted: int
+) -> list[Candidate]:
+    """At most `wanted` of the best candidates that are within the limits of latency when measured,
+    best first.
+    """
+    measured = finalists(config, spec, candidates, wanted)
+    admitted = [one.candidate for one in measured if one.admitted]
+    return sorted(admitted, key=lambda one: one.rank)[:wanted]
+
+
+def finalists(
+    config: Config, spec: Spec, candidates: Iterable[Candidate], wanted: int = 1
+) -> list[Finalist]:
+    """The best candidates, measured in the deployed engine until `wanted` are within the limits of
     latency; the first in the list is the best of those.
 
     Raises `UserError` if none of the best `MOST` is.
@@ -75,19 +96,20 @@ def finalists(config: Config, spec: Spec, candidates: Iterable[Candidate]) -> li
     settings, conditions = _settings(config, spec), conditions_of(config)
     dense = build(config.space.largest_dense(), settings, conditions)
     measured: list[Finalist] = []
-    admitted: list[Finalist] = []
     for start in range(0, len(ranked), GROUP):
         group = ranked[start : start + GROUP]
         models = [build(one.arch, settings, conditions) for one in group]
         dense_ms, *times = milliseconds([dense, *models], ROUNDS)
-        found = [
-            Finalist(one, one.costs["latency_ms"], ms) for one, ms in zip(group, times, strict=True)
+        most = min(limit, share * dense_ms)
+        measured += [
+            Finalist(one, one.costs["latency_ms"], ms, ms <= most)
+            for one, ms in zip(group, times, strict=True)
         ]
-        measured += found
-        admitted += [one for one in found if one.measured <= min(limit, share * dense_ms)]
-        if admitted:
-            best = min(admitted, key=lambda one: one.candidate.rank)
-            return [best, *(one for one in measured if one is not best)]
+        if sum(one.admitted for one in measured) >= wanted:
+            break
+    if admitted := [one for one in measured if one.admitted]:
+        best = min(admitted, key=lambda one: one.candidate.rank)
+        return [best, *(one for one in measured if one is not best)]
     closest = min(one.measured for one in measured)
     raise UserError(
         f"none of the {len(measured)} best candidates is within the limit of latency when measured;"

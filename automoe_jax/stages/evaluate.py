@@ -6,7 +6,7 @@ import dataclasses
 
 from automoe_jax import trained
 from automoe_jax.config import Config
-from automoe_jax.evaluation import results
+from automoe_jax.evaluation import contenders, results
 from automoe_jax.evaluation.baselines import baselines
 from automoe_jax.evaluation.deployed import is_measured, with_latencies
 from automoe_jax.evaluation.differences import with_differences
@@ -67,13 +67,15 @@ def _networks(
     for role in trained.compared(config, workdir):
         compared = trained.arch(config, workdir, role)
         rows.append(network_row(config, workdir, RowKey(role), compared, *text))
-    return [_with_twin(config, workdir, one) for one in rows]
+    return [_with_choice(config, workdir, one) for one in rows]
 
 
-def _with_twin(config: Config, workdir: Workdir, scored: Scored) -> Scored:
-    """The row, with a note if its network also is the dense rival."""
+def _with_choice(config: Config, workdir: Workdir, scored: Scored) -> Scored:
+    """The row, with a note if its network was chosen of several, or also is the dense rival."""
+    notes = [scored.row.note]
+    if scored.row.key == RETRAINED:
+        notes.insert(0, contenders.note(config, workdir))
     twin = trained.twin_of_rival(config, workdir)
-    if twin is None or scored.row.key != RowKey(twin):
-        return scored
-    note = joined("also the best dense architecture within the limits", scored.row.note)
-    return Scored(dataclasses.replace(scored.row, note=note), scored.outputs)
+    if twin is not None and scored.row.key == RowKey(twin):
+        notes.insert(0, "also the best dense architecture within the limits")
+    return Scored(dataclasses.replace(scored.row, note=joined(*notes)), scored.outputs)

@@ -35,13 +35,17 @@ def written(stage: str, config: Config, workdir: Workdir) -> list[epath.Path]:
             rivals = [workdir.rival_arch_path] if rival.subspace(config) else []
             return [*records, *rivals, workdir.arch_path]
         case "retrain":
-            chosen = [workdir.chosen_arch_path] if config.retrain.arch != choice.BEST else []
+            several = config.retrain.candidates > 1
+            listed = [workdir.contenders_path] if several else []
+            chosen = [workdir.chosen_arch_path]
+            if config.retrain.arch == choice.BEST and not several:
+                chosen = []
             compared = [
                 path
                 for role in trained.compared(config, workdir)
                 for path in runs.results(trained.folder(workdir, role))
             ]
-            return [*chosen, *runs.results(workdir.retrained), *compared]
+            return [*listed, *chosen, *runs.results(workdir.retrained), *compared]
         case "evaluate":
             return [workdir.results_path, *results.row_paths(workdir)]
         case _:
@@ -53,7 +57,9 @@ def read(stage: str, config: Config, workdir: Workdir) -> list[epath.Path]:
     before = {name: written(name, config, workdir) for name in STAGES[: STAGES.index(stage)]}
     if stage == "retrain":
         inherited = before["supernet"] if config.retrain.init == "inherited" else []
-        searched = before["search"] if choice.is_searched(config.retrain.arch) else []
+        several = config.retrain.candidates > 1
+        wanted = several or choice.is_searched(config.retrain.arch)
+        searched = before["search"] if wanted else []
         archs = [workdir.rival_arch_path, workdir.arch_path]
         return [*before["prepare"], *inherited, *searched, *archs]
     if stage == "evaluate":

@@ -2,6 +2,8 @@
 and the largest dense one.
 """
 
+import functools
+
 import jax
 from etils import epath
 
@@ -9,12 +11,13 @@ from automoe_jax import trained
 from automoe_jax.arch import Arch
 from automoe_jax.config import Config
 from automoe_jax.errors import UserError
+from automoe_jax.evaluation import contenders
 from automoe_jax.extract import extract
 from automoe_jax.model.network import Network, initialised
 from automoe_jax.model.transformer import training_options
 from automoe_jax.report.rows import RowKey
 from automoe_jax.runtime.files import write_json
-from automoe_jax.runtime.processes import is_first, wait_for_all
+from automoe_jax.runtime.processes import first_alone, is_first, wait_for_all
 from automoe_jax.runtime.sharding import placement
 from automoe_jax.search import choice, history
 from automoe_jax.train import runs
@@ -26,9 +29,12 @@ def run(config: Config, workdir: Workdir) -> None:
     """Writes the trained sub-Transformer and, if configured, the dense Transformers that it is
     compared with.
     """
-    arch = _choose(config, workdir)
     inherit = config.retrain.init == "inherited"
-    _train(config, workdir, "sub-Transformer", workdir.retrained, arch, inherit)
+    if config.retrain.candidates > 1:
+        _train_best(config, workdir, inherit)
+    else:
+        arch = _choose(config, workdir)
+        _train(config, workdir, "sub-Transformer", workdir.retrained, arch, inherit)
     if twin := trained.twin_of_rival(config, workdir):
         print(
             "retrain: the best dense architecture within the limits is that of the"
@@ -38,6 +44,26 @@ def run(config: Config, workdir: Workdir) -> None:
     for role in trained.compared(config, workdir):
         arch, folder = trained.arch(config, workdir, role), trained.folder(workdir, role)
         _train(config, workdir, RowKey(role).title, folder, arch, inherit=False)
+
+
+def _train_best(config: Config, workdir: Workdir, inherit: bool) -> None:
+    """Trains the contenders and makes the best one the retrained sub-Transformer."""
+    planned = contenders.planned(config, workdir)
+    before = next((index for index, one in enumerate(planned) if one.chosen), None)
+    if before is not None:
+        first_alone(functools.partial(contenders.install, workdir, before))
+        if runs.is_complete(workdir.retrained):
+            return
+    for index, one in enumerate(planned):
+        title = f"candidate {index + 1} of {len(planned)}"
+        _train(config, workdir, title, workdir.contender(index), one.arch, inherit)
+    first_alone(functools.partial(_keep_best, config, workdir))
+
+
+def _keep_best(config: Config, workdir: Workdir) -> None:
+    index, _ = contenders.chosen(config, workdir, contenders.load(workdir))
+    contenders.install(workdir, index)
+    print(f"retrain: candidate {index + 1}, {contenders.note(config, workdir)}", flush=True)
 
 
 def _choose(config: Config, workdir: Workdir) -> Arch:

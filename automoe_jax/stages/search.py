@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from automoe_jax.config import Config
 from automoe_jax.errors import UserError
-from automoe_jax.latency.search import finalists, search_conditions
+from automoe_jax.latency.search import finalists, is_timed_here, search_conditions
 from automoe_jax.model.network import Spec
 from automoe_jax.runtime.files import write_json
 from automoe_jax.runtime.interruption import stop_requests, stopped
@@ -143,8 +143,7 @@ def _chosen(config: Config, spec: Spec, candidates: list[Candidate], path: epath
     the finalists in a file at `path`.
     """
     best = pareto.best(candidates)
-    limited = {"latency_ms", "latency_share"} & set(limits(config.search))
-    if not limited or config.search.device.file or not is_first():
+    if not is_timed_here(config) or not is_first():
         return best
     measured = finalists(config, spec, candidates)
     write_json(path, [one.to_json() for one in measured])

@@ -20,7 +20,7 @@ from automoe_jax.runtime.processes import is_first
 from automoe_jax.train.checkpoint import load_params, save_params
 from automoe_jax.train.loop import Run, train
 
-_SUMMARY, _WEIGHTS = "summary.json", "final"
+SUMMARY, _WEIGHTS = "summary.json", "final"
 
 
 class Summary(NamedTuple):
@@ -64,7 +64,7 @@ def complete(
     save_params(run.folder / _WEIGHTS, trained.network.params)
     finished = Summary(run.train.steps, trained.tokens, trained.seconds, trained.validation_nll)
     if is_first():
-        write_json(run.folder / _SUMMARY, finished._asdict())
+        write_json(run.folder / SUMMARY, finished._asdict())
     return finished
 
 
@@ -75,12 +75,12 @@ def is_complete(folder: epath.Path) -> bool:
 
 def results(folder: epath.Path) -> list[epath.Path]:
     """Paths that a finished run writes: the summary and the folder of the resulting weights."""
-    return [folder / _SUMMARY, folder / _WEIGHTS]
+    return [folder / SUMMARY, folder / _WEIGHTS]
 
 
 def summary(folder: epath.Path) -> Summary:
     """The summary of a finished run."""
-    path = folder / _SUMMARY
+    path = folder / SUMMARY
     with readable(path):
         return Summary(**read_json(path))
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -157,6 +157,88 @@ def test_killed_in_every_stage_it_ends_with_the_same_result(
         recorded, steps = ours.pop("steps"), theirs.pop("steps")
         assert all(set(recorded[name]) >= set(steps[name]) for name in steps)
     assert ours == theirs
+
+
+def killed_when(arguments: list[str], reached: Callable[[], bool]) -> None:
+    """Starts a command and kills it by SIGKILL once `reached` holds; it must not end before."""
+    process = subprocess.Popen(
+        arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment()
+    )
+    while not reached() and process.poll() is None:
+        time.sleep(0.005)
+    process.kill()
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == -signal.SIGKILL, errors.decode()
+
+
+def copied(finished: tuple[pathlib.Path, dict[str, float]], target: pathlib.Path) -> pathlib.Path:
+    shutil.copytree(finished[0], target)
+    return target
+
+
+@pytest.mark.slow
+def test_a_killed_search_of_a_front_ends_with_the_same_front(
+    finished: tuple[pathlib.Path, dict[str, float]], tmp_path: pathlib.Path
+) -> None:
+    """SIGKILL in NSGA-II's search, within a generation, then once more to the end."""
+    settings = (
+        "--redo",
+        "--config.stages=search",
+        "--config.search.algorithm=nsga2",
+        "--config.search.iterations=30",
+        "--config.search.validation_tokens=4000",
+    )
+    reference = copied(finished, tmp_path / "reference")
+    assert run(command(reference, *settings)).returncode == 0
+    workdir = copied(finished, tmp_path / "killed")
+    recorded = workdir / "search" / "candidates.jsonl"
+
+    def lines() -> int:
+        redone = (workdir / "set_aside").exists() and recorded.exists()
+        return recorded.read_bytes().count(b"\n") if redone else 0
+
+    killed_when(command(workdir, *settings), lambda: lines() >= 30)
+    before = recorded.read_bytes().splitlines()[:30]
+    assert not (workdir / "search" / "pareto.json").exists()
+    assert run(command(workdir, *settings[1:])).returncode == 0
+    for name in ("candidates.jsonl", "pareto.json", "hypervolume.json"):
+        ours, theirs = (path / "search" / name for path in (workdir, reference))
+        assert ours.read_bytes() == theirs.read_bytes(), name
+    assert recorded.read_bytes().splitlines()[:30] == before, "nothing is scored again"
+
+
+@pytest.mark.slow
+def test_the_better_of_two_candidates_survives_a_kill(
+    finished: tuple[pathlib.Path, dict[str, float]], tmp_path: pathlib.Path
+) -> None:
+    """SIGKILL while the second of `retrain.candidates` is trained, then once more to the end."""
+    settings = (
+        "--redo",
+        "--config.stages=retrain,evaluate",
+        "--config.retrain.candidates=2",
+        "--config.retrain.dense_baseline=false",
+    )
+    workdir = copied(finished, tmp_path / "killed")
+    second = workdir / "retrain" / "candidates" / "2" / "metrics.jsonl"
+    killed_when(command(workdir, *settings), second.exists)
+    first = json.loads((workdir / "retrain" / "candidates" / "1" / "summary.json").read_text())
+    planned = json.loads((workdir / "retrain" / "candidates.json").read_text())
+    done = run(command(workdir, *settings[1:]))
+    assert done.returncode == 0, done.stderr.decode()
+    alone = json.loads((finished[0] / "retrain" / "subtransformer" / "summary.json").read_text())
+    assert first["validation_nll"] == alone["validation_nll"], "the first is the search's result"
+    trained = json.loads((workdir / "retrain" / "candidates.json").read_text())
+    assert [one["arch"] for one in trained] == [one["arch"] for one in planned]
+    (best,) = (one for one in trained if one["chosen"])
+    assert best["score"] == max(one["score"] for one in trained)
+    assert best["arch"] == json.loads((workdir / "retrain" / "arch.json").read_text())
+    found = json.loads((workdir / "evaluate" / "retrained.json").read_text())
+    assert (workdir / "retrain" / "subtransformer" / "summary.json").exists()
+    rows = json.loads((workdir / "evaluate" / "results.json").read_text())["rows"]
+    assert found["flops"] == rows[0]["flops"]
+    assert "chosen of 2 trained candidates by validation BLEU" in rows[0]["note"]
+    again = run(command(workdir, *settings[1:]))
+    assert "retrain: finished before, skipped" in again.stdout.decode()
 
 
 def test_sigterm_saves_and_goes_on_to_the_same_weights(

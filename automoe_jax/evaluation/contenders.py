@@ -1,0 +1,154 @@
+"""Several trained architectures, of which the best is used: `config.retrain.candidates`.
+
+AutoMoE trains the two best architectures of its search from scratch and reports the better one
+(arXiv 2210.07535, section 4). Here the trained ones are compared by BLEU, or accuracy, on the
+validation text. The file of contenders records them before they are trained, with their scores as
+soon as they are known, and at last the choice, so an interrupted stage continues with the same
+ones.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from etils import epath
+
+from automoe_jax.arch import Arch
+from automoe_jax.config import Config
+from automoe_jax.evaluation.outputs import outputs
+from automoe_jax.inference.scores import accuracy, score
+from automoe_jax.latency.search import admitted_finalists, is_timed_here
+from automoe_jax.runtime.files import read_json, readable, write_json
+from automoe_jax.runtime.processes import first_alone
+from automoe_jax.search import history
+from automoe_jax.search.candidate import Candidate
+from automoe_jax.train import runs
+from automoe_jax.workdir import Workdir
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    """An architecture that is trained to be chosen."""
+
+    arch: Arch
+    score: float | None = None  # on the validation text; None until it is trained
+    chosen: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return {"arch": self.arch.to_dict(), "score": self.score, "chosen": self.chosen}
+
+    @classmethod
+    def from_json(cls, record: Any) -> "Contender":
+        """Inverse of `to_json`."""
+        return cls(**record | {"arch": Arch.from_dict(record["arch"])})
+
+
+def load(workdir: Workdir) -> list[Contender]:
+    """The recorded contenders; none if there is no file."""
+    path = workdir.contenders_path
+    if not path.exists():
+        return []
+    with readable(path):
+        return [Contender.from_json(record) for record in read_json(path, list)]
+
+
+def planned(config: Config, workdir: Workdir) -> list[Contender]:
+    """The contenders: the result of the search, then the next best candidates within its limits.
+
+    They are recorded, and read again where the stage was interrupted.
+    """
+    if not (workdir.contenders_path.exists() and workdir.has_begun("retrain")):
+        first_alone(functools.partial(_plan, config, workdir))
+    return load(workdir)
+
+
+def chosen(
+    config: Config, workdir: Workdir, contenders: Sequence[Contender]
+) -> tuple[int, list[Contender]]:
+    """(index of the contender with the highest score, all with their scores).
+
+    Translates the validation text with those whose score is not known, and records the choice. Of
+    equal scores the first is chosen.
+    """
+    scored = list(contenders)
+    for index, one in enumerate(scored):
+        if one.score is None:
+            found = _score(config, workdir, index, one.arch)
+            scored[index] = dataclasses.replace(one, score=found)
+            _save(workdir, scored)
+    scores = [one.score or 0.0 for one in scored]
+    best = scores.index(max(scores))
+    scored[best] = dataclasses.replace(scored[best], chosen=True)
+    write_json(workdir.chosen_arch_path, scored[best].arch.to_dict())
+    _save(workdir, scored)
+    return best, scored
+
+
+def install(workdir: Workdir, index: int) -> None:
+    """Moves the training run of a contender to that of the retrained sub-Transformer; continues a
+    move that was interrupted.
+    """
+    source, target = workdir.contender(index), workdir.retrained
+    if not (source / runs.SUMMARY).exists():
+        return
+    target.mkdir(parents=True, exist_ok=True)
+    # The summary makes a run complete, so it is the last.
+    for path in sorted(source.iterdir(), key=lambda path: path.name == runs.SUMMARY):
+        _replace(path, target / path.name)
+    source.rmtree()
+
+
+def note(config: Config, workdir: Workdir) -> str:
+    """As in 'chosen of 2 candidates by validation BLEU: 97.80 against 97.10'; '' for one."""
+    contenders = load(workdir) if config.retrain.candidates > 1 else []
+    if len(contenders) < 2:
+        return ""
+    best = next(one for one in contenders if one.chosen)
+    others = ", ".join(f"{one.score:.2f}" for one in contenders if one is not best)
+    measure = "accuracy" if config.task == "classify" else "BLEU"
+    return (
+        f"chosen of {len(contenders)} trained candidates by validation {measure}:"
+        f" {best.score:.2f} against {others}"
+    )
+
+
+def _plan(config: Config, workdir: Workdir) -> None:
+    with readable(workdir.arch_path):
+        first = Arch.from_json(workdir.arch_path.read_text())
+    ranked = [one.arch for one in _ranked(config, workdir)]
+    archs = [first, *(arch for arch in ranked if arch != first)][: config.retrain.candidates]
+    if len(archs) < config.retrain.candidates:
+        print(f"retrain: {len(archs)} candidates, since the search found no others", flush=True)
+    _save(workdir, [Contender(arch) for arch in archs])
+
+
+def _ranked(config: Config, workdir: Workdir) -> list[Candidate]:
+    """The best candidates of the search, by inherited loss; where latency on this device is
+    limited, only those that meet the limit when measured.
+    """
+    candidates = [one for one in history.load(workdir.candidates_path) if one.complete]
+    if is_timed_here(config):
+        wanted = config.retrain.candidates
+        return admitted_finalists(config, workdir.spec(config), candidates, wanted)
+    return sorted(candidates, key=lambda one: one.rank)
+
+
+def _score(config: Config, workdir: Workdir, index: int, arch: Arch) -> float:
+    network = runs.load(workdir.contender(index), workdir.spec(config, arch))
+    text = read_json(workdir.text_path("validation"))
+    title = f"candidate {index + 1}, validation"
+    found, _ = outputs(config, workdir, title, network, text["source"], "validation")
+    if config.task == "classify":
+        return accuracy(found, text["target"]).accuracy
+    return score(found, text["target"], config.data.target_language).bleu
+
+
+def _save(workdir: Workdir, contenders: Sequence[Contender]) -> None:
+    write_json(workdir.contenders_path, [one.to_json() for one in contenders])
+
+
+def _replace(source: epath.Path, target: epath.Path) -> None:
+    if target.exists():
+        (target.rmtree if target.is_dir() else target.unlink)()
+    source.rename(target)
