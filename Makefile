@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench lock clean
+.PHONY: help install demo test lint format docs bench lock clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,10 @@ lint: $(INSTALLED)  ## run ruff, mypy and shellcheck; changes nothing
 format: $(INSTALLED)  ## fix and format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(INSTALLED)  ## build the documentation site, build/docs/index.html; a warning is an error
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -j 2 docs build/docs
 
 bench: $(INSTALLED)  ## run all benchmarks and write docs/BENCHMARKS.md and docs/benchmarks/deploy.md: an hour on an idle machine (needs a finished demo)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[bench]"

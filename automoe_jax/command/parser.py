@@ -1,4 +1,4 @@
-"""Flags: argparse with errors that are `UserError`s, and a suggestion for a misspelt flag."""
+"""Flags: argparse whose errors are of the class `UserError`, with a suggestion for a misspelt flag."""
 
 import argparse
 import difflib
@@ -12,7 +12,7 @@ _TRUE, _FALSE = ("true", "t", "1", "yes"), ("false", "f", "0", "no")
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` whose errors are `UserError`s."""
+    """An `ArgumentParser` whose errors are of the class `UserError`."""
 
     def __init__(self, module: str, description: str, **options: Any) -> None:
         """`module` is what `python -m` runs."""

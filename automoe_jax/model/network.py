@@ -98,7 +98,7 @@ class Spec:
 
     @property
     def output_size(self) -> int:
-        """Number of outputs: pieces of the target's vocabulary, or classes."""
+        """Number of outputs, the pieces of the target's vocabulary or the classes."""
         return self.classes or self.target_size
 
     def tables(self) -> dict[str, "Table"]:
