@@ -30,7 +30,6 @@ format: $(INSTALLED)  ## fix and format the code
 	$(BIN)/ruff format .
 
 docs: $(INSTALLED)  ## build the documentation site, build/docs/index.html; a warning is an error
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -j 2 docs build/docs
 
 bench: $(INSTALLED)  ## run all benchmarks and write docs/BENCHMARKS.md and docs/benchmarks/deploy.md: an hour on an idle machine (needs a finished demo)
@@ -43,7 +42,7 @@ bench: $(INSTALLED)  ## run all benchmarks and write docs/BENCHMARKS.md and docs
 	$(BIN)/python -m benchmarks.render --page=benchmarks/deploy_notes.md runs/bench/deploy/rows.json > docs/benchmarks/deploy.md
 
 lock: $(INSTALLED)  ## pin the newest versions within the bounds, for every supported Python
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra formats --universal --python-version 3.11 --upgrade --no-annotate \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra formats --extra docs --universal --python-version 3.11 --upgrade --no-annotate \
 		--custom-compile-command "make lock" --quiet --output-file requirements.lock
 
 install: $(INSTALLED)  ## make the virtual environment

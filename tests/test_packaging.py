@@ -61,7 +61,7 @@ def test_imports_are_declared() -> None:
                 )
 
 
-@pytest.mark.parametrize("requirement", RUNTIME + EXTRAS["dev"] + EXTRAS["formats"], ids=str)
+@pytest.mark.parametrize("requirement", RUNTIME + EXTRAS["dev"] + EXTRAS["docs"] + EXTRAS["formats"], ids=str)
 def test_lock_pins(requirement: Requirement) -> None:
     pins = [
         pin
