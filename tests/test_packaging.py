@@ -30,6 +30,7 @@ EXTRAS = {
     for extra, lines in PROJECT["optional-dependencies"].items()
 }
 ALL = RUNTIME + [requirement for extra in EXTRAS.values() for requirement in extra]
+LOCKED = RUNTIME + EXTRAS["dev"] + EXTRAS["docs"] + EXTRAS["formats"]
 
 
 def names(wanted: list[Requirement]) -> set[str]:
@@ -61,7 +62,7 @@ def test_imports_are_declared() -> None:
                 )
 
 
-@pytest.mark.parametrize("requirement", RUNTIME + EXTRAS["dev"] + EXTRAS["docs"] + EXTRAS["formats"], ids=str)
+@pytest.mark.parametrize("requirement", LOCKED, ids=str)
 def test_lock_pins(requirement: Requirement) -> None:
     pins = [
         pin

@@ -1,4 +1,4 @@
-"""Flags: argparse whose errors are of the class `UserError`, with a suggestion for a misspelt flag."""
+"""Flags: argparse with errors of the class `UserError`, and a suggestion for a misspelt flag."""
 
 import argparse
 import difflib

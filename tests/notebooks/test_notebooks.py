@@ -43,13 +43,13 @@ def shortened(path: pathlib.Path) -> nbformat.NotebookNode:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["quickstart", "experts", "device_budget", "own_text", "sharding"]
-)
+@pytest.mark.parametrize("name", ["quickstart", "experts", "device_budget", "own_text", "sharding"])
 def test_a_notebook_runs(name: str, folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     notebook = shortened(ROOT / "notebooks" / f"{name}.ipynb")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("PATH", f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv(
+        "PATH", f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    )
     client = nbclient.NotebookClient(
         notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     )
