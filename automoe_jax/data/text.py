@@ -45,6 +45,7 @@ class Parallel:
     # the index of its first pair
     numbers: "array.array[int]" = dataclasses.field(default_factory=lambda: array.array("q"))
     files: list[tuple[str, str, int]] = dataclasses.field(default_factory=list)
+    has_blank: bool = False  # blank sides are left out
     notes: list[str] = dataclasses.field(default_factory=list)
 
     def place(self, i: int) -> str:
@@ -54,7 +55,8 @@ class Parallel:
 
 
 def read(config: DataConfig, *, labelled: bool = False) -> Parallel:
-    """The cleaned pairs of the configured files; without `config.skip_blank` none has a blank side.
+    """The cleaned pairs of the configured files. Only with `config.skip_blank`, or in formats in
+    which units without a translation are usual, has one a blank side.
 
     Raises `UserError` for a missing file, unequal line counts, an empty line, a line that is not
     in the encoding and for what a format does not allow.
@@ -91,7 +93,7 @@ def read(config: DataConfig, *, labelled: bool = False) -> Parallel:
 def _corpus(found: Parallel, kind: type[corpus.Pairs], config: DataConfig) -> corpus.Corpus:
     pairs = kind(tuple(found.source), tuple(found.target))
     counts = {"lines read": len(pairs)}
-    if config.skip_blank:
+    if found.has_blank:
         name = "pairs with a blank side removed"
         pairs = corpus.filtered(pairs, counts, name, lambda source, target: bool(source and target))
     unique = pairs.take(corpus.unique_indices(pairs))
@@ -113,7 +115,7 @@ def _named(setting: str, name: str) -> list[str]:
 
 def _read_file(file: TextFile, config: DataConfig, wanted: Wanted, found: Parallel) -> None:
     """Appends the pairs of a file with both sides."""
-    name = config.format or recognised(file)
+    name = config.format or recognised(file) or ONE_FILE
     kind = FORMATS[name]
     if kind.pairs is None:
         raise UserError(
@@ -122,7 +124,8 @@ def _read_file(file: TextFile, config: DataConfig, wanted: Wanted, found: Parall
         )
     start = len(found.source)
     _append(kind.pairs(file, wanted), file.path, kind, found)
-    if wanted.skip_blank:
+    if wanted.skip_blank or kind.partial:
+        found.has_blank = True
         return
     for side, lines in (("source", found.source), ("target", found.target)):
         _check_no_blank(lines, start, f"has no {side}", found)
@@ -132,7 +135,8 @@ def _read_two_files(
     source: TextFile, target: TextFile, config: DataConfig, wanted: Wanted, found: Parallel
 ) -> None:
     """Appends the pairs of two files with a side each."""
-    name = config.format or TWO_FILES
+    by_ending = ending_of(source), ending_of(target)
+    name = config.format or (by_ending[0] if by_ending == ("sgml", "sgml") else TWO_FILES)
     kind = FORMATS[name]
     if kind.side is None:
         raise UserError(
@@ -158,23 +162,29 @@ def _read_two_files(
             " equal length"
         )
     if wanted.skip_blank:
+        found.has_blank = True
         return
     _check_no_blank(found.source, start, "is empty", found)
     named = dataclasses.replace(found, files=[*found.files[:-1], (target.path, kind.unit, start)])
     _check_no_blank(found.target, start, "is empty", named)
 
 
-def recognised(file: TextFile) -> str:
-    """The format of a file with both sides, by the ending of its name or its first bytes."""
+def ending_of(file: TextFile) -> str:
+    """The format that the ending of a file's name belongs to, aside from compression; or none."""
     name = file.path.casefold()
     for ending in COMPRESSED_ENDINGS:
         name = name.removesuffix(ending)
-    by_ending = (one for one, kind in FORMATS.items() if name.endswith(kind.endings or ("\0",)))
-    if ending := next(by_ending, ""):
+    found = (one for one, kind in FORMATS.items() if kind.endings and name.endswith(kind.endings))
+    return next(found, "")
+
+
+def recognised(file: TextFile) -> str:
+    """The format of a file with both sides by its name or else its first bytes; or none."""
+    if ending := ending_of(file):
         return ending
-    head = file.head().lstrip()
+    head = file.head()
     signs = (one for one, kind in FORMATS.items() if kind.signs and head.startswith(kind.signs))
-    return next(signs, ONE_FILE)
+    return next(signs, "")
 
 
 def _append(units: Iterator[Unit], path: str, kind: Format, found: Parallel) -> None:

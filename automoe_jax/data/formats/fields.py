@@ -1,7 +1,8 @@
 """The columns or fields that hold the two sides, by their names or numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from automoe_jax.data.formats.files import TextFile
 from automoe_jax.data.formats.table import Wanted
 from automoe_jax.errors import UserError, suggestion
 
@@ -79,3 +80,30 @@ def listed(names: Sequence[str]) -> str:
 
 def _first(names: Sequence[str], able: Sequence[str]) -> str | None:
     return next((name for one in able for name in names if name.casefold() == one), None)
+
+
+class Languages:
+    """The two wanted languages among those of the units of a file."""
+
+    def __init__(self, file: TextFile, wanted: Wanted):
+        self._file, self._wanted = file, wanted
+        self._seen: set[str] = set()
+        self._found = False
+
+    def sides(self, texts: Mapping[str, str]) -> tuple[str, str]:
+        """The texts of a unit in the wanted languages; blank without one of them."""
+        self._seen |= {language for language, text in texts.items() if text.strip()}
+        names = [best_language(list(texts), language) for language in self._wanted.languages]
+        source, target = (texts[name].strip() if name is not None else "" for name in names)
+        self._found = self._found or bool(source and target)
+        return source, target
+
+    def check(self) -> None:
+        """Raises `UserError` if no unit had text in both."""
+        if not self._found:
+            source, target = self._wanted.languages
+            has = f"its languages are {listed(sorted(self._seen))}" if self._seen else "it has none"
+            raise UserError(
+                f"{self._file.path} has no unit with text in {source!r} and in {target!r}; {has}:"
+                " set config.data.source_language and config.data.target_language"
+            )

@@ -57,7 +57,8 @@ class TextFile:
         """The content, decompressed; raises `UserError` for a file that cannot be read, also by
         the block.
         """
-        packed = "gzip"
+        _check_path(self.path)
+        packed = ""
         try:
             with contextlib.ExitStack() as stack:
                 path = pathlib.Path(self.path).expanduser()
@@ -92,7 +93,6 @@ class TextFile:
         Only a newline ends a line; a carriage return does in a file without newlines. Raises
         `UserError` for a file without text, and for a line that is not in the encoding.
         """
-        _check_path(self.path)
         found = False
         with self.opened() as stream:
             encoding = encodings.of_mark(_head(stream)) or self.encoding
@@ -108,9 +108,13 @@ class TextFile:
 
     def head(self) -> bytes:
         """The first bytes of the content."""
-        _check_path(self.path)
         with self.opened() as stream:
             return _head(stream)
+
+    def content(self) -> bytes:
+        """The whole content, for formats of small files."""
+        with self.opened() as stream:
+            return stream.read()
 
     def note(self, what: str) -> None:
         """Writes down for the user how this file is read."""

@@ -47,8 +47,9 @@ class Format:
     # (number, text), of a file with one side; None: there are no such files
     side: "Callable[[TextFile, Wanted], Iterator[tuple[int, str]]] | None" = None
     endings: tuple[str, ...] = ()  # of the names of files, without an ending for compression
-    signs: tuple[bytes, ...] = ()  # first bytes of files, blanks aside
+    signs: tuple[bytes, ...] = ()  # first bytes of files
     unit: str = "line"  # what a reader numbers
+    partial: bool = False  # units without a translation are usual, and left out
 
 
 _FORMATS = "automoe_jax.data.formats"
@@ -62,6 +63,37 @@ FORMATS: Registry[Format] = Registry(
         "jsonl": Format(
             lazily(f"{_FORMATS}.json_lines", "pairs"),
             endings=(".jsonl", ".ndjson", ".json"),
+        ),
+        "parquet": Format(
+            lazily(f"{_FORMATS}.parquet", "pairs"),
+            endings=(".parquet",),
+            signs=(b"PAR1",),
+            unit="row",
+        ),
+        "tmx": Format(
+            lazily(f"{_FORMATS}.tmx", "pairs"), endings=(".tmx",), unit="unit", partial=True
+        ),
+        "xliff": Format(
+            lazily(f"{_FORMATS}.xliff", "pairs"),
+            endings=(".xlf", ".xliff", ".mxliff", ".sdlxliff"),
+            unit="unit",
+            partial=True,
+        ),
+        "po": Format(
+            lazily(f"{_FORMATS}.catalogues", "po"), endings=(".po",), unit="message", partial=True
+        ),
+        "mo": Format(
+            lazily(f"{_FORMATS}.catalogues", "mo"),
+            endings=(".mo", ".gmo"),
+            signs=(b"\xde\x12\x04\x95", b"\x95\x04\x12\xde"),
+            unit="message",
+            partial=True,
+        ),
+        "wmt_xml": Format(
+            lazily(f"{_FORMATS}.wmt", "pairs"), endings=(".xml",), unit="segment", partial=True
+        ),
+        "sgml": Format(
+            side=lazily(f"{_FORMATS}.wmt", "sgml"), endings=(".sgm", ".sgml"), unit="segment"
         ),
     },
 )
