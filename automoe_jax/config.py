@@ -42,16 +42,41 @@ TASKS = ("translate", "classify")
 STAGES = ("prepare", "supernet", "search", "retrain", "evaluate", "report")
 
 
+DUPLICATES = ("", "near", "exact", "kept")
+
+
+@dataclasses.dataclass(frozen=True)
+class CleaningConfig:
+    """Rules that leave pairs out of a text; what they leave out is in the workdir's
+    data/cleaning.json and in the report.
+    """
+
+    # largest ratio of the sides' lengths in characters, relative to its median over the text, in
+    # either direction; 0: no limit
+    max_length_ratio: float = 0.0
+    drop_identical: bool = False  # leave out pairs whose sides are the same, apart from case
+    # smallest share of the letters of each side in the scripts of its language; 0: no limit
+    min_script_share: float = 0.0
+    source_scripts: str = ""  # as in "Latn,Cyrl" (ISO 15924); empty: those usual for the language
+    target_scripts: str = ""
+    # repeated pairs that are left out: near (they differ in case, digits, punctuation or blanks
+    # only), exact or none (kept); empty: near for text, kept for folder and tfds
+    duplicates: str = ""
+    # training lines that share at least this part of their character 4-grams with a held-out line
+    # (Jaccard similarity) are left out too; 1: only near-duplicates
+    max_similarity: float = 1.0
+
+
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
     """Source of the text, its vocabulary and the lengths of batches."""
 
-    # toy, debian, text, tfds, or one that the configuration file registers
+    # toy, debian, text, folder, tfds, or one that the configuration file registers
     source: str = "toy"
     source_language: str = "en"
     target_language: str = "de"
     # text: the source file, or a file holding both sides; several by patterns such as "*.en" or
-    # with commas between them; tfds: the prepared dataset's folder
+    # with commas between them; folder: with parallel files; tfds: the prepared dataset's folder
     path: str = ""
     target_path: str = ""  # text: the target file; empty when `path` holds both sides
     # text: lines, tsv, csv or jsonl, or one that the configuration file registers; empty: by the
@@ -65,7 +90,12 @@ class DataConfig:
     # text: of files without a byte-order mark, such as "cp1252"; empty: UTF-8
     encoding: str = ""
     target_encoding: str = ""  # text: of the target file; empty: as `encoding`
+    cleaning: CleaningConfig = CleaningConfig()  # text, folder, tfds; max_similarity: all sources
     skip_blank: bool = False  # text: leave out pairs with a blank side, instead of an error
+    # folder: names of sets, without languages and with patterns, as in "newstest2013"; empty: usual
+    # names, or the newest and second newest newstest
+    validation_files: str = ""
+    test_files: str = ""
     name: str = ""  # tfds: the dataset, as in "wmt14_translate/de-en"
     pairs: int = 0  # maximum of training pairs, 0: all; toy: number to generate, 0: its default
     # for the search and the choice of checkpoints, where the source has no validation split
@@ -477,8 +507,20 @@ def _data_rules(data: DataConfig) -> Iterator[Rule]:
     yield from _each("config.data", data, ("validation_pairs", "test_pairs"), *_POSITIVE)
     known = not data.format or data.format in FORMATS
     yield FORMATS.setting, data.format, known, FORMATS.rule(data.format)
+    yield from _cleaning_rules(data.cleaning)
     single = len(data.delimiter) <= 1 or data.delimiter in TAB_NAMES
     yield "config.data.delimiter", data.delimiter, single, "must be one character, or 'tab'"
+
+
+def _cleaning_rules(cleaning: CleaningConfig) -> Iterator[Rule]:
+    prefix = "config.data.cleaning"
+    yield from _each(prefix, cleaning, ("duplicates",), *_one_of(DUPLICATES))
+    ratio, rule = cleaning.max_length_ratio, "must be greater than 1, or 0 for no limit"
+    yield f"{prefix}.max_length_ratio", ratio, ratio == 0 or ratio > 1, rule
+    share = cleaning.min_script_share
+    yield f"{prefix}.min_script_share", share, 0 <= share <= 1, "must be in [0, 1]"
+    similarity, rule = cleaning.max_similarity, "must be in [0.5, 1]"
+    yield f"{prefix}.max_similarity", similarity, 0.5 <= similarity <= 1, rule
 
 
 def _model_rules(model: ModelConfig) -> Iterator[Rule]:

@@ -59,6 +59,11 @@ class Workdir:
         return self.root / "data" / "labels.json"
 
     @property
+    def cleaning_path(self) -> epath.Path:
+        """What the rules of cleaning left out, with examples: a list of `data.rules.Removal`."""
+        return self.root / "data" / "cleaning.json"
+
+    @property
     def statistics_path(self) -> epath.Path:
         return self.root / "data" / "statistics.json"
 

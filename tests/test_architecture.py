@@ -160,7 +160,7 @@ def test_page_matches_folders() -> None:
     assert not missing, f"ARCHITECTURE.md does not mention {missing}"
     files = {
         path.relative_to(ROOT).as_posix()
-        for folder in ("automoe_jax", "configs", "tests", "benchmarks")
+        for folder in ("automoe_jax", "configs", "tests", "benchmarks", "docs")
         for path in (ROOT / folder).rglob("*")
     }
     gone = sorted(

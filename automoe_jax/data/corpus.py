@@ -1,20 +1,22 @@
 """Parallel or labelled text: one `Corpus` for every source, and the split that all sources share.
 
 Two lines are near-duplicates when their `duplicate_key` is the same: they differ in case, digits,
-punctuation or blanks only. No line of the validation or test text, on either side, has a
+punctuation or blanks only; with `config.data.cleaning.max_similarity` also when they share most of
+their character n-grams. No line of the validation or test text, on either side, has a
 near-duplicate in the training text. Of labelled text only the source side is compared.
 """
 
 import dataclasses
 import hashlib
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 import numpy as np
 
 from automoe_jax.config import DataConfig
 from automoe_jax.data.cleaning import duplicate_key
+from automoe_jax.data.similarity import similar
 from automoe_jax.data.sources import SOURCES
 from automoe_jax.errors import UserError
 
@@ -85,6 +87,8 @@ class Corpus:
     validation: Pairs
     test: Pairs
     statistics: dict[str, Any]
+    # what each rule left out, with examples (`rules.Removal` as plain JSON values)
+    removals: tuple[Mapping[str, Any], ...] = ()
 
 
 def load_corpus(config: DataConfig, cache_dir: pathlib.Path, task: str = "translate") -> Corpus:
@@ -102,28 +106,40 @@ def load_corpus(config: DataConfig, cache_dir: pathlib.Path, task: str = "transl
     return load(config, pathlib.Path(cache_dir))
 
 
-def unique_indices(pairs: Pairs) -> list[int]:
-    """Index of the first occurrence of each distinct pair of keys; for labelled text, of each
-    sentence.
+def unique_indices(pairs: Pairs, *, exact: bool = False) -> list[int]:
+    """Index of the first occurrence of each distinct pair of keys (with `exact` of lines); for
+    labelled text, of each sentence.
     """
     seen: set[bytes] = set()
     kept = []
     for i, lines in enumerate(zip(*pairs.texts, strict=True)):
-        key = hashlib.blake2b(
-            "\t".join(map(duplicate_key, lines)).encode(), digest_size=16
-        ).digest()
+        text = "\t".join(lines if exact else map(duplicate_key, lines))
+        key = hashlib.blake2b(text.encode(), digest_size=16).digest()
         if key not in seen:
             seen.add(key)
             kept.append(i)
     return kept
 
 
-def without_overlap(pairs: P, held_out: Sequence[Pairs]) -> P:
-    """The pairs that share no near-duplicate line with `held_out`, on either side."""
-    taken: set[int] = set()
+def overlapping(pairs: Pairs, held_out: Sequence[Pairs], similarity: float = 1.0) -> dict[int, str]:
+    """Index of each pair that shares a near-duplicate line with `held_out`, on either side, and
+    that line.
+    """
+    found: dict[int, str] = {}
     for side, lines in enumerate(pairs.texts):
-        held = {duplicate_key(line) for other in held_out for line in other.texts[side]}
-        taken |= {i for i, line in enumerate(lines) if duplicate_key(line) in held}
+        others = [line for other in held_out for line in other.texts[side]]
+        held = {duplicate_key(line): line for line in others}
+        keys = map(duplicate_key, lines)
+        found |= {i: held[key] for i, key in enumerate(keys) if key in held}
+        if similarity < 1 and others:
+            near = similar(lines, others, similarity)
+            found = {i: others[other] for i, other in near.items()} | found
+    return found
+
+
+def without_overlap(pairs: P, held_out: Sequence[Pairs], similarity: float = 1.0) -> P:
+    """The pairs that share no near-duplicate line with `held_out`, on either side."""
+    taken = overlapping(pairs, held_out, similarity)
     return pairs.take(i for i in range(len(pairs)) if i not in taken)
 
 
@@ -134,10 +150,39 @@ def filtered(pairs: P, counts: dict[str, int], name: str, keep: Callable[[str, s
     return kept
 
 
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Indices of the pairs of each part, and of those that belong to none."""
+
+    train: list[int]
+    validation: list[int]
+    test: list[int]
+    # left out of the training and the validation text, with the held-out line that each resembles
+    near_train: dict[int, str]
+    near_validation: dict[int, str]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The numbers of near-duplicates left out, by name."""
+        of_validation = {OVERLAPPING_VALIDATION: len(self.near_validation)}
+        return {OVERLAPPING: len(self.near_train)} | (of_validation if self.near_validation else {})
+
+
 def split(
     pairs: Pairs, groups: Sequence[Any], config: DataConfig, what: str, removed: int = 0
 ) -> tuple[Pairs, Pairs, Pairs, dict[str, int]]:
-    """(train, validation, test, counts of the near-duplicates left out, by name).
+    """(train, validation, test, counts of the near-duplicates left out, by name), as
+    `split_indices` chooses them.
+    """
+    found = split_indices(pairs, groups, config, what, removed)
+    train, validation, test = map(pairs.take, (found.train, found.validation, found.test))
+    return train, validation, test, found.counts
+
+
+def split_indices(
+    pairs: Pairs, groups: Sequence[Any], config: DataConfig, what: str, removed: int = 0
+) -> Split:
+    """The parts of a text.
 
     Whole groups are held out, drawn in an order that only `config.seed` decides, until the asked
     sizes are reached; the pairs of the last group beyond the size are not used, nor are
@@ -169,29 +214,32 @@ def split(
     position, test = _take_groups(order, members, 0, config.test_pairs)
     position, validation = _take_groups(order, members, position, config.validation_pairs)
     rest = sorted(i for name in order[position:] for i in members[name])
-    test_pairs, train = pairs.take(test), pairs.take(rest)
-    validation_pairs = without_overlap(pairs.take(validation), [test_pairs])
+    similarity = config.cleaning.max_similarity
+    test_pairs = pairs.take(test)
+    near = overlapping(pairs.take(validation), [test_pairs], similarity)
+    near_validation = {validation[i]: line for i, line in near.items()}
+    kept_validation = [i for i in validation if i not in near_validation]
     if not validation:
         raise UserError(
             f"{what} has too few groups of pairs that belong together: the test text has all"
             f" {len(names)}; hold out fewer with config.data.test_pairs or give more text"
         )
-    if not len(validation_pairs):
+    if not kept_validation:
         raise UserError(
             f"{what} has no validation text: all {len(validation)} pairs drawn for it are"
             f" near-duplicates of test pairs ({_NEAR}); hold out more with"
             " config.data.validation_pairs, or give text that repeats itself less"
         )
-    train = without_overlap(train, [test_pairs, validation_pairs])
-    if not len(train):
+    held_out = [test_pairs, pairs.take(kept_validation)]
+    near = overlapping(pairs.take(rest), held_out, similarity)
+    near_train = {rest[i]: line for i, line in near.items()}
+    train = [i for i in rest if i not in near_train]
+    if not train:
         raise UserError(
             f"{what} has nothing left to train on after holding out {asked} pairs: the {len(rest)}"
             f" others are near-duplicates of them ({_NEAR}); hold out fewer or give more text"
         )
-    counts = {OVERLAPPING: len(rest) - len(train)}
-    if overlapping := len(validation) - len(validation_pairs):
-        counts[OVERLAPPING_VALIDATION] = overlapping
-    return train, validation_pairs, test_pairs, counts
+    return Split(train, kept_validation, test, near_train, near_validation)
 
 
 def limited(train: Pairs, config: DataConfig) -> Pairs:
@@ -211,9 +259,10 @@ def finished(
     test: Pairs,
     counts: dict[str, int],
     notes: str = "",
+    removals: Iterable[Mapping[str, Any]] = (),
 ) -> Corpus:
     """The corpus with its statistics: `counts` of the preparation, then sizes, words per side and a
-    fingerprint.
+    fingerprint; and what was left out of it.
     """
     parts = dict(zip(SPLITS, (train, validation, test), strict=True))
     statistics = {
@@ -223,7 +272,7 @@ def finished(
         "splits": {name: _sizes(pairs) for name, pairs in parts.items()},
         "fingerprint": _fingerprint(parts.values()),
     }
-    return Corpus(train, validation, test, statistics)
+    return Corpus(train, validation, test, statistics, tuple(removals))
 
 
 def describe(statistics: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Mapping
 
 from automoe_jax.config import DataConfig
+from automoe_jax.data import folder
 from automoe_jax.data.formats.files import matches
 
 
@@ -12,7 +13,10 @@ def digests(data: DataConfig) -> dict[str, str]:
     """The SHA-256 of each local file that the settings name or match, by its path as it is written
     there; none for text that is downloaded or made.
     """
-    named = [path for setting in (data.path, data.target_path) for path in matches(setting)]
+    if data.source == "folder":
+        named = folder.files(data)
+    else:
+        named = [path for setting in (data.path, data.target_path) for path in matches(setting)]
     paths = [path for path in named if _local(path).is_file()]
     return {path: _digest(path) for path in paths}
 

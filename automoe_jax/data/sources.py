@@ -34,6 +34,7 @@ class Source:
     load_labelled: "Callable[[DataConfig, pathlib.Path], Corpus] | None" = None
     # settings of `config.data` that must not be empty, with what they name
     needs: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    cleans: bool = False  # applies the rules of `config.data.cleaning`
     # translations of a line without a network, by the variant of their row in the results
     baselines: Mapping[str, Callable[[str], str]] = dataclasses.field(default_factory=dict)
 
@@ -55,9 +56,25 @@ def rules(data: "DataConfig", task: str) -> Iterator[tuple[str, str, bool, str]]
         yield f"config.data.{need}", value, bool(value), rule
     if task not in _KINDS:
         return  # a rule of the task itself
+    yield from _cleaning_rules(data, task, source)
     able = [other for other, entry in SOURCES.items() if entry.loader(task)]
     rule = f"has no {_KINDS[task]}; choose {_listed(able)}"
     yield field, name, source.loader(task) is not None, rule
+
+
+def _cleaning_rules(
+    data: "DataConfig", task: str, source: Source
+) -> Iterator[tuple[str, str, bool, str]]:
+    able = [name for name, entry in SOURCES.items() if entry.cleans]
+    for field in dataclasses.fields(data.cleaning):
+        name, value = f"config.data.cleaning.{field.name}", getattr(data.cleaning, field.name)
+        if field.name == "max_similarity" or value == field.default:
+            continue
+        rule = f"has no effect with config.data.source={data.source!r}, only with {_listed(able)}"
+        yield name, value, source.cleans, rule
+        of_pairs = field.name in ("max_length_ratio", "drop_identical", "target_scripts")
+        rule = "is for translations; leave it as it is for classes"
+        yield name, value, task == "translate" or not of_pairs, rule
 
 
 SOURCES: Registry[Source] = Registry(
@@ -75,11 +92,18 @@ SOURCES: Registry[Source] = Registry(
             load=lazily("automoe_jax.data.text", "load"),
             load_labelled=lazily("automoe_jax.data.text", "load_labelled"),
             needs={"path": "the source file, or a file of both sides,"},
+            cleans=True,
+        ),
+        "folder": Source(
+            load=lazily("automoe_jax.data.folder", "load"),
+            needs={"path": "a folder of parallel files"},
+            cleans=True,
         ),
         "tfds": Source(
             load=lazily("automoe_jax.data.tfds_source", "load"),
             load_labelled=lazily("automoe_jax.data.tfds_source", "load_labelled"),
             needs={"name": "a dataset such as 'wmt14_translate/de-en'"},
+            cleans=True,
         ),
     },
 )

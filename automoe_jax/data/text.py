@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 from automoe_jax.config import DataConfig
-from automoe_jax.data import corpus
+from automoe_jax.data import corpus, rules
 from automoe_jax.data.cleaning import clean_line
 from automoe_jax.data.formats.files import COMPRESSED_ENDINGS, RULE, TextFile, matches
 from automoe_jax.data.formats.table import FORMATS, ONE_FILE, TWO_FILES, Format, Unit, Wanted
@@ -55,8 +55,15 @@ class Parallel:
 
 
 def read(config: DataConfig, *, labelled: bool = False) -> Parallel:
-    """The cleaned pairs of the configured files. Only with `config.skip_blank`, or in formats in
-    which units without a translation are usual, has one a blank side.
+    """The cleaned pairs of the configured files, as `read_into` adds them."""
+    found = Parallel()
+    read_into(found, config, labelled=labelled)
+    return found
+
+
+def read_into(found: Parallel, config: DataConfig, *, labelled: bool = False) -> None:
+    """Adds the cleaned pairs of the configured files. Only with `config.skip_blank`, or in formats
+    in which units without a translation are usual, has one a blank side.
 
     Raises `UserError` for a missing file, unequal line counts, an empty line, a line that is not
     in the encoding and for what a format does not allow.
@@ -68,12 +75,11 @@ def read(config: DataConfig, *, labelled: bool = False) -> Parallel:
         labelled=labelled,
         skip_blank=config.skip_blank,
     )
-    found = Parallel()
     sources = _named(config.path, "path")
     if not config.target_path:
         for path in sources:
             _read_file(TextFile(path, config.encoding, notes=found.notes), config, wanted, found)
-        return found
+        return
     targets = _named(config.target_path, "target_path")
     if len(sources) != len(targets):
         raise UserError(
@@ -87,23 +93,30 @@ def read(config: DataConfig, *, labelled: bool = False) -> Parallel:
         source = TextFile(path, config.encoding, notes=found.notes)
         target = TextFile(target_path, other, setting, found.notes)
         _read_two_files(source, target, config, wanted, found)
-    return found
 
 
 def _corpus(found: Parallel, kind: type[corpus.Pairs], config: DataConfig) -> corpus.Corpus:
-    pairs = kind(tuple(found.source), tuple(found.target))
-    counts = {"lines read": len(pairs)}
+    cleaner = rules.Cleaner(kind(tuple(found.source), tuple(found.target)), found.place)
+    counts = {"lines read": len(cleaner.pairs)}
     if found.has_blank:
-        name = "pairs with a blank side removed"
-        pairs = corpus.filtered(pairs, counts, name, lambda source, target: bool(source and target))
-    unique = pairs.take(corpus.unique_indices(pairs))
-    counts[corpus.DUPLICATES] = removed = len(pairs) - len(unique)
-    train, validation, test, overlapping = corpus.split(
-        unique, range(len(unique)), config, f"config.data.path={config.path!r}", removed
+        blank = (i for i, (one, other) in enumerate(cleaner.pairs) if not (one and other))
+        cleaner.drop(rules.BLANK, "config.data.skip_blank", list(blank))
+    cleaner.apply(config, labelled=kind is corpus.Labelled)
+    removed = cleaner.counts().get(corpus.DUPLICATES, 0)
+    pairs = cleaner.pairs
+    parts = corpus.split_indices(
+        pairs, range(len(pairs)), config, f"config.data.path={config.path!r}", removed
     )
-    counts |= overlapping
-    notes = "; ".join(found.notes)
-    return corpus.finished("text", corpus.limited(train, config), validation, test, counts, notes)
+    cleaner.record_overlaps(parts)
+    return corpus.finished(
+        "text",
+        corpus.limited(pairs.take(parts.train), config),
+        pairs.take(parts.validation),
+        pairs.take(parts.test),
+        counts | cleaner.counts(),
+        "; ".join(found.notes),
+        (removal.as_json() for removal in cleaner.removals),
+    )
 
 
 def _named(setting: str, name: str) -> list[str]:

@@ -14,12 +14,13 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from automoe_jax.config import DataConfig
-from automoe_jax.data import corpus
+from automoe_jax.data import corpus, rules
 from automoe_jax.data.cleaning import clean_line, decoded
+from automoe_jax.data.prepare_tfds import FILE_FORMAT, find_prepared, folder_of, prepare
 from automoe_jax.errors import UserError
 
-FILE_FORMAT = "array_record"
 LABEL = "label"
+_NEEDED = ("train", "validation")
 BETWEEN = " | "  # separates the texts of a pair, such as GLUE's premise and hypothesis
 
 
@@ -31,17 +32,25 @@ def load(config: DataConfig, cache_dir: pathlib.Path) -> corpus.Corpus:
     builder = _open(_prepared_folder(config))
     _check_translations(builder, config)
     counts: dict[str, int] = {}
-    splits = {name: _read(builder, name, config, counts) for name in corpus.SPLITS}
-    train, validation, test = splits["train"], splits["validation"], splits["test"]
-    clean = corpus.without_overlap(train, [validation, test])
-    counts[corpus.OVERLAPPING] = len(train) - len(clean)
+    train, validation = (_read(builder, name, config, counts) for name in _NEEDED)
+    notes = f"{config.name}, splits as given"
+    if "test" in builder.info.splits:
+        test = _read(builder, "test", config, counts)
+    else:
+        validation, test = _halved(validation, config)
+        notes = f"{config.name}, without a test split: drawn from the validation split"
+    cleaner = rules.Cleaner(train, lambda i: f"train, clean pair {i + 1}")
+    cleaner.apply(config, duplicates="kept")
+    near = corpus.overlapping(cleaner.pairs, [validation, test], config.cleaning.max_similarity)
+    cleaner.drop(corpus.OVERLAPPING, "config.data.cleaning.max_similarity", near)
     return corpus.finished(
         "tfds",
-        corpus.limited(clean, config),
+        corpus.limited(cleaner.pairs, config),
         validation,
         test,
-        counts,
-        f"{config.name}, splits as given",
+        counts | cleaner.counts(),
+        notes,
+        (removal.as_json() for removal in cleaner.removals),
     )
 
 
@@ -66,8 +75,14 @@ def load_labelled(config: DataConfig, cache_dir: pathlib.Path) -> corpus.Corpus:
             f"config.data.name={config.name!r} needs a train split and another one with labels, and"
             f" has {held_out}"
         )
-    train = corpus.without_overlap(rows := _read_labelled(builder, "train", counts), [test])
-    counts[corpus.OVERLAPPING] = len(rows) - len(train)
+    cleaner = rules.Cleaner(
+        _read_labelled(builder, "train", counts), lambda i: f"train, clean text {i + 1}"
+    )
+    cleaner.apply(config, labelled=True, duplicates="kept")
+    similarity = config.cleaning.max_similarity
+    near = corpus.overlapping(cleaner.pairs, [test], similarity)
+    cleaner.drop(corpus.OVERLAPPING, "config.data.cleaning.max_similarity", near)
+    train = cleaner.pairs
     if len(train) <= config.validation_pairs:
         raise UserError(
             f"config.data.validation_pairs={config.validation_pairs} must be fewer than the"
@@ -76,60 +91,33 @@ def load_labelled(config: DataConfig, cache_dir: pathlib.Path) -> corpus.Corpus:
     order = np.random.default_rng(config.seed).permutation(len(train)).tolist()
     validation = train.take(sorted(order[: config.validation_pairs]))
     train = corpus.without_overlap(
-        train.take(sorted(order[config.validation_pairs :])), [validation]
+        train.take(sorted(order[config.validation_pairs :])), [validation], similarity
     )
     notes = f"{config.name}, test split: {name}"
-    return corpus.finished("tfds", corpus.limited(train, config), validation, test, counts, notes)
-
-
-def find_prepared(config: DataConfig) -> epath.Path | None:
-    """The folder that holds the prepared data set's description: `config.path` itself, or its
-    newest version below.
-    """
-    root = _root(config)
-    if _described(root):
-        return root
-    folder = root / config.name
-    versions = [child for child in folder.iterdir() if _described(child)] if folder.exists() else []
-    return max(versions, key=_version, default=None)
-
-
-def _root(config: DataConfig) -> epath.Path:
-    return epath.Path(config.path or tfds.core.constants.DATA_DIR).expanduser()
-
-
-def _described(folder: epath.Path) -> bool:
-    return (folder / "dataset_info.json").exists()
-
-
-def _version(folder: epath.Path) -> tuple[int, ...]:
-    return tuple(int(part) if part.isdigit() else 0 for part in folder.name.split("."))
+    return corpus.finished(
+        "tfds",
+        corpus.limited(train, config),
+        validation,
+        test,
+        counts | cleaner.counts(),
+        notes,
+        (removal.as_json() for removal in cleaner.removals),
+    )
 
 
 def _prepared_folder(config: DataConfig) -> epath.Path:
     """Folder of the data set, which is prepared now if necessary and possible."""
-    if not find_prepared(config) and importlib.util.find_spec("tensorflow"):
-        _prepare(config)
-    folder = find_prepared(config)
-    if not folder:
+    if folder := find_prepared(config):
+        return folder
+    if not importlib.util.find_spec("tensorflow"):
+        root = folder_of(config)
         raise UserError(
-            f"config.data.name={config.name!r} is not prepared in {_root(config)} and preparing it"
-            ' needs TensorFlow; pip install "automoe_jax[data]" and run again, or set'
+            f"config.data.name={config.name!r} is not prepared in {root} and preparing it"
+            ' needs TensorFlow; pip install "automoe_jax[data]" and run python -m'
+            f" automoe_jax.data.prepare_tfds --name={config.name} --data_dir={root}, or set"
             " config.data.path to a folder where it is prepared"
         )
-    return folder
-
-
-def _prepare(config: DataConfig) -> None:
-    """Downloads and converts the data set with TensorFlow."""
-    try:
-        builder = tfds.builder(config.name, data_dir=_root(config))
-        builder.download_and_prepare(file_format=FILE_FORMAT)
-    except tfds.core.DatasetNotFoundError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"config.data.name={config.name!r} is not a data set of TensorFlow Datasets ({reason})"
-        ) from None
+    return prepare(config.name, config.path)
 
 
 def _open(folder: epath.Path) -> tfds.core.DatasetBuilder:
@@ -137,7 +125,7 @@ def _open(folder: epath.Path) -> tfds.core.DatasetBuilder:
     if builder.info.file_format.value != FILE_FORMAT:
         raise UserError(
             f"{folder} is prepared as {builder.info.file_format.value}, which only TensorFlow"
-            f" reads; prepare it again with download_and_prepare(file_format={FILE_FORMAT!r})"
+            f" reads; remove it and prepare it again with python -m automoe_jax.data.prepare_tfds"
         )
     return builder
 
@@ -151,12 +139,23 @@ def _check_translations(builder: tfds.core.DatasetBuilder, config: DataConfig) -
                 f"config.data.{field}={language!r} is not in {folder}; its features are"
                 f" {sorted(languages)}"
             )
-    missing = [name for name in corpus.SPLITS if name not in builder.info.splits]
+    missing = [name for name in _NEEDED if name not in builder.info.splits]
     if missing:
         raise UserError(
-            f"{folder} has no {' and no '.join(missing)} split; it needs train, validation and test"
-            f" and has {sorted(builder.info.splits)}"
+            f"{folder} has no {' and no '.join(missing)} split; it needs train and validation, and"
+            f" has {sorted(builder.info.splits)}"
         )
+
+
+def _halved(pairs: corpus.Pairs, config: DataConfig) -> tuple[corpus.Pairs, corpus.Pairs]:
+    """(validation, test): `config.test_pairs`, at most half, drawn for the test by `config.seed`;
+    pairs near a test pair are not used for validation.
+    """
+    order = np.random.default_rng(config.seed).permutation(len(pairs)).tolist()
+    size = min(config.test_pairs, len(pairs) // 2)
+    test = pairs.take(sorted(order[:size]))
+    rest = pairs.take(sorted(order[size:]))
+    return corpus.without_overlap(rest, [test], config.cleaning.max_similarity), test
 
 
 def _check_labels(builder: tfds.core.DatasetBuilder) -> None:

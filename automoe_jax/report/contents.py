@@ -45,6 +45,9 @@ class ReportContents:
     seed: int = 0
     # nested counts of the prepare stage
     data_statistics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    # what the rules of cleaning left out: {"rule", "setting", "count", "examples": [{"place",
+    # "source", "target", "near"}]}
+    removals: Sequence[Mapping[str, Any]] = ()
     # of `arch`: flops, params, active_params …
     costs: Mapping[str, float] = dataclasses.field(default_factory=dict)
     # Of each training run, metric records {"step", "nll", "loss", "routing_entropy": [layers],

@@ -11,11 +11,13 @@ from automoe_jax.report.sections import (
     CAPTIONS,
     IN_WORDS,
     NOTHING,
+    REMOVAL_COLUMNS,
     SECTIONS,
     architecture_caption,
     count_note,
     dead_note,
     flat,
+    removal_rows,
     routing_figures,
     search_caption,
 )
@@ -89,7 +91,9 @@ def _sample(number: int, sample: Sample) -> str:
 
 def _data(contents: ReportContents, drawn: Figures) -> list[str]:
     rows = flat(contents.data_statistics)
-    return [_table(["statistic", "value"], rows)] if rows else [NOTHING["data"]]
+    parts = [_table(["statistic", "value"], rows)] if rows else [NOTHING["data"]]
+    left_out = [list(map(markdown_text, row)) for row in removal_rows(contents.removals)]
+    return parts + ([markdown_rows(list(REMOVAL_COLUMNS), left_out)] if left_out else [])
 
 
 def _reproduce(contents: ReportContents, drawn: Figures) -> list[str]:

@@ -19,11 +19,13 @@ from automoe_jax.report.sections import (
     CAPTIONS,
     IN_WORDS,
     NOTHING,
+    REMOVAL_COLUMNS,
     SECTIONS,
     architecture_caption,
     count_note,
     dead_note,
     matrix,
+    removal_rows,
     routing_figures,
     scalars,
     search_caption,
@@ -303,7 +305,23 @@ def _compared(translation: str, reference: str) -> str:
 
 
 def _data(contents: ReportContents, figures: Figures) -> str:
-    return _statistics(contents.data_statistics) or _quiet(NOTHING["data"])
+    statistics = _statistics(contents.data_statistics) or _quiet(NOTHING["data"])
+    return statistics + _removals(contents)
+
+
+def _removals(contents: ReportContents) -> str:
+    """A table of what the rules of cleaning left out, with an example of each."""
+    rows = removal_rows(contents.removals)
+    if not rows:
+        return ""
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in REMOVAL_COLUMNS)
+    body = "".join(
+        f'<tr><th scope="row">{escape(name)}</th>'
+        + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+        + "</tr>"
+        for name, *cells in rows
+    )
+    return f"<h3>cleaning</h3>{_table(head, body)}"
 
 
 def _statistics(values: Mapping[str, Any], title: str = "") -> str:

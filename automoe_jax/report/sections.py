@@ -1,6 +1,6 @@
 """Text shared by both forms of the report: captions, notes, tables of statistics."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from automoe_jax.report import numbers, plots
@@ -196,6 +196,23 @@ def matrix(values: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, list[s
 
 def _cell(group: Mapping[str, Any], column: str) -> str:
     return numbers.plain(group[column]) if column in group else ""
+
+
+def removal_rows(removals: Iterable[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """(rule, number of pairs, setting, an example's place, source and target) of the rules that
+    left out something.
+    """
+    rows: list[tuple[str, ...]] = []
+    for removal in removals:
+        if removal["count"]:
+            example = removal["examples"][0]
+            sides = (example["place"], example["source"], example["target"])
+            count = numbers.plain(removal["count"])
+            rows.append((removal["rule"], count, removal["setting"], *sides))
+    return rows
+
+
+REMOVAL_COLUMNS = ("left out", "pairs", "setting", "example", "source", "target")
 
 
 def flat(values: Mapping[str, Any], path: Sequence[str] = ()) -> list[tuple[str, str]]:

@@ -26,6 +26,7 @@ from automoe_jax.data.corpus import (
 from automoe_jax.data.labels import Labels
 from automoe_jax.data.lexicon import ITERATIONS, frequent_targets, word_translations
 from automoe_jax.data.origin import digests
+from automoe_jax.data.rules import describe as removals_in_short
 from automoe_jax.data.tokenizer import (
     SPECIAL_IDS,
     SeparateTokenizers,
@@ -81,8 +82,12 @@ def run(config: Config, workdir: Workdir) -> None:
         f"pairs beyond {longest} tokens": {name: counts.too_long for name, counts in use.items()},
         "use": {name: counts._asdict() for name, counts in use.items()},
     }
+    write_json(workdir.cleaning_path, corpus.removals)
     write_json(workdir.statistics_path, statistics)
     print(describe(statistics), flush=True)
+    if left_out := removals_in_short(corpus.removals):
+        print(f"left out, with an example of each (more in {workdir.cleaning_path}):")
+        print("\n".join(left_out), flush=True)
     print("\n".join(_summary(pieces, use, config)), flush=True)
     for line in _costs(config, workdir):
         print(line, flush=True)

@@ -40,6 +40,7 @@ def run(config: Config, workdir: Workdir) -> None:
         versions=versions(),
         seed=config.seed,
         data_statistics=read_json(workdir.statistics_path, dict),
+        removals=read_json(workdir.cleaning_path, list) if workdir.cleaning_path.exists() else [],
         costs=vars(
             costs(
                 arch,

@@ -125,7 +125,7 @@ def test_groups_that_leave_nothing_for_validation():
 
 def test_unknown_source_is_an_error(tmp_path):
     with pytest.raises(
-        UserError, match=r"config.data.source='web' must be one of toy, debian, text, tfds"
+        UserError, match=r"config.data.source='web' must be one of toy, debian, text, folder,"
     ):
         corpus.load_corpus(DataConfig(source="web"), tmp_path)
 

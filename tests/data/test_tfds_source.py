@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from automoe_jax.config import DataConfig
+from automoe_jax.config import CleaningConfig, DataConfig
 from automoe_jax.data import corpus, tfds_source
 from automoe_jax.errors import UserError
 
@@ -106,11 +106,33 @@ def test_missing_language_and_split(tmp_path):
     with pytest.raises(
         UserError,
         match=(
-            r"has no validation split; it needs train, validation and test and has \['test',"
-            r" 'train'\]"
+            r"has no validation split; it needs train and validation, and has \['test', 'train'\]"
         ),
     ):
         tfds_source.load(config(tmp_path / "b"), tmp_path)
+
+
+def test_without_a_test_split_half_of_the_validation_split_is_it(tmp_path):
+    prepare(tmp_path, splits={"train": 20, "validation": 9})
+    loaded = tfds_source.load(config(tmp_path, test_pairs=3), tmp_path)
+    assert (len(loaded.validation), len(loaded.test)) == (6, 3)
+    assert not set(loaded.validation.source) & set(loaded.test.source)
+    assert loaded.statistics["notes"].endswith("drawn from the validation split")
+    assert len(tfds_source.load(config(tmp_path), tmp_path).test) == 4
+    assert tfds_source.load(config(tmp_path, test_pairs=3), tmp_path) == loaded
+
+
+def test_rules_of_cleaning_are_applied_to_the_training_text(tmp_path):
+    extra = [{"de": "the same", "en": "the same"}, {"de": "the same", "en": "the same"}]
+    prepare(tmp_path, extra=extra)
+    assert len(tfds_source.load(config(tmp_path), tmp_path).train) == 25
+    exact = CleaningConfig(duplicates="exact")
+    assert len(tfds_source.load(config(tmp_path, cleaning=exact), tmp_path).train) == 24
+    cleaning = CleaningConfig(drop_identical=True)
+    loaded = tfds_source.load(config(tmp_path, cleaning=cleaning), tmp_path)
+    assert len(loaded.train) == 23
+    first = loaded.removals[0]
+    assert (first["rule"], first["count"]) == ("pairs of identical sides removed", 2)
 
 
 def test_not_prepared_says_what_to_install(tmp_path):

@@ -159,6 +159,19 @@ def test_hostile_names_and_characters(contents: ReportContents, tmp_path: pathli
     assert "<script" not in document
 
 
+def test_what_cleaning_left_out(contents: ReportContents, tmp_path: pathlib.Path) -> None:
+    example = {"place": "a.tsv, line 3", "source": "<b>OK", "target": "ok|", "near": ""}
+    removal = {"rule": "pairs of identical sides removed", "setting": "config.x", "count": 1234}
+    none = {"rule": "nothing", "setting": "config.y", "count": 0, "examples": []}
+    removals = [removal | {"examples": [example]}, none]
+    write_report(dataclasses.replace(contents, removals=removals), tmp_path)
+    page, text = (tmp_path / f"report.{end}" for end in ("html", "md"))
+    assert "<td>a.tsv, line 3</td><td>&lt;b&gt;OK</td><td>ok|</td>" in page.read_text()
+    assert "| pairs of identical sides removed | 1" in text.read_text()
+    assert "ok\\|" in text.read_text()
+    assert ">nothing<" not in page.read_text()
+
+
 def test_same_contents_same_bytes(
     contents: ReportContents, report: tuple[str, str], tmp_path: pathlib.Path
 ) -> None:

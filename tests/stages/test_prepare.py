@@ -6,7 +6,13 @@ import pathlib
 import pytest
 from etils import epath
 
-from automoe_jax.config import MOST_TRANSLATIONS, Config, MeshConfig, from_config_dict
+from automoe_jax.config import (
+    MOST_TRANSLATIONS,
+    CleaningConfig,
+    Config,
+    MeshConfig,
+    from_config_dict,
+)
 from automoe_jax.data import corpus
 from automoe_jax.errors import UserError
 from automoe_jax.inference.engine.shortlist import load_shortlist
@@ -61,6 +67,23 @@ def test_all_text_used_is_said_without_a_warning(tmp_path, capsys):
         "too_long": 0,
         "used": 20,
     }
+
+
+def test_what_cleaning_leaves_out_is_said_and_stored_with_examples(tmp_path, capsys):
+    rows = pairs_of([*SENTENCES, "OK"], [*TRANSLATIONS, "ok"])
+    path = tmp_path / "a.tsv"
+    cleaning = CleaningConfig(drop_identical=True)
+    config = config_of(path, [*rows, rows[0]], cleaning=cleaning)
+    found = prepared(config, tmp_path)
+    assert found["preparation"]["pairs of identical sides removed"] == 1
+    identical, duplicates, near = read_json(tmp_path / "run/data/cleaning.json")
+    assert identical["setting"] == "config.data.cleaning.drop_identical"
+    place = f"{path}, line {len(rows)}"
+    assert identical["examples"] == [{"place": place, "source": "OK", "target": "ok", "near": ""}]
+    assert (duplicates["count"], near["count"]) == (1, 0)
+    said = capsys.readouterr().out
+    assert f"pairs of identical sides removed: 1 ({identical['setting']})\n" in said
+    assert f"    {place}: OK | ok\n" in said
 
 
 def test_pairs_beyond_the_last_bucket_are_said_with_a_warning(tmp_path, capsys):
