@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from jaxtyping import Shaped
 
 from automoe_jax.config import SHARED_EMBEDDINGS
 from automoe_jax.errors import UserError
@@ -21,7 +22,7 @@ _OUTPUTS = ("decoder.embed_out", "decoder.output_projection.weight")  # of old a
 
 
 def from_fairseq(
-    weights: Mapping[str, np.ndarray],
+    weights: Mapping[str, Shaped[np.ndarray, "..."]],
     *,
     space: SearchSpace,
     pad_id: int = 1,
@@ -69,10 +70,10 @@ def from_fairseq(
 class _Reader:
     """Weights by name; records which were used."""
 
-    def __init__(self, weights: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, weights: Mapping[str, Shaped[np.ndarray, "..."]]) -> None:
         self.weights, self.taken = weights, set[str]()
 
-    def take(self, name: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    def take(self, name: str, shape: tuple[int, ...] | None = None) -> Shaped[np.ndarray, "..."]:
         """The array under a name; raises `UserError` if it is missing or shaped otherwise."""
         if name not in self.weights:
             raise UserError(
@@ -115,7 +116,9 @@ def _same(reader: _Reader, name: str, other: str) -> bool:
     return np.array_equal(reader.weights[name], reader.weights[other])
 
 
-def _shaped(array: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
+def _shaped(
+    array: Shaped[np.ndarray, "..."], shape: tuple[int, ...], name: str
+) -> Shaped[np.ndarray, "..."]:
     if array.shape != shape:
         raise UserError(
             f"weight {name!r} has the shape {array.shape}, this search space needs {shape}"
@@ -151,7 +154,7 @@ def _layer(reader: _Reader, spec: Spec, side: str, layer: int) -> dict[str, Any]
     return out
 
 
-def _norm(reader: _Reader, name: str, width: int) -> dict[str, np.ndarray]:
+def _norm(reader: _Reader, name: str, width: int) -> dict[str, Shaped[np.ndarray, "D"]]:
     return {
         "scale": reader.take(name + ".weight", (width,)),
         "bias": reader.take(name + ".bias", (width,)),
@@ -160,14 +163,17 @@ def _norm(reader: _Reader, name: str, width: int) -> dict[str, np.ndarray]:
 
 def _in_projection(
     reader: _Reader, name: str, qkv_dim: int, width: int
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Shaped[np.ndarray, "D 3 Q"], Shaped[np.ndarray, "3 Q"]]:
     """[3Q, D] and [3Q] → kernel [D, 3, Q] and bias [3, Q]."""
     kernel = reader.take(name + ".in_proj_weight", (3 * qkv_dim, width))
     bias = reader.take(name + ".in_proj_bias", (3 * qkv_dim,))
     return np.moveaxis(kernel.reshape(3, qkv_dim, width), -1, 0), bias.reshape(3, qkv_dim)
 
 
-def _out_projection(reader: _Reader, name: str, qkv_dim: int, width: int) -> dict[str, np.ndarray]:
+def _out_projection(
+    reader: _Reader, name: str, qkv_dim: int, width: int
+) -> dict[str, Shaped[np.ndarray, "..."]]:
+    """[D, Q] and [D] → kernel [Q, 1, D] and bias [1, D]."""
     kernel = reader.take(name + ".out_proj.weight", (width, qkv_dim))
     return {
         "kernel": kernel.T[:, None, :],
@@ -177,7 +183,7 @@ def _out_projection(reader: _Reader, name: str, qkv_dim: int, width: int) -> dic
 
 def _experts(
     reader: _Reader, spec: Spec, prefix: str, count: int, width: int
-) -> dict[str, np.ndarray]:
+) -> dict[str, Shaped[np.ndarray, "..."]]:
     """Experts as rows of one table: [F, D] · E → [E·F, D]; a dense layer is its only expert."""
     ffn = spec.super_ffn_dim
     names = [

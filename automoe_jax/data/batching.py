@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 import grain
 import numpy as np
 from etils import epath
-from jaxtyping import Int, Int64
+from jaxtyping import Bool, Int, Int32, Int64
 
 from automoe_jax.data.corpus import Pairs
 from automoe_jax.data.labels import Labels
@@ -36,17 +36,17 @@ class TokenPairs:
     side, without EOS.
     """
 
-    source_tokens: np.ndarray  # int32
-    source_offsets: np.ndarray  # int64 [pairs + 1]
-    target_tokens: np.ndarray  # int32
-    target_offsets: np.ndarray  # int64 [pairs + 1]
-    # bool []: targets are classes, of one token each
-    labelled: np.ndarray = dataclasses.field(default_factory=lambda: np.array(False))
+    source_tokens: Int32[np.ndarray, "source"]
+    source_offsets: Int64[np.ndarray, "offsets"]  # [pairs + 1]
+    target_tokens: Int32[np.ndarray, "target"]
+    target_offsets: Int64[np.ndarray, "offsets"]  # [pairs + 1]
+    # targets are classes, of one token each
+    labelled: Bool[np.ndarray, ""] = dataclasses.field(default_factory=lambda: np.array(False))
 
     def __len__(self) -> int:
         return len(self.source_offsets) - 1
 
-    def __getitem__(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+    def __getitem__(self, i: int) -> tuple[Int32[np.ndarray, "S"], Int32[np.ndarray, "T"]]:
         """(source tokens, target tokens) of pair `i`."""
         if not 0 <= i < len(self):
             raise IndexError(i)
@@ -214,10 +214,10 @@ class _BucketBatches(grain.transforms.Map):
     """
 
     pairs: TokenPairs
-    members: np.ndarray
+    members: Int[np.ndarray, "members"]
     bucket: int
     rows: int
-    held: np.ndarray  # rows that are assembled
+    held: Int[np.ndarray, "held"]  # rows that are assembled
     seed: tuple[int, ...]
 
     def map(self, element: int) -> Batch:
@@ -229,20 +229,23 @@ class _BucketBatches(grain.transforms.Map):
         ]
         return assemble(self.pairs, self.members[np.concatenate(drawn)[self.held]], self.bucket)
 
-    def _order(self, number: int) -> np.ndarray:
+    def _order(self, number: int) -> Int[np.ndarray, "members"]:
         # 0: published results used it
         return _permutation(len(self.members), (*self.seed, 0, number))
 
 
 @functools.lru_cache(maxsize=32)
-def _permutation(size: int, seed: tuple[int, ...]) -> np.ndarray:
+def _permutation(size: int, seed: tuple[int, ...]) -> Int[np.ndarray, "members"]:
     """Cached, because many batches share a pass."""
     return np.random.default_rng(seed).permutation(size)
 
 
 def _padded(
-    tokens: np.ndarray, offsets: np.ndarray, indices: np.ndarray, bucket: int
-) -> np.ndarray:
+    tokens: Int32[np.ndarray, "tokens"],
+    offsets: Int64[np.ndarray, "offsets"],
+    indices: Int[np.ndarray, "B"],
+    bucket: int,
+) -> Int32[np.ndarray, "B bucket"]:
     """[len(indices), bucket] int32: the sentences at `indices`, each with EOS, then PAD."""
     lengths = (offsets[indices + 1] - offsets[indices])[:, None]
     column = np.arange(bucket)[None, :]
@@ -251,14 +254,17 @@ def _padded(
     return np.where(column < lengths, words, np.where(column == lengths, EOS, PAD)).astype(np.int32)
 
 
-def _flat(sentences: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _flat(
+    sentences: Sequence[Int32[np.ndarray, "tokens"]],
+) -> tuple[Int32[np.ndarray, "all_tokens"], Int64[np.ndarray, "offsets"]]:
+    """The tokens of all sentences, and the offsets of each [sentences + 1]."""
     offsets = np.cumsum([0, *map(len, sentences)], dtype=np.int64)
     return np.concatenate([np.zeros(0, np.int32), *sentences]).astype(np.int32), offsets
 
 
 def _members(
-    pairs: TokenPairs, buckets: Sequence[int], among: np.ndarray | None = None
-) -> dict[int, np.ndarray]:
+    pairs: TokenPairs, buckets: Sequence[int], among: Int[np.ndarray, "among"] | None = None
+) -> dict[int, Int[np.ndarray, "_"]]:
     """Indices of the pairs in each bucket, increasing; only those in `among` if given."""
     among = np.arange(len(pairs)) if among is None else among
     lengths = pairs.lengths()[among]
@@ -271,7 +277,9 @@ def _members(
     return {bucket: among[place == i] for i, bucket in enumerate(buckets)}
 
 
-def _merged(least: Mapping[int, int], members: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
+def _merged(
+    least: Mapping[int, int], members: Mapping[int, Int[np.ndarray, "_"]]
+) -> dict[int, Int[np.ndarray, "_"]]:
     """`members` with every bucket of fewer than `least[bucket]` sentences moved into the next
     bucket that has some.
     """
@@ -290,7 +298,9 @@ def _merged(least: Mapping[int, int], members: Mapping[int, np.ndarray]) -> dict
     return filled
 
 
-def _evenly_spaced(pairs: TokenPairs, buckets: Sequence[int], max_tokens: int) -> np.ndarray:
+def _evenly_spaced(
+    pairs: TokenPairs, buckets: Sequence[int], max_tokens: int
+) -> Int[np.ndarray, "chosen"]:
     """Indices of pairs at even distances with about `max_tokens` padded tokens; all if it is 0."""
     padded = sum(bucket * len(indices) for bucket, indices in _members(pairs, buckets).items())
     if not max_tokens or padded <= max_tokens:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Int32, Int64
 
 from automoe_jax.data.batching import TokenPairs
 from automoe_jax.data.tokenizer import EOS
@@ -45,10 +45,10 @@ def word_translations(
         progress()
     order = np.lexsort((of_target, -probability, of_source))
     rank = np.arange(len(order)) - np.searchsorted(of_source, of_source)  # within its source
-    found = np.full((vocab_size, best), -1, np.int32)
+    translations = np.full((vocab_size, best), -1, np.int32)
     kept = rank < best
-    found[of_source[kept], rank[kept]] = of_target[order][kept]
-    return found
+    translations[of_source[kept], rank[kept]] = of_target[order][kept]
+    return translations
 
 
 def frequent_targets(tokens: TokenPairs, vocab_size: int, most: int) -> Int32[np.ndarray, "pieces"]:
@@ -70,11 +70,13 @@ def _sampled(tokens: TokenPairs) -> TokenPairs:
     return TokenPairs(*flat)
 
 
-def _offsets(lengths: Any) -> np.ndarray:
+def _offsets(lengths: Any) -> Int64[np.ndarray, "offsets"]:
     return np.concatenate([[0], np.cumsum(list(lengths))]).astype(np.int64)
 
 
-def _cells(tokens: TokenPairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _cells(
+    tokens: TokenPairs,
+) -> tuple[Int32[np.ndarray, "C"], Int32[np.ndarray, "C"], Int64[np.ndarray, "rows"]]:
     """The source and the target token of each cell [C], and where the cells of each target token
     begin, with C at the end. The null token is a further source token of every pair.
     """

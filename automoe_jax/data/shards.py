@@ -35,11 +35,11 @@ def micro_batches(
         return jax.device_put(whole, sharding)
     held, parts = _held_parts(placement), placement.sentence_parts
 
-    def joined(rows: np.ndarray) -> jax.Array:
+    def joined(rows: Int32[np.ndarray, "_ S"]) -> Int32[Array, "A B S"]:
         local = rows.reshape(accumulate, len(held), -1, rows.shape[-1])  # [A, held, B/P, S]
         size = local.shape[2]
 
-        def part(index: Any) -> np.ndarray:  # the slices of a device
+        def part(index: Any) -> Int32[np.ndarray, "A _ S"]:  # the slices of a device
             return local[:, held.index((index[1].start or 0) // size)]
 
         return jax.make_array_from_callback(

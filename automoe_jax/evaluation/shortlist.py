@@ -1,8 +1,12 @@
-"""Quality of a shortlist on the test text."""
+"""Quality of a shortlist on the test text.
+
+Axes: S source tokens · T target tokens.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Int
 
 from automoe_jax.inference.engine.shortlist import Shortlist
 
@@ -10,8 +14,8 @@ from automoe_jax.inference.engine.shortlist import Shortlist
 def missed_share(
     shortlist: Shortlist,
     size: int,
-    sources: Sequence[np.ndarray],
-    references: Sequence[np.ndarray],
+    sources: Sequence[Int[np.ndarray, "S"]],
+    references: Sequence[Int[np.ndarray, "T"]],
 ) -> float:
     """Share of the references' pieces that are not candidates of their source."""
     missed = [

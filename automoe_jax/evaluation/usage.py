@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+from jaxtyping import Int
 
 from automoe_jax.config import Config
 from automoe_jax.data.batching import Batch, evaluation_batches
@@ -77,6 +78,6 @@ def _rounded(layers: list[list[float]]) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(round(share, 4) for share in layer) for layer in layers)
 
 
-def _weighted_mean(usage: ExpertUsage, group: np.ndarray) -> float:
+def _weighted_mean(usage: ExpertUsage, group: Int[np.ndarray, "group"]) -> float:
     mean = np.average(usage.source_tokens[group], weights=usage.counts[group])
     return round(float(mean), 4)

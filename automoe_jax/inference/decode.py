@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float32, Int, Int32
+from jaxtyping import Array, Bool, Float, Float32, Int, Int32
 
 from automoe_jax.data.tokenizer import BOS, EOS, PAD, SeparateTokenizers, Tokenizer
 from automoe_jax.errors import UserError, check_rising, check_whole
@@ -35,13 +35,13 @@ GROUPS = (16, 64)
 class Beams(NamedTuple):
     """The state of the search."""
 
-    position: jax.Array  # [] tokens written so far
-    tokens: jax.Array  # [B, k, T] live hypotheses
-    scores: jax.Array  # [B, k] Σ log p of them
-    slots: jax.Array  # [B, k, T] the place of each of their positions in the caches
-    finished: jax.Array  # [B, k, T] the best finished ones, EOS included, then pads
-    finished_scores: jax.Array  # [B, k] normalised; IMPOSSIBLE if there is none yet
-    finished_count: jax.Array  # [B] number of finished hypotheses
+    position: Int32[Array, ""]  # tokens written so far
+    tokens: Int32[Array, "B k T"]  # live hypotheses
+    scores: Float32[Array, "B k"]  # Σ log p of them
+    slots: Int32[Array, "B k T"]  # index in the caches of each of their positions
+    finished: Int32[Array, "B k T"]  # the best finished ones, EOS included, then pads
+    finished_scores: Float32[Array, "B k"]  # normalised; IMPOSSIBLE if there is none yet
+    finished_count: Int32[Array, "B"]  # number of finished hypotheses
     caches: list[KeysValues]  # per layer [B, P, T·k, W]
 
 
@@ -103,9 +103,9 @@ def search_from(
     filling = ~memory.source_real.any(axis=1)
     start = start._replace(finished_count=jnp.where(filling, beam_size, 0))
 
-    def going(beams: Beams) -> jax.Array:
-        unfinished = jnp.any(beams.finished_count < beam_size) if stop_early else True
-        return (beams.position < max_length) & unfinished
+    def unfinished(beams: Beams) -> Bool[Array, ""]:
+        some_left = jnp.any(beams.finished_count < beam_size) if stop_early else True
+        return (beams.position < max_length) & some_left
 
     def advance(beams: Beams) -> Beams:
         last = jax.lax.dynamic_index_in_dim(
@@ -117,14 +117,14 @@ def search_from(
         )
         return _extend(beams._replace(caches=caches), logits, length_penalty)
 
-    beams = jax.lax.while_loop(going, advance, start)
+    beams = jax.lax.while_loop(unfinished, advance, start)
     order = jnp.argsort(-beams.finished_scores, axis=1, stable=True)
     return jnp.take_along_axis(beams.finished, order[..., None], axis=1), jnp.take_along_axis(
         beams.finished_scores, order, axis=1
     )
 
 
-def _extend(beams: Beams, logits: jax.Array, length_penalty: float) -> Beams:
+def _extend(beams: Beams, logits: Float32[Array, "B k V"], length_penalty: float) -> Beams:
     """One more token. logits [B,k,V]."""
     _, size, length = beams.tokens.shape
     # Twice as many candidates as beams, so that k remain even if k of them end.
@@ -168,8 +168,11 @@ def _extend(beams: Beams, logits: jax.Array, length_penalty: float) -> Beams:
 
 
 def _best_extensions(
-    scores: jax.Array, logits: jax.Array, must_end: jax.Array, count: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+    scores: Float32[Array, "B k"],
+    logits: Float32[Array, "B k V"],
+    must_end: Bool[Array, ""],
+    count: int,
+) -> tuple[Float32[Array, "B count"], Int32[Array, "B count"], Int32[Array, "B count"]]:
     """The `count` best one-token extensions of all beams: (scores, beam, token) [B, count], best
     first.
 
@@ -192,7 +195,9 @@ def _best_extensions(
     return top, index // each, jnp.take_along_axis(token.reshape(len(scores), -1), index, axis=1)
 
 
-def _top_k(x: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+def _top_k(
+    x: Float[Array, "... size"], count: int
+) -> tuple[Float[Array, "... count"], Int32[Array, "... count"]]:
     """`lax.top_k` over the last axis, by the best of few groups with the largest maxima: many times
     faster on CPU.
     """
@@ -200,7 +205,8 @@ def _top_k(x: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
     members = max(math.gcd(size, most), least)  # no padding if possible
     groups = -(-size // members)
     if groups <= count:
-        return jax.lax.top_k(x, count)
+        values, indices = jax.lax.top_k(x, count)
+        return values, indices
     if groups * members > size:
         x = jnp.pad(
             x, [(0, 0)] * (x.ndim - 1) + [(0, groups * members - size)], constant_values=-jnp.inf
@@ -235,7 +241,7 @@ def translate_lines(
     )
 
 
-def _check_sources(sources: Sequence[np.ndarray], longest: int, vocab_size: int) -> None:
+def _check_sources(sources: Sequence[Int[np.ndarray, "S"]], longest: int, vocab_size: int) -> None:
     for number, source in enumerate(sources):
         if np.ndim(source) != 1 or not np.issubdtype(np.asarray(source).dtype, np.integer):
             raise UserError(f"source {number} must be a vector of token ids, got {source!r:.80}")
@@ -247,7 +253,9 @@ def _check_sources(sources: Sequence[np.ndarray], longest: int, vocab_size: int)
         check_ids(f"source {number}", source, vocab_size)
 
 
-def translate_ids(network: Network, sources: list[np.ndarray], **options: Any) -> list[np.ndarray]:
+def translate_ids(
+    network: Network, sources: list[Int[np.ndarray, "S"]], **options: Any
+) -> list[Int32[np.ndarray, "T"]]:
     """The best translation of each source, token ids without EOS in and out, in the order given;
     `options` are those of `hypotheses`.
     """
@@ -256,7 +264,7 @@ def translate_ids(network: Network, sources: list[np.ndarray], **options: Any) -
 
 def hypotheses(
     network: Network,
-    sources: list[np.ndarray],
+    sources: list[Int[np.ndarray, "S"]],
     *,
     buckets: tuple[int, ...],
     beam_size: int,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float64, Int
 
 from automoe_jax.arch import SIDES
 from automoe_jax.data.batching import Batch
@@ -25,10 +25,9 @@ class ExpertUsage(NamedTuple):
     # [L][E] share of the tokens that an expert gets; their sum is the layer's experts per token
     loads: list[list[float]]
     shares: list[list[float]]  # [L][K] share of the tokens with 1, 2, … experts
-    # [V] the mean over the encoder's layers with several experts; NaN for a piece that is not in
-    # the text
-    source_tokens: np.ndarray
-    counts: np.ndarray  # [V] occurrences in the source text
+    # mean over the encoder's layers with several experts; NaN for a piece that is not in the text
+    source_tokens: Float64[np.ndarray, "V"]
+    counts: Float64[np.ndarray, "V"]  # occurrences in the source text
 
 
 def measure(network: Network, batches: list[Batch]) -> ExpertUsage:
@@ -62,10 +61,10 @@ def measure(network: Network, batches: list[Batch]) -> ExpertUsage:
 class _Pieces(NamedTuple):
     """Sums over the occurrences of each piece of the vocabulary, updated in place."""
 
-    experts: np.ndarray  # [V] experts, the mean over layers
-    counts: np.ndarray  # [V]
+    experts: Float64[np.ndarray, "V"]  # experts, the mean over layers
+    counts: Float64[np.ndarray, "V"]
 
-    def add(self, tokens: np.ndarray, layers: list[np.ndarray]) -> None:
+    def add(self, tokens: Int[np.ndarray, "N"], layers: list[Bool[np.ndarray, "N _"]]) -> None:
         """Adds tokens [N] and their experts bool [N, E] in each of the layers."""
         size = len(self.counts)
         self.counts[:] += np.bincount(tokens, minlength=size)
@@ -73,7 +72,7 @@ class _Pieces(NamedTuple):
             numbers = np.mean([layer.sum(-1) for layer in layers], axis=0)
             self.experts[:] += np.bincount(tokens, weights=numbers, minlength=size)
 
-    def mean(self) -> np.ndarray:
+    def mean(self) -> Float64[np.ndarray, "V"]:
         """Experts per occurrence [V]; NaN for a piece without any."""
         with np.errstate(invalid="ignore"):
             return self.experts / self.counts

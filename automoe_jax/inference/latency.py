@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Float32, Int, Int32
 from tqdm import tqdm
 
 from automoe_jax.costs import LENGTH
@@ -81,21 +82,21 @@ def measure(
     ]
 
 
-def middle_mean(values: np.ndarray, share: float = KEPT) -> float:
+def middle_mean(values: Float[np.ndarray, "repeats"], share: float = KEPT) -> float:
     """The mean of the middle `share` of the values."""
     cut = round(len(values) * (1 - share) / 2)
     return float(np.sort(values)[cut : len(values) - cut].mean())
 
 
 @jax.jit
-def _encode(network: Network, source: jax.Array) -> Memory:
+def _encode(network: Network, source: Int[Array, "B S"]) -> Memory:
     return encode(network, network.spec.widths, network.spec.exact_arch, source).memory
 
 
 @functools.partial(jax.jit, static_argnames=("beam_size", "length"))
 def _search(
     network: Network, memory: Memory, *, beam_size: int, length: int
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[Int32[Array, "B k T"], Float32[Array, "B k"]]:
     return search_from(
         network,
         memory,

@@ -2,9 +2,12 @@
 
 One column for each kind of work: fixed parts, products with weights, attention, experts that are
 chosen. Units are those of the work, scaled by the predictor.
+
+Axes: C features.
 """
 
 import numpy as np
+from jaxtyping import Float64
 
 from automoe_jax.arch import DECODER, ENCODER, Arch
 
@@ -30,8 +33,8 @@ NAMES = (
 )
 
 
-def features(arch: Arch) -> np.ndarray:
-    """float64 [len(NAMES)]."""
+def features(arch: Arch) -> Float64[np.ndarray, "C"]:
+    """Properties [C] of an architecture, in the order of `NAMES`."""
     e, d, q = int(arch.encoder_embed_dim), int(arch.decoder_embed_dim), int(arch.qkv_dim)
     encoder, decoder = arch.encoder_experts, arch.decoder_experts
     seen = sum(arch.cross_layers.tolist()[: len(decoder)])

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float64
 from scipy.optimize import nnls
 from scipy.stats import kendalltau
 
@@ -60,7 +61,9 @@ def held_out(archs: Sequence[Arch], values: Sequence[float]) -> HeldOut:
     )
 
 
-def _solved(table: np.ndarray, values: np.ndarray) -> np.ndarray:
+def _solved(
+    table: Float64[np.ndarray, "N C"], values: Float64[np.ndarray, "N"]
+) -> Float64[np.ndarray, "C"]:
     """Coefficients [C] of table [N,C] with the least absolute relative errors of values [N], by
     least squares that are weighted again and again.
     """

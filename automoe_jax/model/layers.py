@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from automoe_jax.model.initial import FFN_INITS, Initializer, xavier
 from automoe_jax.ops.attention import attention, split_heads
@@ -50,12 +51,12 @@ INFERENCE = Rates(0.0, 0.0, 0.0)
 class ExpertGenes(NamedTuple):
     """Genes of a layer's experts: concrete (NumPy, int) or traced."""
 
-    widths: np.ndarray | jax.Array  # [E], absent −1, identity 0
-    starts: np.ndarray | jax.Array  # [E] first row of each expert in the hidden table
-    top_k: int | jax.Array
+    widths: Int[np.ndarray | Array, "E"]  # absent −1, identity 0
+    starts: Int[np.ndarray | Array, "E"]  # first row of each expert in the hidden table
+    top_k: int | Int[Array, ""]
 
 
-def split(rng: jax.Array | None, count: int) -> list[jax.Array | None]:
+def split(rng: PRNGKeyArray | None, count: int) -> list[PRNGKeyArray | None]:
     """`count` keys, or `count` times None in inference."""
     return [None] * count if rng is None else list(split_key(rng, count))
 
@@ -70,7 +71,7 @@ class _Layer(nn.Module):
         shape: tuple[int, ...],
         initializer: Initializer,
         dtype: jnp.dtype,
-    ) -> jax.Array:
+    ) -> Float[Array, "..."]:
         value = self.param(name, nn.with_logical_partitioning(initializer, axes), shape)
         return jnp.asarray(value, dtype)
 
@@ -79,7 +80,7 @@ class LayerNorm(_Layer):
     """Normalisation over D; parameters float32."""
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
         """x [..., D] → [..., D]."""
         width = x.shape[-1]
         scale = self.weight("scale", ("embed",), (width,), nn.initializers.ones, jnp.float32)
@@ -96,7 +97,7 @@ class Projection(_Layer):
     gain: float = 1.0
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> list[jax.Array]:
+    def __call__(self, x: Float[Array, "... I"]) -> list[Float[Array, "... O"]]:
         """x [..., I] → `parts` arrays [..., O]."""
         fan_in, out = x.shape[-1], self.axes[1]
         kernel_shape, kernel_axes = (
@@ -117,10 +118,10 @@ class Projection(_Layer):
 
 
 class KeysValues(NamedTuple):
-    """Keys and values of attention, [B, P, S, W] each: Q split into the narrowest heads."""
+    """Keys and values of attention: Q split into P parts of width W, the narrowest heads."""
 
-    key: jax.Array
-    value: jax.Array
+    key: Float[Array, "B P S W"]
+    value: Float[Array, "B P S W"]
 
 
 class SelfAttention(nn.Module):
@@ -135,7 +136,7 @@ class SelfAttention(nn.Module):
         self.qkv = Projection(("embed", "qkv"), self.qkv_dim, parts=3, gain=2**-0.5)
         self.out = Projection(("qkv", "embed"), self.embed_dim)
 
-    def project(self, x: jax.Array) -> tuple[jax.Array, KeysValues]:
+    def project(self, x: Float[Array, "B T D"]) -> tuple[Float[Array, "B T Q"], KeysValues]:
         """x [B,T,D] → queries [B,T,Q], keys and values."""
         query, key, value = self.qkv(x)
         return query, KeysValues(
@@ -144,15 +145,15 @@ class SelfAttention(nn.Module):
 
     def attend(
         self,
-        query: jax.Array,
+        query: Float[Array, "B T Q"],
         memory: KeysValues,
-        allowed: jax.Array,
-        heads: jax.Array | None,
+        allowed: Bool[Array, "#B #P #T S"],
+        heads: Int[Array, ""] | None,
         rate: float = 0.0,
-        rng: jax.Array | None = None,
+        rng: PRNGKeyArray | None = None,
         importance: str | None = None,
-        counted: jax.Array | None = None,
-    ) -> tuple[jax.Array, jax.Array | None]:
+        counted: Bool[Array, "B T"] | None = None,
+    ) -> tuple[Float[Array, "B T D"], Float[Array, "B T"] | None]:
         """Queries [B,T,Q] → [B,T,D], and the importance [B,T] of the tokens if requested, as in
         `attention`.
         """
@@ -184,19 +185,19 @@ class CrossAttention(nn.Module):
         self.kv = Projection(("memory", "qkv"), self.qkv_dim, parts=2, gain=2**-0.5)
         self.out = Projection(("qkv", "embed"), self.embed_dim)
 
-    def look_up(self, memory: jax.Array) -> KeysValues:
+    def look_up(self, memory: Float[Array, "B S M"]) -> KeysValues:
         """memory [B,S,M] → keys and values."""
         return KeysValues(*(split_heads(part, self.max_heads) for part in self.kv(memory)))
 
     def attend(
         self,
-        x: jax.Array,
+        x: Float[Array, "B T D"],
         memory: KeysValues,
-        allowed: jax.Array,
-        heads: jax.Array | None,
+        allowed: Bool[Array, "#B #P #T S"],
+        heads: Int[Array, ""] | None,
         rate: float = 0.0,
-        rng: jax.Array | None = None,
-    ) -> jax.Array:
+        rng: PRNGKeyArray | None = None,
+    ) -> Float[Array, "B T D"]:
         """x [B,T,D] → [B,T,D]."""
         (query,) = self.q(x)
         attended = attention(
@@ -213,11 +214,11 @@ class ExpertLayer(_Layer):
     @nn.compact
     def __call__(
         self,
-        x: jax.Array,
+        x: Float[Array, "N D"],
         tokens: Tokens,
         genes: ExpertGenes,
         rates: Rates,
-        rng: jax.Array | None = None,
+        rng: PRNGKeyArray | None = None,
     ) -> "LayerOutput":
         """x [N, D] → [N, D], metrics over the counted tokens [N] and the routing [N, K]."""
         shape = self.shape
@@ -250,13 +251,13 @@ class ExpertLayer(_Layer):
 
     def _route(
         self,
-        x: jax.Array,
+        x: Float[Array, "N D"],
         gate: Gate | None,
         tokens: Tokens,
-        active: jax.Array,
-        top_k: int | jax.Array,
-        rng: jax.Array | None,
-    ) -> tuple[Routing, jax.Array | None]:
+        active: Bool[Array, "E"],
+        top_k: int | Int[Array, ""],
+        rng: PRNGKeyArray | None,
+    ) -> tuple[Routing, Float[Array, "N E"] | None]:
         """The routing of x [N, D] to the active experts [E], and the logits [N, E] of the gate."""
         shape, router = self.shape, self.shape.router
         functions = functions_of(router)
@@ -281,7 +282,7 @@ class ExpertLayer(_Layer):
         )
         return Gate(kernel, bias)
 
-    def _experts(self, x: jax.Array) -> Experts:
+    def _experts(self, x: Float[Array, "N D"]) -> Experts:
         """The hidden table of all experts, in which an identity expert has no rows; such an expert
         can only be a layer's first.
         """
@@ -325,7 +326,7 @@ class LayerShape(NamedTuple):
         """Static facts about the table of the experts."""
         return TableShape(self.max_widths, self.ffn_dims, self.exact)
 
-    def heads(self, gene: int | jax.Array) -> jax.Array | None:
+    def heads(self, gene: int | Int[Array, ""]) -> Int[Array, ""] | None:
         """The number of heads for `attention`: None where it is that of the arrays."""
         return None if self.exact else jnp.asarray(gene)
 
@@ -344,15 +345,15 @@ class LayerShape(NamedTuple):
 class LayerGenes(NamedTuple):
     """Genes of a layer: Python numbers and NumPy arrays, or traced ones."""
 
-    self_heads: int | jax.Array
-    cross_heads: int | jax.Array
+    self_heads: int | Int[Array, ""]
+    cross_heads: int | Int[Array, ""]
     experts: ExpertGenes
 
 
 class LayerOutput(NamedTuple):
     """Result of a layer, or of its experts alone."""
 
-    x: jax.Array  # [B, T, D], or [N, D]
+    x: Float[Array, "... D"]  # [B, T, D], or [N, D]
     metrics: RouterMetrics
     routing: Routing | None  # [N, …]; None at exact shapes with a lone expert
 
@@ -370,18 +371,20 @@ class EncoderLayer(nn.Module):
         self.experts = ExpertLayer(shape)
         self.experts_norm = LayerNorm()
 
-    def declare(self, x: jax.Array, real: jax.Array, genes: LayerGenes) -> None:
+    def declare(
+        self, x: Float[Array, "B S D"], real: Bool[Array, "B S"], genes: LayerGenes
+    ) -> None:
         """Runs every part once, for `init`."""
         self(x, real[:, None, None, :], _one_token(real), genes, INFERENCE)
 
     def __call__(
         self,
-        x: jax.Array,
-        allowed: jax.Array,
+        x: Float[Array, "B S D"],
+        allowed: Bool[Array, "B 1 1 S"],
         tokens: Tokens,
         genes: LayerGenes,
         rates: Rates,
-        rng: jax.Array | None = None,
+        rng: PRNGKeyArray | None = None,
     ) -> LayerOutput:
         """x [B,S,D], allowed [B,1,1,S], tokens [B,S] → [B,S,D]."""
         attention_rng, residual_rng, experts_rng = split(rng, 3)
@@ -417,25 +420,31 @@ class DecoderLayer(nn.Module):
         self.experts = ExpertLayer(shape)
         self.experts_norm = LayerNorm()
 
-    def declare(self, y: jax.Array, memory: jax.Array, real: jax.Array, genes: LayerGenes) -> None:
+    def declare(
+        self,
+        y: Float[Array, "B T D"],
+        memory: Float[Array, "B T M"],
+        real: Bool[Array, "B T"],
+        genes: LayerGenes,
+    ) -> None:
         """Runs every part once, for `init`."""
         allowed = real[:, None, None, :]
         self(y, allowed, self.look_up(memory), allowed, _one_token(real), genes, INFERENCE)
 
-    def look_up(self, memory: jax.Array) -> KeysValues:
+    def look_up(self, memory: Float[Array, "B S M"]) -> KeysValues:
         """memory [B,S,M] → the keys and values of the cross attention."""
         return self.cross_attention.look_up(memory)
 
     def __call__(
         self,
-        y: jax.Array,
-        allowed: jax.Array,
+        y: Float[Array, "B T D"],
+        allowed: Bool[Array, "1 1 T T"],
         memory: KeysValues,
-        memory_allowed: jax.Array,
+        memory_allowed: Bool[Array, "B 1 1 S"],
         tokens: Tokens,
         genes: LayerGenes,
         rates: Rates,
-        rng: jax.Array | None = None,
+        rng: PRNGKeyArray | None = None,
     ) -> LayerOutput:
         """All positions at once. y [B,T,D], allowed [1,1,T,T], memory_allowed [B,1,1,S], tokens
         [B,T] → [B,T,D].
@@ -464,15 +473,15 @@ class DecoderLayer(nn.Module):
 
     def step(
         self,
-        y: jax.Array,
+        y: Float[Array, "B k D"],
         cache: KeysValues,
-        position: jax.Array,
-        past: jax.Array,
+        position: Int[Array, ""],
+        past: Bool[Array, "B 1 k keys"],
         memory: KeysValues,
-        memory_allowed: jax.Array,
+        memory_allowed: Bool[Array, "B 1 1 S"],
         tokens: Tokens,
         genes: LayerGenes,
-    ) -> tuple[jax.Array, KeysValues]:
+    ) -> tuple[Float[Array, "B k D"], KeysValues]:
         """One position of k hypotheses per sentence. y [B,k,D], cache [B,P,T·k,W], tokens [B,k] →
         the same, with `position` written.
 
@@ -496,13 +505,13 @@ class DecoderLayer(nn.Module):
 
     def _look_at_memory(
         self,
-        y: jax.Array,
+        y: Float[Array, "B T D"],
         memory: KeysValues,
-        memory_allowed: jax.Array,
+        memory_allowed: Bool[Array, "B 1 1 S"],
         tokens: Tokens,
         genes: LayerGenes,
         rates: Rates,
-        rng: jax.Array | None,
+        rng: PRNGKeyArray | None,
     ) -> LayerOutput:
         attention_rng, residual_rng, experts_rng = split(rng, 3)
         mixed = self.cross_attention.attend(
@@ -519,11 +528,11 @@ class DecoderLayer(nn.Module):
 
 def _apply_experts(
     layer: EncoderLayer | DecoderLayer,
-    x: jax.Array,
+    x: Float[Array, "B T D"],
     tokens: Tokens,
     genes: LayerGenes,
     rates: Rates,
-    rng: jax.Array | None,
+    rng: PRNGKeyArray | None,
 ) -> LayerOutput:
     """The experts' residual block on x [B,T,D]; no dropout after the gate."""
     flat = _before(layer, layer.experts_norm, x).reshape(-1, x.shape[-1])
@@ -531,7 +540,7 @@ def _apply_experts(
     return output._replace(x=_after(layer, layer.experts_norm, x + output.x.reshape(x.shape)))
 
 
-def _dropout(experts: int, rates: Rates, rng: jax.Array | None) -> ExpertDropout | None:
+def _dropout(experts: int, rates: Rates, rng: PRNGKeyArray | None) -> ExpertDropout | None:
     """Dropout of dropless experts in training: one rate for the hidden units of all of them."""
     if rng is None:
         return None
@@ -539,16 +548,20 @@ def _dropout(experts: int, rates: Rates, rng: jax.Array | None) -> ExpertDropout
     return ExpertDropout(hidden_rates, rates.scaled, rng)
 
 
-def _before(layer: EncoderLayer | DecoderLayer, norm: LayerNorm, x: jax.Array) -> jax.Array:
+def _before(
+    layer: EncoderLayer | DecoderLayer, norm: LayerNorm, x: Float[Array, "... D"]
+) -> Float[Array, "... D"]:
     """Input of a branch: the residual stream [B,T,D], normalised with pre-norm."""
     return norm(x) if layer.shape.pre_norm else x
 
 
-def _after(layer: EncoderLayer | DecoderLayer, norm: LayerNorm, x: jax.Array) -> jax.Array:
+def _after(
+    layer: EncoderLayer | DecoderLayer, norm: LayerNorm, x: Float[Array, "... D"]
+) -> Float[Array, "... D"]:
     """The residual stream [B,T,D] after a branch was added, normalised with post-norm."""
     return x if layer.shape.pre_norm else norm(x)
 
 
-def _one_token(real: jax.Array) -> Tokens:
+def _one_token(real: Bool[Array, "B T"]) -> Tokens:
     """Tokens for the initialisation of a layer."""
     return Tokens(real, jnp.zeros(real.shape, jnp.uint32))

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Float64, Int
 
 from automoe_jax.arch import Arch
 from automoe_jax.config import Config
@@ -87,7 +88,7 @@ def scorer(
         memory_bytes, lambda memory: sum(array.nbytes for array in memory)
     )
 
-    def nll(arch: Arch, wanted: range) -> Callable[[], np.ndarray]:
+    def nll(arch: Arch, wanted: range) -> Callable[[], Float64[np.ndarray, "rows"]]:
         reader, rows = encoder_genes(supernet.spec, arch), []
         for part in wanted:
             for number, batch in enumerate(resident[part]):
@@ -149,7 +150,7 @@ def encoder_genes(spec: Spec, arch: Arch) -> Arch:
 
 def make_programs(
     spec: Spec, forward_options: ForwardOptions, placed: Placement = ONE_DEVICE
-) -> tuple[Callable[..., Memory], Callable[..., jax.Array]]:
+) -> tuple[Callable[..., Memory], Callable[..., Float[Array, "B"]]]:
     """look(params, source, arch) → memory, and judge(params, target, memory, arch) → Σ −log p of
     each sentence [B].
 
@@ -158,7 +159,7 @@ def make_programs(
     """
     widest = spec.super_widths.encoder
 
-    def look(params: dict[str, Any], source: jax.Array, arch: Arch) -> Memory:
+    def look(params: dict[str, Any], source: Int[Array, "B S"], arch: Arch) -> Memory:
         def branch(widths: Widths) -> Memory:
             memory = encode(
                 Network(params, spec), widths, arch, source, forward_options=forward_options
@@ -175,8 +176,10 @@ def make_programs(
             jnp.argmax(jnp.array(spec.space.encoder_embed_dims) == arch.encoder_embed_dim), choices
         )
 
-    def judge(params: dict[str, Any], target: jax.Array, memory: Memory, arch: Arch) -> jax.Array:
-        def branch(widths: Widths) -> jax.Array:
+    def judge(
+        params: dict[str, Any], target: Int[Array, "B T"], memory: Memory, arch: Arch
+    ) -> Float[Array, "B"]:
+        def branch(widths: Widths) -> Float[Array, "B"]:
             network, seen = (
                 Network(params, spec),
                 memory._replace(layers=memory.layers[..., : widths.encoder]),

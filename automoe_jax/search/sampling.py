@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from automoe_jax import arch as arch_lib
 from automoe_jax.arch import ABSENT, Arch
@@ -129,19 +130,20 @@ class _Options(NamedTuple):
     """The choices for one layer, regardless of the order of the experts after the first."""
 
     genes: list[dict[str, int]]  # [O], without the experts
-    first: np.ndarray  # [O], the width of the first expert, ABSENT where the FFN is skipped
-    others: np.ndarray  # [O, W], numbers of other experts with each positive width
-    weights: np.ndarray  # [O], the probability in an even draw
-    costs: np.ndarray  # [O, C]
+    first: Int[np.ndarray, "O"]  # width of the first expert, ABSENT where the FFN is skipped
+    others: Int[np.ndarray, "O W"]  # numbers of other experts with each positive width
+    weights: Float[np.ndarray, "O"]  # probability in an even draw
+    costs: Float[np.ndarray, "O C"]
 
 
 class _Rounded(NamedTuple):
     """The options of a layer by their cost, rounded down to whole steps of the budget."""
 
     options: _Options
-    order: np.ndarray  # [O], the options by rising cost
-    starts: np.ndarray  # [STEPS + 2], index of the first option of each cost in `order`
-    weights: np.ndarray  # [STEPS + 1], the probability of each cost
+    order: Int[np.ndarray, "O"]  # the options by rising cost
+    # [STEPS + 2], index of the first option of each cost in `order`
+    starts: Int[np.ndarray, "starts"]
+    weights: Float[np.ndarray, "steps"]  # [STEPS + 1], probability of each cost
 
 
 class _Stack(NamedTuple):
@@ -150,7 +152,7 @@ class _Stack(NamedTuple):
     shape: _Shape
     layers: list[_Rounded]  # the encoder's, then the decoder's
     # [layers + 1, STEPS + 1]: the probability that layers i and later fit into each budget
-    fits: list[np.ndarray]
+    fits: list[Float[np.ndarray, "steps"]]
 
 
 class _Meter:
@@ -166,7 +168,7 @@ class _Meter:
         self._width = _positive_widths(space)[0]
         self._known: dict[Any, _Options] = {}
 
-    def base(self, shape: _Shape) -> np.ndarray:
+    def base(self, shape: _Shape) -> Float[np.ndarray, "C"]:
         """The costs [C] that belong to no layer."""
         sides = ["encoder", "decoder"] if shape.decoder_layers else ["encoder"]
         parts = [self._part(shape, side, self._layer([self._width])) for side in sides]
@@ -216,13 +218,13 @@ class _Meter:
 
     def _of_widths(
         self, shape: _Shape, side: str, genes: dict[str, int], others: int
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[Float[np.ndarray, "widths C"], Float[np.ndarray, "W C"]]:
         """(The costs of a layer by the width of its first expert, [·, C]; by how much they rise
         with one of the others at each positive width instead of the smallest, [W, C]).
         """
         positive, rest = _positive_widths(self._space), [self._width] * others
 
-        def part(*experts: int) -> np.ndarray:
+        def part(*experts: int) -> Float[np.ndarray, "C"]:
             return self._part(shape, side, self._layer(experts, genes))
 
         of_first = np.array([part(width, *rest) for width in self._space.expert_ffn_dims])
@@ -232,7 +234,7 @@ class _Meter:
             of_others += [part(self._width, width, *rest[1:]) - smallest for width in positive]
         return of_first, of_others
 
-    def _part(self, shape: _Shape, side: str, layer: dict[str, Any]) -> np.ndarray:
+    def _part(self, shape: _Shape, side: str, layer: dict[str, Any]) -> Float[np.ndarray, "C"]:
         several = len(layer["expert_ffn_dims"]) > 1
         companion = self._layer([self._width] * (2 if several else 1))
         around: dict[str, list[dict[str, Any]]] = {side: [companion]}
@@ -248,7 +250,9 @@ class _Meter:
     ) -> dict[str, Any]:
         return {**self._plain, **(genes or {}), "expert_ffn_dims": list(experts)}
 
-    def _costs(self, shape: _Shape, layers: Mapping[str, list[dict[str, Any]]]) -> np.ndarray:
+    def _costs(
+        self, shape: _Shape, layers: Mapping[str, list[dict[str, Any]]]
+    ) -> Float[np.ndarray, "C"]:
         costs = self._cost(_made(self._space, shape, layers))
         return np.array([costs[name] for name in self._names], float)
 
@@ -379,7 +383,7 @@ def _made(
     )
 
 
-def _drawn(cumulative: np.ndarray, rng: np.random.Generator) -> int:
+def _drawn(cumulative: Float[np.ndarray, "weights"], rng: np.random.Generator) -> int:
     """An index with the probability of its weight; `cumulative` is the running sum of weights."""
     index = np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right")
     return min(int(index), len(cumulative) - 1)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float32, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float32, Int, Int32, PRNGKeyArray
 
 from automoe_jax.arch import Arch
 from automoe_jax.config import TrainConfig
@@ -39,13 +39,13 @@ from automoe_jax.train.loss import (
 )
 from automoe_jax.train.optim import optimizer
 
-Batch = Mapping[str, jax.Array]
+Batch = Mapping[str, Int[Array, "..."]]
 
 
 class TrainState(NamedTuple):
     """State that an update changes; a pytree of arrays."""
 
-    step: jax.Array  # int32, updates done
+    step: Int32[Array, ""]  # updates done
     params: dict[str, Any]
     opt_state: optax.OptState
 
@@ -53,12 +53,13 @@ class TrainState(NamedTuple):
 class StepMetrics(NamedTuple):
     """Metrics of an update; sums are over its non-pad target tokens and all its sub-networks."""
 
-    loss: jax.Array  # the training loss, mean per token
-    nll: jax.Array  # mean per token, nats
-    tokens: jax.Array  # non-pad target tokens of the batch
+    loss: Float32[Array, ""]  # the training loss, mean per token
+    nll: Float32[Array, ""]  # mean per token, nats
+    tokens: Float32[Array, ""]  # non-pad target tokens of the batch
     # divergence between the two passes, mean per token, nats; 0 with one pass
-    disagreement: jax.Array
-    finite: jax.Array  # bool: loss and gradients are finite; otherwise the update was not applied
+    disagreement: Float32[Array, ""]
+    # whether loss and gradients are finite; otherwise the update was not applied
+    finite: Bool[Array, ""]
     encoder: RouterMetrics  # [L] each, summed over the sub-networks and micro-batches
     decoder: RouterMetrics  # [L] each
 
@@ -96,7 +97,7 @@ def make_train_step(
     transform = optimizer(train)
 
     def step(
-        state: TrainState, batch: Batch, archs: Arch, key: jax.Array
+        state: TrainState, batch: Batch, archs: Arch, key: PRNGKeyArray
     ) -> tuple[TrainState, StepMetrics]:
         network = Network(state.params, spec)
         gradients, metrics = gradients_of(
@@ -205,7 +206,7 @@ def gradients_of(
     )
     keys = split(key, micro_batches * networks).reshape(micro_batches, networks)
 
-    def piece(micro_batch: Batch, keys: jax.Array) -> tuple[dict[str, Any], StepMetrics]:
+    def piece(micro_batch: Batch, keys: PRNGKeyArray) -> tuple[dict[str, Any], StepMetrics]:
         if networks == 1:
             return _one(update, micro_batch, _first(archs), keys[0], None)[:2]
         return _sandwich(update, micro_batch, archs, keys)
@@ -230,8 +231,8 @@ def gradients_of(
 
 
 def _one(
-    update: _Update, batch: Batch, arch: Arch, key: jax.Array, teacher: _Teacher | None
-) -> tuple[dict[str, Any], StepMetrics, jax.Array | None]:
+    update: _Update, batch: Batch, arch: Arch, key: PRNGKeyArray, teacher: _Teacher | None
+) -> tuple[dict[str, Any], StepMetrics, Float32[Array, "B T V"] | None]:
     """Gradients, summed metrics and, if there is a teacher, logits of one sub-network on one
     micro-batch source [B,S], target [B,T].
 
@@ -241,7 +242,7 @@ def _one(
 
     def loss(
         params: dict[str, Any], widths: Widths
-    ) -> tuple[jax.Array, tuple[StepMetrics, jax.Array | None]]:
+    ) -> tuple[Float32[Array, ""], tuple[StepMetrics, Float32[Array, "B T V"] | None]]:
         network = Network(params, spec)
         source, wanted = (
             jnp.concatenate([side] * train.passes) for side in (batch["source"], target)
@@ -282,7 +283,9 @@ def _one(
         routers = train.balance_loss * balance + train.z_loss * z_loss
         return sums.loss * update.token_weight + routers * update.router_weight, (metrics, logits)
 
-    def branch(widths: Widths) -> tuple[dict[str, Any], StepMetrics, jax.Array | None]:
+    def branch(
+        widths: Widths,
+    ) -> tuple[dict[str, Any], StepMetrics, Float32[Array, "B T V"] | None]:
         gradients, (metrics, logits) = jax.grad(loss, has_aux=True)(update.network.params, widths)
         return gradients, metrics, logits
 
@@ -290,7 +293,7 @@ def _one(
 
 
 def _sandwich(
-    update: _Update, batch: Batch, archs: Arch, keys: jax.Array
+    update: _Update, batch: Batch, archs: Arch, keys: PRNGKeyArray
 ) -> tuple[dict[str, Any], StepMetrics]:
     """Several sub-networks one after another; with distillation the first one's logits are the
     others' targets.
@@ -302,7 +305,7 @@ def _sandwich(
         else None
     )
 
-    def run(carry: Any, inputs: tuple[Arch, jax.Array]) -> tuple[Any, None]:
+    def run(carry: Any, inputs: tuple[Arch, PRNGKeyArray]) -> tuple[Any, None]:
         total, teacher = carry
         gradients, metrics, logits = _one(update, batch, *inputs, teacher)
         if teacher is not None and logits is not None:
