@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from automoe_jax.config import STAGES
+from automoe_jax.names import ARCH_FILE
 from automoe_jax.search.limits import COSTS
 
 
@@ -40,7 +41,7 @@ TABLE: Mapping[str, Stage] = {
         ("supernet/checkpoints", "supernet/final"),
         _LIMITS,
     ),
-    "search": Stage(("search.",), ("search", "arch.json"), ("search", "arch.json")),
+    "search": Stage(("search.",), ("search", ARCH_FILE), ("search", ARCH_FILE)),
     "retrain": Stage(
         ("retrain.",),
         ("retrain",),

@@ -21,6 +21,7 @@ from automoe_jax.data.tokenizer import SeparateTokenizers, Tokenizer
 from automoe_jax.dependencies import FREE, TABLE, outdated
 from automoe_jax.errors import UserError
 from automoe_jax.model.network import Spec, spec_of
+from automoe_jax.names import ARCH_FILE, CONFIG_FILE, RETRAINED_FOLDER
 from automoe_jax.runtime.files import absolute, is_local, read_json, readable, write_json
 from automoe_jax.runtime.processes import gathered
 from automoe_jax.search.limits import COSTS
@@ -38,7 +39,7 @@ class Workdir:
 
     @property
     def config_path(self) -> epath.Path:
-        return self.root / "config.json"
+        return self.root / CONFIG_FILE
 
     @property
     def tokenizer_path(self) -> epath.Path:
@@ -91,7 +92,7 @@ class Workdir:
 
     @property
     def arch_path(self) -> epath.Path:
-        return self.root / "arch.json"
+        return self.root / ARCH_FILE
 
     @property
     def rival_candidates_path(self) -> epath.Path:
@@ -111,7 +112,7 @@ class Workdir:
     @property
     def chosen_arch_path(self) -> epath.Path:
         """The architecture that `config.retrain.arch` selects instead of the search's result."""
-        return self.root / "retrain" / "arch.json"
+        return self.root / "retrain" / ARCH_FILE
 
     @property
     def contenders_path(self) -> epath.Path:
@@ -124,7 +125,7 @@ class Workdir:
 
     @property
     def retrained(self) -> epath.Path:
-        return self.root / "retrain" / "subtransformer"
+        return self.root / RETRAINED_FOLDER
 
     @property
     def dense(self) -> epath.Path:

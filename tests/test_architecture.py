@@ -20,7 +20,7 @@ CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 
 # A module imports from its own level and from those below it. Add new modules and folders here.
 LEVELS = (
-    {"errors"},
+    {"errors", "names"},
     {"registry"},
     {
         "arch",

@@ -25,11 +25,11 @@ from automoe_jax.costs import sparsity
 from automoe_jax.errors import UserError
 from automoe_jax.evaluation import results as evaluation
 from automoe_jax.evaluation.networks import inferences
+from automoe_jax.names import VALIDATION
 from automoe_jax.report.comparison import Curve
 from automoe_jax.report.plots import series
 from automoe_jax.report.rows import Row, RowKey
 from automoe_jax.runtime.files import atomic_writer, read_json, readable
-from automoe_jax.train.checkpoint import VALIDATION
 from automoe_jax.train.metrics import read_metrics
 from automoe_jax.workdir import Workdir
 

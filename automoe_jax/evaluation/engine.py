@@ -15,12 +15,13 @@ from automoe_jax.evaluation.networks import joined, with_scores
 from automoe_jax.evaluation.outputs import progress_bar
 from automoe_jax.evaluation.results import Scored, load_row, save_row
 from automoe_jax.evaluation.shortlist import missed_share
-from automoe_jax.export.cache import DEFAULTS, exported
+from automoe_jax.export.cache import exported
 from automoe_jax.export.settings import FLOAT32, INT8, PRECISIONS
 from automoe_jax.export.workdirs import variant
 from automoe_jax.inference.engine.folder import MODEL, WEIGHTS
 from automoe_jax.inference.engine.translator import Translator, load
 from automoe_jax.inference.scores import Difference, paired_bootstrap, paired_chrf
+from automoe_jax.names import DEFAULTS_FILE
 from automoe_jax.report.rows import Role, Row, RowKey
 from automoe_jax.workdir import Workdir, write_json
 
@@ -156,7 +157,7 @@ def _record_defaults(workdir: Workdir, rows: Mapping[Deployed, Row]) -> Deployed
     """Writes the defaults of `translate`, and returns the way that they choose."""
     lost = {way: -(row.bleu_difference or 0) for way, row in rows.items()}
     precision, sizes = defaults(lost)
-    write_json(workdir.root / DEFAULTS, {"precision": precision, "shortlist": sizes})
+    write_json(workdir.root / DEFAULTS_FILE, {"precision": precision, "shortlist": sizes})
     return Deployed(precision, sizes[precision])
 
 

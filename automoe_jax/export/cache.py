@@ -16,11 +16,11 @@ from typing import Any
 from automoe_jax.errors import UserError
 from automoe_jax.export.settings import FLOAT32, PRECISIONS
 from automoe_jax.inference.engine.folder import DESCRIPTION, VERSION, sha256
+from automoe_jax.names import ARCH_FILE, CONFIG_FILE, DEFAULTS_FILE, RETRAINED_FOLDER, SUMMARY_FILE
 
 FOLDER = "export"
 # files that identify the weights and settings of an export
-_SOURCES = ("config.json", "arch.json", "retrain/subtransformer/summary.json")
-DEFAULTS = "evaluate/defaults.json"  # written by the stage evaluate
+_SOURCES = (CONFIG_FILE, ARCH_FILE, f"{RETRAINED_FOLDER}/{SUMMARY_FILE}")
 
 
 def exported(root: str, precision: str | None = None) -> pathlib.Path:
@@ -63,7 +63,7 @@ def _defaults(root: str) -> tuple[str, dict[str, int]]:
     if they are damaged.
     """
     try:
-        found = json.loads((_path(root) / DEFAULTS).read_text())
+        found = json.loads((_path(root) / DEFAULTS_FILE).read_text())
         sizes = {str(name): int(size) for name, size in found["shortlist"].items()}
         if found["precision"] not in PRECISIONS:
             raise ValueError(found["precision"])
@@ -72,7 +72,8 @@ def _defaults(root: str) -> tuple[str, dict[str, int]]:
         return FLOAT32, {}
     except (ValueError, LookupError, TypeError, AttributeError):
         raise UserError(
-            f"{root}/{DEFAULTS} is damaged; delete it, and choose with --precision and --shortlist"
+            f"{root}/{DEFAULTS_FILE} is damaged; delete it, and choose with --precision and"
+            " --shortlist"
         ) from None
 
 

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from automoe_jax.arch import MAX_LAYERS, Arch
+from automoe_jax.names import VALIDATION
 from automoe_jax.report import numbers
 from automoe_jax.report.contents import ReportContents, finite, number, scored
 from automoe_jax.report.drawing import FONT
@@ -129,7 +130,7 @@ def loss_plot(curves: Mapping[Role, list[dict[str, Any]]], size: Size) -> str:
         role: (training, validation)
         for role, records in curves.items()
         if len((training := training_curve(records))[0])
-        + len((validation := series(records, "validation_nll"))[0])
+        + len((validation := series(records, VALIDATION))[0])
     }
     if not runs:
         return ""

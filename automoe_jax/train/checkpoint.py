@@ -26,11 +26,11 @@ from orbax.checkpoint import checkpoint_managers
 
 from automoe_jax.config import TrainConfig
 from automoe_jax.errors import UserError
+from automoe_jax.names import VALIDATION
 from automoe_jax.runtime.files import absolute
 from automoe_jax.runtime.processes import any_process, is_first, wait_for_all
 from automoe_jax.train.step import TrainState
 
-VALIDATION = "validation_nll"
 ABANDONED_SECONDS = 0.5  # longest time until reads of a broken checkpoint end
 _log = logging.getLogger(__name__)
 

@@ -20,10 +20,11 @@ from automoe_jax.data.shards import micro_batches, put_on_devices
 from automoe_jax.errors import UserError
 from automoe_jax.model.network import Network
 from automoe_jax.model.transformer import ForwardOptions
+from automoe_jax.names import VALIDATION
 from automoe_jax.runtime.interruption import stop_requests, stopped
 from automoe_jax.runtime.processes import is_first
 from automoe_jax.runtime.sharding import ONE_DEVICE, Placement
-from automoe_jax.train.checkpoint import VALIDATION, Checkpoints
+from automoe_jax.train.checkpoint import Checkpoints
 from automoe_jax.train.metrics import MetricsWriter, NoMetrics, read_metrics, summarise
 from automoe_jax.train.optim import schedule
 from automoe_jax.train.step import (

@@ -15,12 +15,13 @@ from automoe_jax.data.batching import TokenPairs, evaluation_batches, train_batc
 from automoe_jax.data.shards import held_rows
 from automoe_jax.errors import UserError
 from automoe_jax.model.network import Network, Spec, abstract
+from automoe_jax.names import SUMMARY_FILE
 from automoe_jax.runtime.files import read_json, readable, write_json
 from automoe_jax.runtime.processes import is_first
 from automoe_jax.train.checkpoint import load_params, save_params
 from automoe_jax.train.loop import Run, train
 
-SUMMARY, _WEIGHTS = "summary.json", "final"
+_WEIGHTS = "final"
 
 
 class Summary(NamedTuple):
@@ -64,7 +65,7 @@ def complete(
     save_params(run.folder / _WEIGHTS, trained.network.params)
     finished = Summary(run.train.steps, trained.tokens, trained.seconds, trained.validation_nll)
     if is_first():
-        write_json(run.folder / SUMMARY, finished._asdict())
+        write_json(run.folder / SUMMARY_FILE, finished._asdict())
     return finished
 
 
@@ -75,12 +76,12 @@ def is_complete(folder: epath.Path) -> bool:
 
 def results(folder: epath.Path) -> list[epath.Path]:
     """Paths that a finished run writes: the summary and the folder of the resulting weights."""
-    return [folder / SUMMARY, folder / _WEIGHTS]
+    return [folder / SUMMARY_FILE, folder / _WEIGHTS]
 
 
 def summary(folder: epath.Path) -> Summary:
     """The summary of a finished run."""
-    path = folder / SUMMARY
+    path = folder / SUMMARY_FILE
     with readable(path):
         return Summary(**read_json(path))
 

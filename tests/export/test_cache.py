@@ -6,6 +6,7 @@ import pathlib
 
 import pytest
 
+from automoe_jax import names
 from automoe_jax.errors import UserError
 from automoe_jax.export import cache, workdirs
 from automoe_jax.inference.engine.folder import VERSION, sha256
@@ -31,7 +32,7 @@ def test_damaged_defaults_are_named(content: str, tmp_path: pathlib.Path) -> Non
     assert cache.default_precision(str(tmp_path)) == "float32"
     assert cache.default_shortlist(str(tmp_path), "float32") == 0
     (tmp_path / "evaluate").mkdir()
-    (tmp_path / cache.DEFAULTS).write_text(content)
+    (tmp_path / names.DEFAULTS_FILE).write_text(content)
     for read in (cache.default_precision, lambda root: cache.default_shortlist(root, "int8")):
         with pytest.raises(UserError, match=r"defaults\.json is damaged; delete it, and choose"):
             read(str(tmp_path))
