@@ -8,6 +8,7 @@ Every sentence has 32 source tokens and is decoded for exactly 32 steps, because
 networks do not end sentences.
 """
 
+import argparse
 import functools
 import os
 import statistics
@@ -25,13 +26,13 @@ from automoe_jax.model import Network, init
 from automoe_jax.model.transformer import sinusoids
 from automoe_jax.space import SearchSpace
 from benchmarks import job
-from benchmarks.harness import Row, medians, run
+from benchmarks.harness import Row, medians, run, timed_parser
 
 STEPS = 32
 BEAM = 5
 
 
-def measure() -> list[Row]:
+def measure(flags: argparse.Namespace) -> list[Row]:
     """Times beam search against the original and against CTranslate2."""
     base = _ctranslate2(width=512, heads=8, layers=6, vocab_size=32_000)
     small = _ctranslate2(width=256, heads=4, layers=3, vocab_size=8000)
@@ -133,7 +134,7 @@ def _ctranslate2(*, width: int, heads: int, layers: int, vocab_size: int) -> lis
             rows = source[:size]
             cases[f"ours {size}"] = lambda rows=rows: _ours(network, rows, BEAM)
             cases[f"theirs {size}"] = lambda rows=rows: translate(rows, BEAM)
-        seconds = medians(cases, title=f"CTranslate2, width {width}")
+        seconds = medians(cases, flags.repeats, title=f"CTranslate2, width {width}")
     lines = []
     for size in (32, 1):
         ours, other = size / seconds[f"ours {size}"], size / seconds[f"theirs {size}"]
@@ -243,4 +244,4 @@ def _norm(theirs: Any, ours: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    run(measure)
+    run(measure, timed_parser("benchmarks.decode", __doc__))

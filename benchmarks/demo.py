@@ -19,11 +19,12 @@ from pathlib import Path
 
 from absl import flags
 
+from automoe_jax.names import CONFIG_FILE
 from benchmarks.harness import Row, run
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "a finished demo")
 _CONFIG = "configs/demo.py"
-_COPIED = ("config.json", "data", "stages/prepare.json", "compilation_cache")
+_COPIED = (CONFIG_FILE, "data", "stages/prepare.json", "compilation_cache")
 
 
 def measure() -> list[Row]:

@@ -3,6 +3,7 @@
 python -m benchmarks.evaluate --json=evaluate.json
 """
 
+import argparse
 import statistics
 from typing import Any
 
@@ -15,10 +16,10 @@ from automoe_jax.search import evaluator
 from automoe_jax.search.stopping import Trial
 from automoe_jax.train.step import make_eval_step
 from benchmarks import job
-from benchmarks.harness import Row, medians, products, rates, run
+from benchmarks.harness import Row, medians, products, rates, run, timed_parser
 
 
-def measure() -> list[Row]:
+def measure(flags: argparse.Namespace) -> list[Row]:
     """Times the evaluation of candidates of the fixed job."""
     candidates, (largest,), dense = (
         job.archs("evaluate"),
@@ -58,7 +59,7 @@ def measure() -> list[Row]:
         "largest dense, cut out": lambda: exact_step(exact.params, batch, dense),
     }
     cases["candidates"] = lambda: list(score([Trial(arch) for arch in candidates]))
-    seconds = medians(cases, title="evaluate")
+    seconds = medians(cases, flags.repeats, title="evaluate")
     rate = len(candidates) / seconds["candidates"]
     original = 1 / statistics.mean(job.ORIGINAL["evaluate_random_median_s"])
     return [
@@ -79,4 +80,4 @@ def measure() -> list[Row]:
 
 
 if __name__ == "__main__":
-    run(measure)
+    run(measure, timed_parser("benchmarks.evaluate", __doc__))

@@ -12,7 +12,7 @@ import numpy as np
 
 from automoe_jax.ops.grouped import ExpertRows, Experts, dense_ffn, experts_ffn, width_choices
 from automoe_jax.ops.routers import Routing
-from benchmarks.harness import Row, medians, run
+from benchmarks.harness import Row, medians, run, timed_parser
 
 MIXED = (1024, 2048, 3072)
 # of the tokens, for each expert: unbalanced
@@ -26,7 +26,7 @@ EMBED_DIM = 512
 WIDTHS = {"mixed": "mixed", "all wide": "all 2048", "narrow": "all 1024"}
 
 
-def measure() -> list[Row]:
+def measure(flags: argparse.Namespace) -> list[Row]:
     """Times experts of equal and of different widths."""
     tokens, dtype, limit = LIMITS[jax.default_backend()]
     same = (2048,) * len(SHARES)
@@ -43,7 +43,7 @@ def measure() -> list[Row]:
         cases[name], units = _experts(tokens, dtype, widths, choices)
         useful[name] = tokens * units
         cases[f"dense {name}"] = _dense(tokens, dtype, round(units))
-    seconds = medians(cases, title="experts")
+    seconds = medians(cases, flags.repeats, title="experts")
     ratio = seconds["equal"] / seconds["dense equal"]
     sizes = f"N = {tokens}, D = {EMBED_DIM}, E = {len(SHARES)}, unbalanced, {dtype}"
     per_unit = {name: seconds[name] / useful[name] for name in useful if name != "equal"}
@@ -124,4 +124,4 @@ def _dense(tokens: int, dtype: str, units: int) -> Any:
 
 
 if __name__ == "__main__":
-    run(measure)
+    run(measure, timed_parser("benchmarks.experts", __doc__))

@@ -1,14 +1,16 @@
 """Shared parts of all benchmarks: interleaved repeats, plain matrix products as the reference,
 facts of the machine, the report.
 
-A benchmark is a module whose `measure() -> list[Row]` is passed to `run`. Cases are interleaved, so
-that a slow minute of the machine affects all of them, and medians are compared.
+A benchmark is a module whose `measure(flags) -> list[Row]` is passed to `run`. Cases are
+interleaved, so that a slow minute of the machine affects all of them, and medians are compared.
 """
 
+import argparse
 import dataclasses
 import datetime
 import functools
 import json
+import math
 import os
 import platform
 import statistics
@@ -17,19 +19,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
 from tqdm import tqdm
 
-_JSON = flags.DEFINE_string("json", "", "file to write the rows to")
-_SECONDS = flags.DEFINE_float(
-    "seconds", float("inf"), "no case begins later; a later call measures the rest"
-)
-_REPEATS = flags.DEFINE_integer("repeats", 9, "how often each case is timed", lower_bound=3)
+from automoe_jax.command.parser import Parser
+from automoe_jax.command.run import run_for_people
+
+REPEATS = 9  # of each case, unless --repeats gives another number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,32 +48,53 @@ class Row:
         return f"{self.table}: {cells}" + (f" (goal {self.goal}: {mark})" if self.goal else "")
 
 
-def run(measure: Callable[[], list[Row]]) -> None:
+def parser(module: str, description: str | None) -> Parser:
+    """The flags of every benchmark; `description` is the module's docstring, of which the first
+    paragraph is shown.
+    """
+    flags = Parser(module, (description or "").partition("\n\n")[0])
+    flags.add_argument("--json", type=Path, help="file to write the rows to")
+    return flags
+
+
+def timed_parser(module: str, description: str | None) -> Parser:
+    """`parser` with --repeats."""
+    flags = parser(module, description)
+    flags.add_argument("--repeats", type=int, default=REPEATS, help="repeats of each case")
+    return flags
+
+
+def run(measure: Callable[[argparse.Namespace], list[Row]], flags: Parser) -> NoReturn:
     """Runs a benchmark as a command: prints its rows and writes them to --json."""
 
-    def main(_: list[str]) -> None:
-        if _JSON.value:
+    def main() -> None:
+        values = flags.parse()
+        if values.json:
             # before measuring, whose result would otherwise be lost
-            Path(_JSON.value).parent.mkdir(parents=True, exist_ok=True)
+            values.json.parent.mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()
-        rows = measure()
+        rows = measure(values)
         print(*rows, sep="\n")
-        if _JSON.value:
-            save(Path(_JSON.value), [dataclasses.asdict(row) for row in rows], started)
+        if values.json:
+            save(values.json, [dataclasses.asdict(row) for row in rows], started)
 
-    app.run(main)
+    sys.exit(run_for_people(main))
 
 
-def run_by_case(cases: Mapping[str, Callable[[], list[Row]]]) -> None:
-    """Runs the cases of a benchmark whose rows --json does not hold yet, and writes the file after
-    each; begins none after --seconds.
+def run_by_case(
+    cases: Mapping[str, Callable[[], list[Row]]],
+    path: Path | None = None,
+    seconds: float = math.inf,
+) -> None:
+    """Runs the cases of a benchmark whose rows the file `path` does not contain yet, and writes it
+    after each; starts none after `seconds`, so that a later call measures the rest.
     """
-    started, path = time.perf_counter(), Path(_JSON.value) if _JSON.value else None
+    started = time.perf_counter()
     kept = json.loads(path.read_text())["rows"] if path and path.exists() else []
     for name, measure in cases.items():
         if any(row["case"] == name for row in kept):
             continue
-        if time.perf_counter() - started > _SECONDS.value:
+        if time.perf_counter() - started > seconds:
             break
         rows = measure()
         print(*rows, sep="\n", flush=True)
@@ -104,7 +125,7 @@ def save(path: Path, rows: list[dict[str, Any]], started: float) -> None:
 
 
 def medians(
-    cases: Mapping[str, Callable[[], Any]], repeats: int = 0, title: str = ""
+    cases: Mapping[str, Callable[[], Any]], repeats: int = REPEATS, title: str = ""
 ) -> dict[str, float]:
     """Median seconds of each case; each runs once to compile, then all are interleaved."""
     return {
@@ -113,10 +134,9 @@ def medians(
 
 
 def timings(
-    cases: Mapping[str, Callable[[], Any]], repeats: int = 0, title: str = ""
+    cases: Mapping[str, Callable[[], Any]], repeats: int = REPEATS, title: str = ""
 ) -> dict[str, list[float]]:
     """Seconds of each repeat of each case."""
-    repeats = repeats or _REPEATS.value
     for call in tqdm(cases.values(), desc=f"{title} (compile)", file=sys.stderr, leave=False):
         jax.block_until_ready(call())
     seconds: dict[str, list[float]] = {name: [] for name in cases}

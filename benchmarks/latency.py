@@ -7,6 +7,7 @@ vocabulary of 20 tokens; the difference is the time for the projection to the vo
 search for the best tokens.
 """
 
+import argparse
 import dataclasses
 from typing import Any
 
@@ -19,14 +20,14 @@ from automoe_jax.costs import costs
 from automoe_jax.inference import latency
 from automoe_jax.model import init
 from automoe_jax.registry import import_file
-from benchmarks.harness import Row, run
+from benchmarks.harness import Row, parser, run
 
 SYSTEMS = "configs/systems.py"
 HARDLY_ANY = 20  # tokens: the special ones and enough for a beam
 LENGTHS: dict[str, Any] = {"source_length": 30, "target_length": 30}
 
 
-def measure() -> list[Row]:
+def measure(flags: argparse.Namespace) -> list[Row]:
     """Times one sentence with each architecture."""
     config = from_config_dict(import_file(SYSTEMS)["searched"](4))
     space = dataclasses.replace(
@@ -106,4 +107,4 @@ def _arch(width: int, encoder: list[list[int]], decoder: list[list[int]], heads:
 
 
 if __name__ == "__main__":
-    run(measure)
+    run(measure, parser("benchmarks.latency", __doc__))

@@ -4,6 +4,7 @@ original.
 python -m benchmarks.step --json=step.json
 """
 
+import argparse
 import statistics
 from typing import Any
 
@@ -18,14 +19,14 @@ from automoe_jax.costs import costs
 from automoe_jax.model import ForwardOptions, Network, init
 from automoe_jax.train.step import Batch, gradients_of, init_state, make_train_step
 from benchmarks import job
-from benchmarks.harness import Row, medians, products, rates, run
+from benchmarks.harness import Row, medians, products, rates, run, timed_parser
 
 TRAIN = TrainConfig()
 DROPOUT_RATES = ForwardOptions(job.DROPOUT, job.ATTENTION_DROPOUT)
 KEY = jax.random.key(1, impl="rbg")
 
 
-def measure() -> list[Row]:
+def measure(flags: argparse.Namespace) -> list[Row]:
     """Times training steps of the fixed job."""
     sampled, (largest,), dense = (
         job.archs("train_step"),
@@ -47,7 +48,7 @@ def measure() -> list[Row]:
         "largest": lambda: step(largest),
     }
     cases |= {f"sampled {i}": lambda arch=arch: step(arch) for i, arch in enumerate(sampled)}
-    seconds = medians(cases, title="train step")
+    seconds = medians(cases, flags.repeats, title="train step")
     random = statistics.median(seconds[f"sampled {i}"] for i in range(len(sampled)))
     return [
         *rates("Training step of the largest architecture", seconds, flops),
@@ -89,7 +90,7 @@ def _proportion(network: Network, batch: Batch, archs: list[Arch]) -> Row:
         str(i): lambda arch=arch: call(network.params, batch, job.stacked(arch))
         for i, arch in enumerate(archs)
     }
-    seconds = np.array(list(medians(cases, title="forward and backward").values()))
+    seconds = np.array(list(medians(cases, flags.repeats, title="forward and backward").values()))
     flops = np.array(
         [
             costs(arch, job.LENGTH, job.LENGTH, job.VOCAB_SIZE).flops_with_vocabulary
@@ -136,4 +137,4 @@ class _Stepper:
 
 
 if __name__ == "__main__":
-    run(measure)
+    run(measure, timed_parser("benchmarks.step", __doc__))
