@@ -34,12 +34,12 @@ BEAM = 5
 
 def measure(flags: argparse.Namespace) -> list[Row]:
     """Times beam search against the original and against CTranslate2."""
-    base = _ctranslate2(width=512, heads=8, layers=6, vocab_size=32_000)
-    small = _ctranslate2(width=256, heads=4, layers=3, vocab_size=8000)
-    return [*_fixed_job(), *base, *small]
+    base = _ctranslate2(flags.repeats, width=512, heads=8, layers=6, vocab_size=32_000)
+    small = _ctranslate2(flags.repeats, width=256, heads=4, layers=3, vocab_size=8000)
+    return [*_fixed_job(flags.repeats), *base, *small]
 
 
-def _fixed_job() -> list[Row]:
+def _fixed_job(repeats: int) -> list[Row]:
     (arch,), sentences = job.archs("middle"), 16
     network, source = (
         init(job.SPACE, job.VOCAB_SIZE, jax.random.key(0), arch=arch),
@@ -47,6 +47,7 @@ def _fixed_job() -> list[Row]:
     )
     seconds = medians(
         {f"beam {size}": functools.partial(_ours, network, source, size) for size in (1, BEAM)},
+        repeats,
         title="decode",
     )
     rows = []
@@ -97,7 +98,9 @@ def dense_space(*, width: int, heads: int, layers: int) -> SearchSpace:
     )
 
 
-def _ctranslate2(*, width: int, heads: int, layers: int, vocab_size: int) -> list[Row]:
+def _ctranslate2(
+    repeats: int, *, width: int, heads: int, layers: int, vocab_size: int
+) -> list[Row]:
     import ctranslate2
 
     space = dense_space(width=width, heads=heads, layers=layers)
@@ -134,7 +137,7 @@ def _ctranslate2(*, width: int, heads: int, layers: int, vocab_size: int) -> lis
             rows = source[:size]
             cases[f"ours {size}"] = lambda rows=rows: _ours(network, rows, BEAM)
             cases[f"theirs {size}"] = lambda rows=rows: translate(rows, BEAM)
-        seconds = medians(cases, flags.repeats, title=f"CTranslate2, width {width}")
+        seconds = medians(cases, repeats, title=f"CTranslate2, width {width}")
     lines = []
     for size in (32, 1):
         ours, other = size / seconds[f"ours {size}"], size / seconds[f"theirs {size}"]

@@ -7,6 +7,7 @@ The workdir must hold a finished demo. Its data and compilation cache are read; 
 changes.
 """
 
+import argparse
 import json
 import os
 import pstats
@@ -17,21 +18,19 @@ import tempfile
 import time
 from pathlib import Path
 
-from absl import flags
-
+from automoe_jax.errors import UserError
 from automoe_jax.names import CONFIG_FILE
-from benchmarks.harness import Row, run
+from benchmarks.harness import Row, parser, run
 
-_WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "a finished demo")
 _CONFIG = "configs/demo.py"
 _COPIED = (CONFIG_FILE, "data", "stages/prepare.json", "compilation_cache")
 
 
-def measure() -> list[Row]:
+def measure(flags: argparse.Namespace) -> list[Row]:
     """Times a start and a search of the demo."""
-    done = Path(_WORKDIR.value)
+    done = Path(flags.workdir)
     if not (done / "stages" / "report.json").exists():
-        sys.exit(f"error: --workdir={done} holds no finished demo; run make demo first")
+        raise UserError(f"--workdir={done} holds no finished demo; run make demo first")
     seconds, update = _first_update(done)
     share, total = _search_outside(done)
     return [
@@ -83,8 +82,8 @@ def _first_update(done: Path) -> tuple[float, float]:
             process.wait()
         records = _records(metrics)
         if len(records) < 2:
-            sys.exit(
-                "error: the SuperNet of the demo did not start; run the command by hand: "
+            raise UserError(
+                "the SuperNet of the demo did not start; run the command by hand: "
                 + " ".join(command)
             )
     update = records[1]["seconds"] / (records[1]["step"] - records[0]["step"])
@@ -150,4 +149,6 @@ def _outside(stats: pstats.Stats) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    run(measure)
+    arguments = parser("benchmarks.demo", __doc__)
+    arguments.add_argument("--workdir", default="runs/demo", help="a finished demo")
+    run(measure, arguments)

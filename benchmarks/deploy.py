@@ -19,6 +19,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -29,23 +30,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import app, flags
 from tqdm import tqdm
 
 from automoe_jax.arch import Arch
+from automoe_jax.command.parser import Parser
+from automoe_jax.command.run import run_for_people
 from automoe_jax.export.settings import FLOAT32, INT8
 from benchmarks import deploy_models
 from benchmarks.deploy_models import PAPER_VOCABULARY, SHAPES
 from benchmarks.deploy_worker import CANDIDATES, STEPS, reads
-from benchmarks.harness import Row, run_by_case
-
-_MODELS = flags.DEFINE_string("models", "runs/bench/models", "folder of the built models")
-_ROWS = flags.DEFINE_list("rows", [], "rows to measure, or the beginnings of their names")
-_EXPORTED = flags.DEFINE_list("exported", [], "exported folders, whose start is timed")
-_BUILD = flags.DEFINE_bool("build", False, "build the models and measure nothing")
-_BUDGET = flags.DEFINE_float("row_seconds", 40, "time of a row's rounds, of which it makes 3 to 9")
+from benchmarks.harness import Row, parser, run_by_case
 
 ROUNDS = 3, 9
+ROW_SECONDS = 40  # for the rounds of a row, once it has made the fewest
 SHORT = f"{INT8}, shortlist"
 BOUND = "bound"
 SETTINGS = [(batch, beam) for batch in (1, 32) for beam in (5, 1)]
@@ -199,7 +196,7 @@ def measured(case: Case, models: Path) -> dict[str, Measured]:
         answers: dict[str, list[dict[str, Any]]] = {label: [] for label in processes}
         for done in tqdm(range(most), desc=case.name, leave=False):
             spent = time.perf_counter() - started
-            if done >= least and spent * (done + 1) / done > _BUDGET.value:
+            if done >= least and spent * (done + 1) / done > ROW_SECONDS:
                 break
             for label, process in processes.items():
                 answers[label].append(process.ask(**request, warm_up=False))
@@ -388,20 +385,42 @@ def _rounded(ms: float) -> str:
     return f"{ms:.0f}" if ms >= 100 else f"{ms:.1f}" if ms >= 10 else f"{ms:.2f}"
 
 
-def main(_: list[str]) -> None:
-    """Builds the models and measures the rows that --json has not yet."""
-    models = Path(_MODELS.value)
+def main() -> None:
+    """Builds the models and measures the rows that --json does not contain yet."""
+    flags = _parser().parse()
+    chosen = _names(flags.rows)
     cases = [*dense_cases(), *expert_cases(), *paper_cases()]
-    wanted = [case for case in cases if not _ROWS.value or case.name.startswith(tuple(_ROWS.value))]
-    build(wanted, models)
-    if not _BUILD.value:
+    wanted = [case for case in cases if not chosen or case.name.startswith(chosen)]
+    build(wanted, flags.models)
+    if not flags.build:
         starts = {
             f"start/{Path(folder).name}": functools.partial(start_rows, Path(folder))
-            for folder in _EXPORTED.value
+            for folder in _names(flags.exported)
         }
-        timed = {case.name: functools.partial(rows_of, case, models) for case in wanted}
-        run_by_case(timed | starts)
+        timed = {case.name: functools.partial(rows_of, case, flags.models) for case in wanted}
+        run_by_case(timed | starts, flags.json, flags.seconds)
+
+
+def _parser() -> Parser:
+    arguments = parser("benchmarks.deploy", __doc__)
+    arguments.add_argument(
+        "--models", type=Path, default=Path("runs/bench/models"), help="folder of the built models"
+    )
+    arguments.add_argument(
+        "--rows", default="", help="rows, or beginnings of their names, separated by commas"
+    )
+    arguments.add_argument(
+        "--exported", default="", help="exported folders whose start is timed, separated by commas"
+    )
+    arguments.add_argument("--seconds", type=float, default=math.inf, help="starts no row later")
+    arguments.add_switch("build", "build the models and measure nothing")
+    return arguments
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """The names in a list that is separated by commas."""
+    return tuple(name for name in text.split(",") if name)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    sys.exit(run_for_people(main))

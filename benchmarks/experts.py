@@ -4,6 +4,7 @@ FLOPs.
 python -m benchmarks.experts --json=experts.json
 """
 
+import argparse
 from typing import Any
 
 import jax

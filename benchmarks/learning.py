@@ -8,12 +8,14 @@ skipped. The first column drops hidden units at the dropout rate, as this code d
 2026-11-25. Two seeds where one does not decide. No test text is used.
 """
 
-import argparse
 import dataclasses
 import functools
+import sys
 
 import jax
 
+from automoe_jax.command.parser import Parser
+from automoe_jax.command.run import run_for_people
 from automoe_jax.config import Config, default_config, from_config_dict
 from automoe_jax.model.network import initialised
 from automoe_jax.model.transformer import training_options
@@ -133,11 +135,11 @@ def validation_loss(prepared: Workdir, system: System, scheme: str, share: float
 
 def main() -> None:
     """Trains what is missing and prints the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.learning", description=__doc__)
+    parser = Parser("benchmarks.learning", "Initial weights on small runs, as a table.")
     parser.add_argument("--workdir", default="runs/learning", help="where the runs are kept")
     parser.add_argument("--updates", type=float, default=1.0, help="share of each run's updates")
     parser.add_argument("--rows", default="", help="only the rows whose name holds this text")
-    flags = parser.parse_args()
+    flags = parser.parse()
     config = configuration(DENSE, "xavier", 1.0)
     prepared = open_workdir(flags.workdir, config)
     run_stages(dataclasses.replace(config, stages="prepare"), prepared)
@@ -154,4 +156,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_for_people(main, resumes=True))

@@ -14,6 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from automoe_jax.command.parser import Parser
+from automoe_jax.command.run import run_for_people
+
 INTRODUCTION = """# Benchmarks
 
 `make bench` measures the tables and writes this page; the notes are `benchmarks/notes.md`. The
@@ -23,8 +26,8 @@ not met stay in the table.
 """
 
 
-def main(paths: Sequence[str]) -> str:
-    """The page, with a section for each JSON file."""
+def benchmarks_page(paths: Sequence[str]) -> str:
+    """docs/BENCHMARKS.md, with a section for each JSON file."""
     parts = [INTRODUCTION]
     for path in paths:
         result = json.loads(Path(path).read_text())
@@ -45,6 +48,18 @@ def tables(rows: Sequence[dict[str, Any]]) -> list[str]:
         f"**{title}**\n\n{_table(list(group))}"
         for title, group in itertools.groupby(rows, key=lambda row: row["table"])
     ]
+
+
+def main() -> None:
+    """Prints docs/BENCHMARKS.md, or the page of --page."""
+    parser = Parser("benchmarks.render", "Pages of benchmark results, in Markdown.")
+    parser.add_argument("--page", type=Path, help="text of a page of one file of results")
+    parser.add_argument("results", nargs="+", help="JSON files of benchmarks")
+    flags = parser.parse()
+    if flags.page is None:
+        print(benchmarks_page(flags.results), end="")
+    else:
+        print(page(flags.page.read_text(), flags.results[0]), end="")
 
 
 def _machine(result: dict[str, Any]) -> str:
@@ -70,8 +85,4 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    option, _, name = sys.argv[1].partition("=")
-    if option == "--page":
-        print(page(Path(name).read_text(), sys.argv[2]), end="")
-    else:
-        print(main(sys.argv[1:]), end="")
+    sys.exit(run_for_people(main))

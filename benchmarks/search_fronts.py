@@ -9,6 +9,7 @@ Intervals of 95 % are Student's over the seeds; differences are paired by seed, 
 algorithms the same first population.
 """
 
+import argparse
 import dataclasses
 import functools
 import math
@@ -16,13 +17,13 @@ import sys
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from absl import flags
 from etils import epath
 from scipy import stats
 from tqdm import tqdm
 
 from automoe_jax.arch import Arch
 from automoe_jax.config import SearchConfig
+from automoe_jax.errors import UserError
 from automoe_jax.search.algorithms import ALGORITHMS
 from automoe_jax.search.candidate import Candidate, Score
 from automoe_jax.search.evaluator import inherited_loss
@@ -32,24 +33,20 @@ from automoe_jax.search.pareto import best
 from automoe_jax.search.stopping import Trial
 from automoe_jax.train import runs
 from automoe_jax.workdir import Workdir
-from benchmarks.harness import Row, run
-
-_WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "a run with a trained SuperNet")
-_SEEDS = flags.DEFINE_integer("seeds", 5, "searches with each algorithm", lower_bound=2)
-_GENERATIONS = flags.DEFINE_integer("generations", 6, "generations after the first", lower_bound=1)
-_POPULATION = flags.DEFINE_integer("population", 20, "candidates of a generation", lower_bound=4)
-_TOKENS = flags.DEFINE_integer("tokens", 2048, "validation tokens of a candidate", lower_bound=1)
+from benchmarks.harness import Row, parser, run
 
 ALGORITHMS_COMPARED = ("nsga2", "evolution", "random", "cost_ranking")
 
 
-def measure() -> list[Row]:
+def measure(flags: argparse.Namespace) -> list[Row]:
     """Searches with every algorithm and seed on one SuperNet."""
-    workdir = Workdir(epath.Path(_WORKDIR.value))
+    if flags.seeds < 2:
+        raise UserError(f"--seeds={flags.seeds} must be at least 2, for an interval")
+    workdir = Workdir(epath.Path(flags.workdir))
     if not runs.is_complete(workdir.supernet):
-        sys.exit(f"error: --workdir={workdir.root} holds no trained SuperNet; run make demo first")
+        raise UserError(f"--workdir={workdir.root} holds no trained SuperNet; run make demo first")
     config = workdir.config()
-    settings = _settings(config.search)
+    settings = _settings(config.search, flags)
     config = dataclasses.replace(config, search=settings)
     spec = workdir.spec(config)
     cost = cost_function(Conditions(settings, config.router, spec.output_size, spec.norm == "pre"))
@@ -75,26 +72,26 @@ def measure() -> list[Row]:
         )
 
     with tqdm(desc="search_fronts", unit="candidate", file=sys.stderr) as bar:
-        found = {
-            name: [searched(name, seed, bar) for seed in range(_SEEDS.value)]
+        searches = {
+            name: [searched(name, seed, bar) for seed in range(flags.seeds)]
             for name in ALGORITHMS_COMPARED
         }
-    return _rows(found, reference)
+    return _rows(searches, reference, flags.seeds)
 
 
-def _settings(search: SearchConfig) -> SearchConfig:
+def _settings(search: SearchConfig, flags: argparse.Namespace) -> SearchConfig:
     """The settings of the workdir's search with those of this benchmark. Nothing is stopped early,
     so that all evaluations are alike.
     """
-    population = _POPULATION.value
+    population = flags.population
     return dataclasses.replace(
         search,
-        iterations=_GENERATIONS.value,
+        iterations=flags.generations,
         population=population,
         parents=min(search.parents, population),
         mutations=population // 2,
         crossovers=population - population // 2,
-        validation_tokens=_TOKENS.value,
+        validation_tokens=flags.tokens,
         stop_early=0.0,
     )
 
@@ -104,7 +101,7 @@ def _counted(one_score: Callable[[Arch], Score], arch: Arch, bar: tqdm) -> Score
     return one_score(arch)
 
 
-def _rows(found: dict[str, list[list[Candidate]]], reference: Reference) -> list[Row]:
+def _rows(found: dict[str, list[list[Candidate]]], reference: Reference, seeds: int) -> list[Row]:
     """One row for each algorithm, and one for each difference that the docs state."""
     volumes = {
         name: np.array([100 * hypervolume(one, reference) for one in searches])
@@ -113,7 +110,7 @@ def _rows(found: dict[str, list[list[Candidate]]], reference: Reference) -> list
     losses = {
         name: np.array([best(one).loss for one in searches]) for name, searches in found.items()
     }
-    title = f"Fronts of loss and {reference.name}, {_SEEDS.value} seeds (mean, 95 % interval)"
+    title = f"Fronts of loss and {reference.name}, {seeds} seeds (mean, 95 % interval)"
     rows = [
         Row(
             title,
@@ -150,4 +147,12 @@ def _interval(values: np.ndarray, digits: int) -> str:
 
 
 if __name__ == "__main__":
-    run(measure)
+    arguments = parser("benchmarks.search_fronts", __doc__)
+    arguments.add_argument("--workdir", default="runs/demo", help="a run with a trained SuperNet")
+    arguments.add_argument("--seeds", type=int, default=5, help="searches with each algorithm")
+    arguments.add_argument("--generations", type=int, default=6, help="generations after the first")
+    arguments.add_argument("--population", type=int, default=20, help="candidates of a generation")
+    arguments.add_argument(
+        "--tokens", type=int, default=2048, help="validation tokens of a candidate"
+    )
+    run(measure, arguments)

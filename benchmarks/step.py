@@ -56,7 +56,7 @@ def measure(flags: argparse.Namespace) -> list[Row]:
         _against_original(
             "largest", seconds["largest"], job.ORIGINAL["train_step_largest_median_s"]
         ),
-        _proportion(supernet, batch, [*sampled, largest]),
+        _proportion(supernet, batch, [*sampled, largest], flags.repeats),
     ]
 
 
@@ -76,7 +76,7 @@ def _against_original(architecture: str, seconds: float, original: list[float]) 
     )
 
 
-def _proportion(network: Network, batch: Batch, archs: list[Arch]) -> Row:
+def _proportion(network: Network, batch: Batch, archs: list[Arch], repeats: int) -> Row:
     """Time of forward and backward against FLOPs."""
     traces = 0
 
@@ -90,7 +90,7 @@ def _proportion(network: Network, batch: Batch, archs: list[Arch]) -> Row:
         str(i): lambda arch=arch: call(network.params, batch, job.stacked(arch))
         for i, arch in enumerate(archs)
     }
-    seconds = np.array(list(medians(cases, flags.repeats, title="forward and backward").values()))
+    seconds = np.array(list(medians(cases, repeats, title="forward and backward").values()))
     flops = np.array(
         [
             costs(arch, job.LENGTH, job.LENGTH, job.VOCAB_SIZE).flops_with_vocabulary

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import json
 import pathlib
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -45,24 +44,21 @@ def test_cases_that_are_in_the_file_are_not_measured_again(
 ) -> None:
     path, measured = tmp_path / "results" / "rows.json", []
     monkeypatch.setattr(harness, "machine", dict)
-    flags = SimpleNamespace(value=str(path)), SimpleNamespace(value=60.0)
-    monkeypatch.setattr(harness, "_JSON", flags[0])
-    monkeypatch.setattr(harness, "_SECONDS", flags[1])
 
     def rows_of(name: str) -> list[Row]:
         measured.append(name)
         return [Row("Speed", {"case": name}), Row("Memory", {"case": name})]
 
-    def run(*names: str) -> None:
-        harness.run_by_case({name: functools.partial(rows_of, name) for name in names})
+    def run(*names: str, seconds: float = 60.0) -> None:
+        cases = {name: functools.partial(rows_of, name) for name in names}
+        harness.run_by_case(cases, path, seconds)
 
     run("a")
     run("a", "b")
     assert measured == ["a", "b"]
     found = [(row["table"], row["case"]) for row in json.loads(path.read_text())["rows"]]
     assert found == [("Speed", "a"), ("Speed", "b"), ("Memory", "a"), ("Memory", "b")]
-    flags[1].value = -1.0
-    run("a", "b", "c")
+    run("a", "b", "c", seconds=-1.0)
     assert measured == ["a", "b"]
 
 
