@@ -182,10 +182,10 @@ def check_shapes(arch: Any) -> None:
         wanted = (*depth, MAX_EXPERTS) if name.endswith("ffn_dims") else depth
         shape = getattr(field, "shape", None)
         if shape != wanted or not np.issubdtype(field.dtype, np.integer):
-            found = "no array" if shape is None else f"{field.dtype} of the shape {shape}"
+            actual = "no array" if shape is None else f"{field.dtype} of the shape {shape}"
             raise UserError(
                 f"the field {name} of an architecture must hold integers of the shape {wanted}, got"
-                f" {found}; fields of several architectures are stacked only for jax.vmap and"
+                f" {actual}; fields of several architectures are stacked only for jax.vmap and"
                 " training steps"
             )
 
@@ -283,9 +283,9 @@ def _shown(value: Any) -> str:
 def _layers(value: Any, side: str, integers: tuple[str, ...]) -> list[Mapping[str, Any]]:
     least = 1 if side == "encoder" else 0
     if not isinstance(value, list) or not least <= len(value) <= MAX_LAYERS:
-        found = f"{len(value)} layers" if isinstance(value, list) else _shown(value)
+        actual = f"{len(value)} layers" if isinstance(value, list) else _shown(value)
         raise UserError(
-            f"{side}.layers must be a list of {least} to {MAX_LAYERS} layers, got {found}"
+            f"{side}.layers must be a list of {least} to {MAX_LAYERS} layers, got {actual}"
         )
     for i, layer in enumerate(value):
         where = f"{side}.layers[{i}]"

@@ -92,18 +92,20 @@ def _tables(reader: _Reader, wanted: str | None) -> tuple[str, dict[str, str]]:
     output = next((name for name in _OUTPUTS if name in reader.weights), _TARGET)
     tied = _TARGET if _TARGET in reader.weights else _SOURCE
     if not _same(reader, output, tied):
-        found, why = "none", f"weight {output!r} differs from {tied!r}"
+        sharing, why = "none", f"weight {output!r} differs from {tied!r}"
     elif not _same(reader, _TARGET, _SOURCE):
-        found, why = "decoder", f"weight {_TARGET!r} differs from {_SOURCE!r}"
+        sharing, why = "decoder", f"weight {_TARGET!r} differs from {_SOURCE!r}"
     else:
-        found, why = "all", ""
-    shared = found if wanted is None else wanted
+        sharing, why = "all", ""
+    shared = sharing if wanted is None else wanted
     if shared not in SHARED_EMBEDDINGS:
         raise UserError(
             f"shared_embeddings={shared!r} must be one of {', '.join(SHARED_EMBEDDINGS)}, or None"
         )
-    if SHARED_EMBEDDINGS.index(shared) < SHARED_EMBEDDINGS.index(found):
-        raise UserError(f"shared_embeddings={shared!r}, but {why}; leave it out, or set {found!r}")
+    if SHARED_EMBEDDINGS.index(shared) < SHARED_EMBEDDINGS.index(sharing):
+        raise UserError(
+            f"shared_embeddings={shared!r}, but {why}; leave it out, or set {sharing!r}"
+        )
     reader.taken.update({_TARGET, *_OUTPUTS} & reader.weights.keys())
     names = {"embedding": _SOURCE, "target_embedding": _TARGET, "output": output}
     return shared, dict(list(names.items())[: 1 + SHARED_EMBEDDINGS.index(shared)])

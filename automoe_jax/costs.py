@@ -147,7 +147,7 @@ def sparsity(arch: Arch) -> tuple[float, float]:
     The published figures count as many experts in every layer as the layer with the most has, here
     with the layer's mean width.
     """
-    found, sizes = costs(arch), _sizes(arch)
+    counted, sizes = costs(arch), _sizes(arch)
     ffns = [layer for layer in sizes.layers if layer.widths]
     most = max((len(layer.widths) for layer in ffns), default=0)
     each = [
@@ -155,8 +155,8 @@ def sparsity(arch: Arch) -> tuple[float, float]:
         for layer in ffns
     ]
     missing = sum((most - len(layer.widths)) * one for layer, one in zip(ffns, each, strict=True))
-    return 1 - found.active_params / found.params, float(
-        1 - found.active_params / (found.params + missing)
+    return 1 - counted.active_params / counted.params, float(
+        1 - counted.active_params / (counted.params + missing)
     )
 
 
@@ -346,8 +346,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help=f"pieces of the output vocabulary (default: {VOCAB_SIZE})",
     )
     flags = parser.parse(arguments)
-    found = costs(read_arch(flags.arch), flags.source_length, flags.target_length, flags.vocab_size)
-    print(json.dumps(dataclasses.asdict(found), indent=2))
+    counted = costs(
+        read_arch(flags.arch), flags.source_length, flags.target_length, flags.vocab_size
+    )
+    print(json.dumps(dataclasses.asdict(counted), indent=2))
 
 
 if __name__ == "__main__":

@@ -354,7 +354,7 @@ class SearchSpace:
     def _genes(self, arch: Arch) -> np.ndarray:
         """A genotype [G] that expresses `arch`; the genes that `arch` lacks are `ABSENT`."""
         encoder, decoder = self.max_encoder_layers, self.max_decoder_layers
-        found = {
+        genes = {
             "encoder_embed_dim": arch.encoder_embed_dim,
             "decoder_embed_dim": arch.decoder_embed_dim,
             "encoder_layers": np.asarray(arch.encoder_layers),
@@ -376,7 +376,7 @@ class SearchSpace:
             ),
             "decoder_top_k": _unclipped(arch.decoder_top_k[:decoder], self.top_k),
         }
-        return np.concatenate([np.ravel(found[name]) for name in self._layout.places])
+        return np.concatenate([np.ravel(genes[name]) for name in self._layout.places])
 
     def _express(self, genotype: np.ndarray) -> Arch:
         """The architecture of a genotype [G]: genes of absent layers and experts are left out, the

@@ -246,11 +246,11 @@ def _output(
         return
     best = 1 if arguments.n_best is None else arguments.n_best
     explain = arguments.json and engine.explains
-    for i, found in enumerate(engine.alternatives(lines, best, explain)):
+    for i, translations in enumerate(engine.alternatives(lines, best, explain)):
         if arguments.json:
-            yield as_json(lines[i], found, arguments.experts)
+            yield as_json(lines[i], translations, arguments.experts)
         else:
-            yield from as_text(done + i, found)
+            yield from as_text(done + i, translations)
 
 
 def _arguments() -> argparse.Namespace:

@@ -155,11 +155,11 @@ def products(function: Callable[..., Any], *arguments: Any) -> tuple[Callable[[]
     inside a loop with a traced trip count or a conditional. Each runs as often as it occurs, one
     after another.
     """
-    found: Counter[tuple] = Counter()
-    _collect(jax.make_jaxpr(function)(*arguments).jaxpr, found)
+    counts: Counter[tuple] = Counter()
+    _collect(jax.make_jaxpr(function)(*arguments).jaxpr, counts)
     rng = np.random.default_rng(0)
     inputs, flops = [], 0.0
-    for (left, right, dimensions, out_shape), count in found.items():
+    for (left, right, dimensions, out_shape), count in counts.items():
         inputs.append(
             tuple(
                 jnp.asarray(rng.standard_normal(side.shape), side.dtype) for side in (left, right)
@@ -176,7 +176,7 @@ def products(function: Callable[..., Any], *arguments: Any) -> tuple[Callable[[]
             ),
             count,
         )
-        for (left, _, dimensions, _), count in found.items()
+        for (left, _, dimensions, _), count in counts.items()
     ]
 
     def all_of_them() -> Any:
@@ -241,13 +241,13 @@ def _cpu_name() -> str:
     )
 
 
-def _collect(jaxpr: Any, found: Counter, times: int = 1) -> None:
+def _collect(jaxpr: Any, counts: Counter, times: int = 1) -> None:
     """Counts the dot_general equations of a jaxpr and of those it calls."""
     for equation in jaxpr.eqns:
         name, inner = equation.primitive.name, list(jax.core.jaxprs_in_params(equation.params))
         if name == "dot_general":
             left, right = (variable.aval for variable in equation.invars)
-            found[
+            counts[
                 left, right, equation.params["dimension_numbers"], equation.outvars[0].aval.shape
             ] += times
         elif name in ("while", "cond") and any("dot_general" in str(part) for part in inner):
@@ -255,4 +255,4 @@ def _collect(jaxpr: Any, found: Counter, times: int = 1) -> None:
                 f"a {name} holds matrix products; give an exact-shape program without it"
             )
         for part in inner:
-            _collect(part, found, times * equation.params["length"] if name == "scan" else times)
+            _collect(part, counts, times * equation.params["length"] if name == "scan" else times)

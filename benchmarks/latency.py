@@ -37,12 +37,12 @@ def measure(flags: argparse.Namespace) -> list[Row]:
         encoder_layers=(1, 2, 3),
         decoder_layers=(1, 2, 3),
     )
-    found = _arch(128, [[128], [128, 256]], [[512, 512, 128]])
+    searched = _arch(128, [[128], [128, 256]], [[512, 512, 128]])
     archs = {
         "largest dense: 3 + 3 layers of width 128, 512 units": _arch(
             128, [[512]] * 3, [[512]] * 3, heads=4
         ),
-        "AutoMoE's (seed 1): 2 + 1 layers, three experts in the decoder": found,
+        "AutoMoE's (seed 1): 2 + 1 layers, three experts in the decoder": searched,
         "2 + 1 dense layers of width 128, 128 units": _arch(128, [[128]] * 2, [[128]]),
         "1 + 1 layers of width 64, experts [512, 128] and [512, 512, 128]": _arch(
             64, [[512, 128]], [[512, 512, 128]]
@@ -58,7 +58,7 @@ def measure(flags: argparse.Namespace) -> list[Row]:
     whole, without = took[::2], took[1::2]
     flops = [costs(arch, **LENGTHS).flops for arch in archs.values()]
     return [
-        _row(name, whole[i], without[i], whole[0] / whole[i], flops[0] / flops[i], arch is found)
+        _row(name, whole[i], without[i], whole[0] / whole[i], flops[0] / flops[i], arch is searched)
         for i, (name, arch) in enumerate(archs.items())
     ]
 

@@ -64,8 +64,8 @@ def work(features: np.ndarray) -> np.ndarray:
 def least_squares(x: np.ndarray, y: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
     """Least squares of relative errors on `work`."""
     table, scale = work(x), np.abs(work(x)).max(axis=0)
-    found = np.linalg.lstsq(table / scale / y[:, None], np.ones(len(y)), rcond=None)[0]
-    return np.asarray(work(test) / scale @ found)
+    coefficients = np.linalg.lstsq(table / scale / y[:, None], np.ones(len(y)), rcond=None)[0]
+    return np.asarray(work(test) / scale @ coefficients)
 
 
 def layer_table(x: np.ndarray, y: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
@@ -73,8 +73,8 @@ def layer_table(x: np.ndarray, y: np.ndarray, test: np.ndarray, seed: int) -> np
     used = [0, 3, 4, 6, 7, 11, 12, 13, 14]
     table = work(x)[:, used]
     scale = np.abs(table).max(axis=0)
-    found = np.linalg.lstsq(table / scale / y[:, None], np.ones(len(y)), rcond=None)[0]
-    return np.asarray(work(test)[:, used] / scale @ found)
+    coefficients = np.linalg.lstsq(table / scale / y[:, None], np.ones(len(y)), rcond=None)[0]
+    return np.asarray(work(test)[:, used] / scale @ coefficients)
 
 
 def least_errors(x: np.ndarray, y: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
@@ -85,9 +85,9 @@ def least_errors(x: np.ndarray, y: np.ndarray, test: np.ndarray, seed: int) -> n
     scale = np.abs(table).max(axis=0)
     relative = table / scale / y[:, None]
     for _ in range(ITERATIONS):
-        found = np.linalg.lstsq(relative * weights[:, None], weights, rcond=None)[0]
-        weights = np.maximum(np.abs(relative @ found - 1), SMALLEST) ** -0.5
-    return np.asarray(work(test) / scale @ found)
+        coefficients = np.linalg.lstsq(relative * weights[:, None], weights, rcond=None)[0]
+        weights = np.maximum(np.abs(relative @ coefficients - 1), SMALLEST) ** -0.5
+    return np.asarray(work(test) / scale @ coefficients)
 
 
 def boosting(x: np.ndarray, y: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
@@ -174,9 +174,9 @@ def evaluate(measured: Measured, predict: Predict, seed: int) -> tuple[float, fl
     order = np.random.default_rng(seed).permutation(len(measured.ms))
     train, test = order[: int(0.8 * len(order))], order[int(0.9 * len(order)) :]
     x, y = measured.features, measured.ms
-    found = predict(x[train], y[train], x[test], seed)
-    errors = np.abs(found / y[test] - 1)
-    return errors.mean(), errors.max(), kendalltau(found, y[test])[0]
+    predicted = predict(x[train], y[train], x[test], seed)
+    errors = np.abs(predicted / y[test] - 1)
+    return errors.mean(), errors.max(), kendalltau(predicted, y[test])[0]
 
 
 def main() -> None:

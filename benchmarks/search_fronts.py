@@ -72,11 +72,11 @@ def measure(flags: argparse.Namespace) -> list[Row]:
         )
 
     with tqdm(desc="search_fronts", unit="candidate", file=sys.stderr) as bar:
-        searches = {
+        searches_of = {
             name: [searched(name, seed, bar) for seed in range(flags.seeds)]
             for name in ALGORITHMS_COMPARED
         }
-    return _rows(searches, reference, flags.seeds)
+    return _rows(searches_of, reference, flags.seeds)
 
 
 def _settings(search: SearchConfig, flags: argparse.Namespace) -> SearchConfig:
@@ -101,14 +101,17 @@ def _counted(one_score: Callable[[Arch], Score], arch: Arch, bar: tqdm) -> Score
     return one_score(arch)
 
 
-def _rows(found: dict[str, list[list[Candidate]]], reference: Reference, seeds: int) -> list[Row]:
+def _rows(
+    searches_of: dict[str, list[list[Candidate]]], reference: Reference, seeds: int
+) -> list[Row]:
     """One row for each algorithm, and one for each difference that the docs state."""
     volumes = {
         name: np.array([100 * hypervolume(one, reference) for one in searches])
-        for name, searches in found.items()
+        for name, searches in searches_of.items()
     }
     losses = {
-        name: np.array([best(one).loss for one in searches]) for name, searches in found.items()
+        name: np.array([best(one).loss for one in searches])
+        for name, searches in searches_of.items()
     }
     title = f"Fronts of loss and {reference.name}, {seeds} seeds (mean, 95 % interval)"
     rows = [
@@ -122,7 +125,7 @@ def _rows(found: dict[str, list[list[Candidate]]], reference: Reference, seeds: 
             },
             figures={"hypervolume": volumes[name].mean(), "loss": losses[name].mean()},
         )
-        for name, searches in found.items()
+        for name, searches in searches_of.items()
     ]
     differences = [("nsga2", "evolution"), ("evolution", "random"), ("nsga2", "random")]
     differences.append(("evolution", "cost_ranking"))

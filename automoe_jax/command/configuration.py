@@ -78,11 +78,11 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[Override]
     rest = list(arguments)
     while rest:
         word = rest.pop(0)
-        found = _OVERRIDE.fullmatch(word)
-        if not found:
+        match = _OVERRIDE.fullmatch(word)
+        if not match:
             words.append(word)
             continue
-        negated, field, text = found.groups()
+        negated, field, text = match.groups()
         alone = text is None and not negated and rest and not rest[0].startswith("--")
         overrides.append(Override(field, text, bool(negated), rest.pop(0) if alone else ""))
     return words, overrides
@@ -132,9 +132,9 @@ def call_get_config(get_config: Callable[..., Any], file: ConfigFile) -> ConfigD
     with _explained(file.path):
         settings = get_config(*arguments)
     if not isinstance(settings, ConfigDict):
-        found = "None" if settings is None else f"a {type(settings).__name__}"
+        returned = "None" if settings is None else f"a {type(settings).__name__}"
         raise UserError(
-            f"{place}: get_config() returns {found}; let it change config = default_config() and"
+            f"{place}: get_config() returns {returned}; let it change config = default_config() and"
             " end with `return config`"
         )
     return settings

@@ -77,9 +77,9 @@ class Record:
 
 def keep(workdir: Workdir, name: str, seed: int, results: Path) -> None:
     """Writes the record and the outputs of a finished run, and the references of its test text."""
-    found, arch = evaluation.load(workdir), workdir.arch()
+    evaluated, arch = evaluation.load(workdir), workdir.arch()
     text = {
-        side: lines[: found.sentences]
+        side: lines[: evaluated.sentences]
         for side, lines in read_json(workdir.text_path("test")).items()
     }
     digest = hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()[:12]
@@ -92,8 +92,8 @@ def keep(workdir: Workdir, name: str, seed: int, results: Path) -> None:
         name=name,
         seed=seed,
         date=datetime.date.today().isoformat(),
-        device=found.device,
-        versions=found.versions,
+        device=evaluated.device,
+        versions=evaluated.versions,
         test=digest,
         arch=arch.to_dict(),
         vocab_size=spec.vocab_size,
@@ -102,7 +102,7 @@ def keep(workdir: Workdir, name: str, seed: int, results: Path) -> None:
         sparsity=own,
         sparsity_published=published,
         stage_seconds={stage: workdir.seconds(stage) for stage in _STAGES},
-        rows=tuple(row for row in found.rows if row.key in compared),
+        rows=tuple(row for row in evaluated.rows if row.key in compared),
         disagreement=_curve(metrics, "disagreement"),
         validation_nll=_curve(metrics, VALIDATION),
         config=read_json(workdir.config_path),

@@ -201,8 +201,8 @@ def fetch_sections(folder: pathlib.Path) -> Joined:
     """Downloads the index of packages and their English descriptions with apt into `folder` and
     joins them.
     """
-    found = _download(("Packages", f"Translation-{ENGLISH}"), ENGLISH, folder)
-    packages, translations = found.values()
+    contents = _download(("Packages", f"Translation-{ENGLISH}"), ENGLISH, folder)
+    packages, translations = contents.values()
     descriptions = {
         description.md5: description
         for path in translations
@@ -217,8 +217,8 @@ def fetch_sections(folder: pathlib.Path) -> Joined:
 def fetch(foreign: str, folder: pathlib.Path) -> Joined:
     """Downloads the descriptions with apt into `folder` and joins them."""
     started = time.monotonic()
-    found = _download((f"Translation-{ENGLISH}", f"Translation-{foreign}"), foreign, folder)
-    ours, translated = found.values()
+    contents = _download((f"Translation-{ENGLISH}", f"Translation-{foreign}"), foreign, folder)
+    ours, translated = contents.values()
     theirs = {
         description.md5: description
         for path in translated
@@ -244,15 +244,17 @@ def _download(kinds: Sequence[str], foreign: str, folder: pathlib.Path) -> dict[
     started = time.monotonic()
     update = _run([*apt, "--quiet", "update"])
     listed = _run([*apt, "indextargets", "--format", "$(SHORTDESC) $(FILENAME)"])
-    found = {kind: _files_of(dict.fromkeys(listed.stdout.splitlines()), kind) for kind in kinds}
-    for kind, paths in found.items():
+    downloaded = {
+        kind: _files_of(dict.fromkeys(listed.stdout.splitlines()), kind) for kind in kinds
+    }
+    for kind, paths in downloaded.items():
         if not paths:
             raise UserError(
                 f"apt offers no {kind} package descriptions ({_complaint(update, listed)});"
                 f" {_WAY_OUT}"
             )
     _say(f"fetched in {time.monotonic() - started:.0f} s, joining ...")
-    return found
+    return downloaded
 
 
 def _foreign_language(config: DataConfig) -> str:

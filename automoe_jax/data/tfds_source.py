@@ -68,8 +68,8 @@ def load_labelled(config: DataConfig, cache_dir: pathlib.Path) -> corpus.Corpus:
     held_out = sorted(
         builder.info.splits.keys() - {"train"}, key=lambda name: (name != "test", name)
     )
-    found = ((name, _read_labelled(builder, name, counts)) for name in held_out)
-    name, test = next(((name, rows) for name, rows in found if len(rows)), ("", None))
+    splits = ((name, _read_labelled(builder, name, counts)) for name in held_out)
+    name, test = next(((name, rows) for name, rows in splits if len(rows)), ("", None))
     if test is None or "train" not in builder.info.splits:
         raise UserError(
             f"config.data.name={config.name!r} needs a train split and another one with labels, and"

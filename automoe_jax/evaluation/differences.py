@@ -18,9 +18,9 @@ def with_differences(
     """The rows of the networks; those of other networks than the retrained one with the difference
     of their BLEU, or accuracy in the note.
     """
-    found = next(one for one in networks if one.row.key == RETRAINED)
+    retrained = next(one for one in networks if one.row.key == RETRAINED)
     return [
-        _compared(config, one, found, references) if one.row.role in _OTHERS else one.row
+        _compared(config, one, retrained, references) if one.row.role in _OTHERS else one.row
         for one in networks
     ]
 
@@ -28,15 +28,15 @@ def with_differences(
 _OTHERS = (Role.INHERITED, Role.RIVAL, Role.DENSE)
 
 
-def _compared(config: Config, one: Scored, found: Scored, references: Sequence[str]) -> Row:
+def _compared(config: Config, one: Scored, retrained: Scored, references: Sequence[str]) -> Row:
     if config.task == "classify":
-        by = paired_accuracy(found.outputs, one.outputs, references)
+        by = paired_accuracy(retrained.outputs, one.outputs, references)
         unit = "% accuracy"
     else:
         systems, language = {"it": one.outputs}, config.data.target_language
-        by = paired_bootstrap(found.outputs, systems, references, language)["it"]
+        by = paired_bootstrap(retrained.outputs, systems, references, language)["it"]
         unit = "BLEU"
-    note = f"{by.mean:+.2f} ({by.low:+.2f} to {by.high:+.2f}) {unit} against {found.row.title}"
+    note = f"{by.mean:+.2f} ({by.low:+.2f} to {by.high:+.2f}) {unit} against {retrained.row.title}"
     row = dataclasses.replace(one.row, note=joined(note, one.row.note))
     if config.task == "classify":
         return row

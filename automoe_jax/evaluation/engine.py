@@ -57,20 +57,20 @@ def deployed_rows(
     Every row is compared with that of float32 and the whole vocabulary.
     """
     plain, text = Deployed(FLOAT32), (sources, references)
-    found: dict[Deployed, Scored] = {}
+    scored_rows: dict[Deployed, Scored] = {}
     if jax.default_backend() == "cpu":
-        found[plain] = engine_row(config, workdir, plain, exact, *text)
-    reference = found.get(plain, exact)
+        scored_rows[plain] = engine_row(config, workdir, plain, exact, *text)
+    reference = scored_rows.get(plain, exact)
     asked = _asked(config)
     for way in asked:
-        found[way] = engine_row(config, workdir, way, reference, *text)
+        scored_rows[way] = engine_row(config, workdir, way, reference, *text)
     if asked:
-        best = _record_defaults(workdir, {way: scored.row for way, scored in found.items()})
-        if best in found:
-            row = found[best].row
+        best = _record_defaults(workdir, {way: scored.row for way, scored in scored_rows.items()})
+        if best in scored_rows:
+            row = scored_rows[best].row
             row = dataclasses.replace(row, note=joined(row.note, "the default of translate"))
-            found[best] = found[best]._replace(row=row)
-    return list(found.values())
+            scored_rows[best] = scored_rows[best]._replace(row=row)
+    return list(scored_rows.values())
 
 
 def engine_row(

@@ -48,9 +48,9 @@ def _classes(
     classify(network, tokens, **options)  # compiles
     with progress_bar(f"classify ({title})", len(tokens), "text") as bar:
         started = time.perf_counter()
-        found = classify(network, tokens, progress=bar.update, **options)
+        numbers = classify(network, tokens, progress=bar.update, **options)
         seconds = time.perf_counter() - started
-    names = [labels.name(number) for number in found[: len(sources)]]
+    names = [labels.name(number) for number in numbers[: len(sources)]]
     return names, seconds * len(sources) / len(tokens)
 
 

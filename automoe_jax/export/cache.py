@@ -63,11 +63,11 @@ def _defaults(root: str) -> tuple[str, dict[str, int]]:
     if they are damaged.
     """
     try:
-        found = json.loads((_path(root) / DEFAULTS_FILE).read_text())
-        sizes = {str(name): int(size) for name, size in found["shortlist"].items()}
-        if found["precision"] not in PRECISIONS:
-            raise ValueError(found["precision"])
-        return found["precision"], sizes
+        stored = json.loads((_path(root) / DEFAULTS_FILE).read_text())
+        sizes = {str(name): int(size) for name, size in stored["shortlist"].items()}
+        if stored["precision"] not in PRECISIONS:
+            raise ValueError(stored["precision"])
+        return stored["precision"], sizes
     except FileNotFoundError:
         return FLOAT32, {}
     except (ValueError, LookupError, TypeError, AttributeError):
@@ -101,10 +101,14 @@ def _path(root: str) -> Any:
 def _is_current(root: str, folder: pathlib.Path) -> bool:
     """Whether the folder holds an undamaged export of the weights that the workdir has now."""
     try:
-        found = json.loads((folder / DESCRIPTION).read_text())
-        is_readable = found["version"] == VERSION
-        same = is_readable and bool(found["trained"]) and found["trained"] == fingerprint(root)
-        files = found.get("files", {})
+        description = json.loads((folder / DESCRIPTION).read_text())
+        is_readable = description["version"] == VERSION
+        same = (
+            is_readable
+            and bool(description["trained"])
+            and description["trained"] == fingerprint(root)
+        )
+        files = description.get("files", {})
         return same and all(sha256(folder / name) == checksum for name, checksum in files.items())
     except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
         return False

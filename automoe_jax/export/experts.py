@@ -24,14 +24,14 @@ class Expert(NamedTuple):
 
 def experts_of(weights: Weights, widths: Sequence[int]) -> list[Expert | None]:
     """The experts of a layer's parameters; None for an identity expert."""
-    found: list[Expert | None] = []
+    experts: list[Expert | None] = []
     row, computing = 0, 0
     for width in widths:
         if not width:
-            found.append(None)
+            experts.append(None)
             continue
         rows = slice(row, row + width)
-        found.append(
+        experts.append(
             Expert(
                 np.asarray(weights["w_in"][rows], np.float32).T,
                 np.asarray(weights["b_in"][rows], np.float32),
@@ -40,7 +40,7 @@ def experts_of(weights: Weights, widths: Sequence[int]) -> list[Expert | None]:
             )
         )
         row, computing = row + width, computing + 1
-    return found
+    return experts
 
 
 def ffn(g: Graph, x: Operand, expert: Expert, precision: str) -> str:

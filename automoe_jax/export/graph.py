@@ -71,10 +71,10 @@ class Graph:
                 self._large[id(value)] = (self._stored(array), value)
             return self._large[id(value)][0]
         key = (array.dtype.str, array.shape, array.tobytes())
-        found = self._known(key)
-        if found is None:
-            found = self._small[key] = self._stored(array)
-        return found
+        name = self._known(key)
+        if name is None:
+            name = self._small[key] = self._stored(array)
+        return name
 
     def ints(self, *values: int) -> str:
         """A vector of 64-bit integers, as shapes and axes are given."""
@@ -120,10 +120,10 @@ class Graph:
         self, condition: str, then: Callable[["Graph"], str], otherwise: Callable[["Graph"], str]
     ) -> str:
         """`branches` with one float32 result."""
-        (found,) = self.branches(
+        (output,) = self.branches(
             condition, lambda g: (then(g),), lambda g: (otherwise(g),), (np.float32,)
         )
-        return found
+        return output
 
     def loop(
         self,

@@ -43,10 +43,10 @@ def translator(arch: Arch, settings: Settings, weights: Weights) -> onnx.ModelPr
     explain = g.input("explain", np.bool_, ())
     encoded = encode(g, arch, settings, weights, source)
     decoder, sentences = decoder_of(g, arch, settings, weights, encoded, beams, length)
-    found = beam_search(
+    records = beam_search(
         g, decoder, sentences, settings, source, beams, length, stop, shortlist, explain
     )
-    for value, (name, dtype) in zip(found, RECORDS.items(), strict=True):
+    for value, (name, dtype) in zip(records, RECORDS.items(), strict=True):
         g.output(value, name, dtype, ("t", "B", f"{name} of a sentence"))
     gates = joined_gates(g, encoded.gates, encoded.layers[-1])
     by_sentence = encoded.rows.split(g, gates, sum(map(len, arch.encoder_experts)))

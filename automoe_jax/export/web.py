@@ -88,12 +88,12 @@ def _tokenizer(content: bytes) -> bytes:
 def _shortlist(content: bytes, size: int) -> bytes:
     """The tables of a shortlist as far as N = `size` uses them."""
     table = load_shortlist(content, SHORTLIST)
-    found = {
+    tables = {
         "always": table.always.tolist(),
         "frequent": table.frequent[:size].tolist(),
         "translations": table.translations[:, :size].tolist(),
     }
-    return json.dumps(found).encode()
+    return json.dumps(tables).encode()
 
 
 def _copied(folder: pathlib.Path) -> dict[str, bytes]:

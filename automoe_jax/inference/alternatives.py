@@ -44,8 +44,8 @@ def alternatives(
     sources, owner = parts_of(tokenizer, lines, longest)
     parts: list[list[list[Hypothesis]]] = [[] for _ in lines]
     read: list[list[np.ndarray]] = [[] for _ in lines]
-    for i, source, found in zip(owner, sources, hypotheses(sources, best), strict=True):
-        parts[i].append(found)
+    for i, source, translations in zip(owner, sources, hypotheses(sources, best), strict=True):
+        parts[i].append(translations)
         read[i].append(source)
 
     def joined(source: Sequence[np.ndarray], translation: Sequence[Hypothesis]) -> Alternative:
@@ -85,18 +85,18 @@ def checked_best(best: int, beam_size: int) -> int:
     return best
 
 
-def as_text(line: int, found: Sequence[Alternative]) -> list[str]:
+def as_text(line: int, translations: Sequence[Alternative]) -> list[str]:
     """Moses' format of n-best lists: the number of the line from 0, the translation, the score."""
-    return [f"{line} ||| {one.text} ||| {one.score:.4f}" for one in found]
+    return [f"{line} ||| {one.text} ||| {one.score:.4f}" for one in translations]
 
 
-def as_json(source: str, found: Sequence[Alternative], experts: bool = False) -> str:
+def as_json(source: str, translations: Sequence[Alternative], experts: bool = False) -> str:
     """One JSON object on one line: the source and its translations, best first, with explanations
     where there are some, and the `experts` of pieces in them.
     """
-    translations: list[dict[str, Any]] = [
+    described: list[dict[str, Any]] = [
         {"text": one.text, "score": round(float(one.score), 6)}
         | (one.explanation.to_json(experts) if one.explanation else {})
-        for one in found
+        for one in translations
     ]
-    return json.dumps({"source": source, "translations": translations}, ensure_ascii=False)
+    return json.dumps({"source": source, "translations": described}, ensure_ascii=False)

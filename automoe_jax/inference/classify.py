@@ -36,15 +36,15 @@ def classify(
             " add a longer bucket"
         )
     places = np.searchsorted(np.asarray(buckets), lengths)
-    found = np.zeros(len(pairs), np.int64)
+    classes = np.zeros(len(pairs), np.int64)
     for place, bucket in enumerate(buckets):
         members, rows = np.flatnonzero(places == place), rows_per_batch(bucket, tokens_per_batch)
         for start in range(0, len(members), rows):
             chosen = members[start : start + rows]
             source = assemble(pairs, np.resize(chosen, rows), bucket)["source"]
-            found[chosen] = np.asarray(most_probable(network, source))[: len(chosen)]
+            classes[chosen] = np.asarray(most_probable(network, source))[: len(chosen)]
             progress(len(chosen))
-    return found
+    return classes
 
 
 @jax.jit

@@ -259,7 +259,7 @@ def translate_ids(
     """The best translation of each source, token ids without EOS in and out, in the order given;
     `options` are those of `hypotheses`.
     """
-    return [found[0].tokens for found in hypotheses(network, sources, **options)]
+    return [best[0].tokens for best in hypotheses(network, sources, **options)]
 
 
 def hypotheses(
@@ -287,7 +287,7 @@ def hypotheses(
     check_rising("buckets", buckets)
     check_rising("batch_sizes", batch_sizes)
     _check_sources(sources, buckets[-1], network.spec.vocab_size)
-    found: list[list[Hypothesis]] = [[] for _ in sources]
+    by_source: list[list[Hypothesis]] = [[] for _ in sources]
     for batch in batches([len(source) for source in sources], buckets, batch_sizes[-1]):
         members = batch.members
         rows = next(size for size in batch_sizes if size >= len(members))
@@ -301,10 +301,10 @@ def hypotheses(
         )
         tokens, scores = (np.asarray(one)[:, :best] for one in results)
         for index, own, own_scores in zip(members, tokens, scores, strict=False):
-            found[index] = [
+            by_source[index] = [
                 Hypothesis(one[: int(np.argmax(one == EOS))], float(score))
                 for rank, (one, score) in enumerate(zip(own, own_scores, strict=True))
                 if rank == 0 or score > IMPOSSIBLE / 2
             ]
         progress(members)
-    return found
+    return by_source

@@ -50,7 +50,7 @@ def explained(
     """Explanation of a translation in parts, with the numbers of experts of the layers; hypotheses
     have decisions.
     """
-    found = [one.decisions for one in hypotheses if one.decisions is not None]
+    recorded = [one.decisions for one in hypotheses if one.decisions is not None]
     source_pieces = [tokenizer.piece(int(token)) for part in sources for token in part]
     target_pieces = [tokenizer.target_piece(int(t)) for one in hypotheses for t in one.tokens]
     # a part of the source may start within a word, one of the target is joined by a space
@@ -59,11 +59,13 @@ def explained(
     target_words = _words(target_pieces, begins)
     attention = np.zeros((len(target_pieces), len(source_pieces)))
     row = column = 0
-    for part, decisions in zip(sources, found, strict=True):
+    for part, decisions in zip(sources, recorded, strict=True):
         rows, columns = len(decisions.attention), len(part)
         attention[row : row + rows, column : column + columns] = decisions.attention[:, :columns]
         row, column = row + rows, column + columns
-    source_gates = [one.source_gates[: len(part)] for part, one in zip(sources, found, strict=True)]
+    source_gates = [
+        one.source_gates[: len(part)] for part, one in zip(sources, recorded, strict=True)
+    ]
     return Explanation(
         source_pieces,
         target_pieces,
@@ -71,7 +73,7 @@ def explained(
         _texts(target_pieces, target_words),
         aligned(attention, source_words, target_words),
         _experts(np.concatenate(source_gates), source_layers),
-        _experts(np.concatenate([one.gates for one in found]), target_layers),
+        _experts(np.concatenate([one.gates for one in recorded]), target_layers),
     )
 
 

@@ -123,7 +123,7 @@ def score(translations: Sequence[str], references: Sequence[str], language: str 
     )
 
 
-def _meaning(translations: Sequence[str], found: Any) -> str:
+def _meaning(translations: Sequence[str], bleu: Any) -> str:
     """The reason why a BLEU score means little, or nothing."""
     empty = sum(not line.strip() for line in translations)
     if empty == len(translations):
@@ -131,15 +131,15 @@ def _meaning(translations: Sequence[str], found: Any) -> str:
     notes = []
     if empty > _LARGEST_EMPTY_SHARE * len(translations):
         notes.append(f"{empty} of {len(translations)} translations are empty")
-    longest = sum(total > 0 for total in found.totals)
-    if longest < len(found.totals):
+    longest = sum(total > 0 for total in bleu.totals)
+    if longest < len(bleu.totals):
         notes.append(
-            f"BLEU means nothing here: it is 0 without sequences of {len(found.totals)} words, and"
+            f"BLEU means nothing here: it is 0 without sequences of {len(bleu.totals)} words, and"
             f" no translation has more than {longest}; read chrF"
         )
-    elif found.score and not found.counts[-1]:
+    elif bleu.score and not bleu.counts[-1]:
         notes.append(
-            f"no sequence of {len(found.counts)} words is right, so BLEU is smoothing alone; read"
+            f"no sequence of {len(bleu.counts)} words is right, so BLEU is smoothing alone; read"
             " chrF"
         )
     return "; ".join(notes)
@@ -297,14 +297,15 @@ def _resampled(
     """BLEU [samples] of texts in which sentence i occurs drawn[:, i] times."""
     # for the counts of single sentences; the corpus score is that of `score`
     bleu = BLEU(tokenize=tokenizer, effective_order=True)
-    found: list[Any] = [
+    per_sentence: list[Any] = [
         bleu.sentence_score(line, [reference])
         for line, reference in zip(translations, references, strict=True)
     ]
     counts, totals = (
-        drawn @ np.array([getattr(one, name) for one in found]) for name in ("counts", "totals")
+        drawn @ np.array([getattr(one, name) for one in per_sentence])
+        for name in ("counts", "totals")
     )
-    lengths = drawn @ np.array([(one.sys_len, one.ref_len) for one in found])
+    lengths = drawn @ np.array([(one.sys_len, one.ref_len) for one in per_sentence])
     rows = zip(counts.tolist(), totals.tolist(), lengths.tolist(), strict=True)
     return np.array(
         [

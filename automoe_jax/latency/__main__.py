@@ -33,8 +33,8 @@ def collect(words: Sequence[str]) -> None:
     parser.add_argument("--out", required=True, help="file of timed architectures; continued")
     config, flags = configuration.parse(parser, words)
     settings = settings_of(config, flags.vocab_size or config.data.vocab_size)
-    found = timed_here(config, settings, Path(flags.out))
-    print(f"latency: {_described(found)}; {flags.out}")
+    collection = timed_here(config, settings, Path(flags.out))
+    print(f"latency: {_described(collection)}; {flags.out}")
 
 
 def fit_file(words: Sequence[str]) -> None:
@@ -42,10 +42,10 @@ def fit_file(words: Sequence[str]) -> None:
     parser = Parser("automoe_jax.latency fit", "Error of the predictions from a file.")
     parser.add_argument("--device", required=True, help="file of collect")
     flags = parser.parse(words)
-    found = load(Path(flags.device))
-    if not found.measured:
+    collection = load(Path(flags.device))
+    if not collection.measured:
         raise UserError(f"{flags.device} has no timed architecture; run collect again")
-    print(f"latency: {_described(found)}")
+    print(f"latency: {_described(collection)}")
 
 
 def check(words: Sequence[str]) -> None:
@@ -104,9 +104,9 @@ def _parser(command: str, description: str) -> Parser:
     return parser
 
 
-def _described(found: Collection) -> str:
-    error: HeldOut = found.error()
-    times = found.values()
+def _described(collection: Collection) -> str:
+    error: HeldOut = collection.error()
+    times = collection.values()
     return (
         f"{len(times)} architectures from {min(times):.3g} to {max(times):.3g} ms; held-out error"
         f" {error.mean:.1%}, at worst {error.worst:.1%}, rank correlation"
@@ -117,8 +117,8 @@ def _described(found: Collection) -> str:
 def _predictor(path: str | None) -> Callable[[Arch], float] | None:
     if not path:
         return None
-    found = load(Path(path))
-    return fit(found.archs(), found.values())
+    collection = load(Path(path))
+    return fit(collection.archs(), collection.values())
 
 
 def _archs(path: Path) -> list[Arch]:

@@ -107,19 +107,19 @@ def collect(
     Raises `UserError` for a file of other conditions, or a damaged one.
     """
     header = header_of(settings, conditions, space)
-    found = Collection(header, ())
+    collection = Collection(header, ())
     if path.exists():
-        found = load(path)
-        check_header(found.header, header, str(path))
+        collection = load(path)
+        check_header(collection.header, header, str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write(path, found)  # without an unfinished last line
+    _write(path, collection)  # without an unfinished last line
     reference = build(space.largest_dense(), settings, conditions)
-    while len(found.measured) < most:
-        reached = found.error() if len(found.measured) >= LEAST else None
-        progress(len(found.measured), reached)
+    while len(collection.measured) < most:
+        reached = collection.error() if len(collection.measured) >= LEAST else None
+        progress(len(collection.measured), reached)
         if reached and reached.mean <= error:
             break
-        archs = _next(space, found, min(GROUP, most - len(found.measured)))
+        archs = _next(space, collection, min(GROUP, most - len(collection.measured)))
         if not archs:
             break  # the whole space is timed
         models = [build(arch, settings, conditions) for arch in archs]
@@ -135,10 +135,10 @@ def collect(
             )
             for arch, ms, model in zip(archs, times, models, strict=True)
         ]
-        found = Collection(header, (*found.measured, *group))
-        _write(path, found)
-    progress(len(found.measured), found.error())
-    return found
+        collection = Collection(header, (*collection.measured, *group))
+        _write(path, collection)
+    progress(len(collection.measured), collection.error())
+    return collection
 
 
 def load(path: Path) -> Collection:
@@ -160,12 +160,12 @@ def _write(path: Path, collection: Collection) -> None:
         file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
 
 
-def check_header(found: Mapping[str, Any], wanted: Mapping[str, Any], path: str) -> None:
+def check_header(header: Mapping[str, Any], wanted: Mapping[str, Any], path: str) -> None:
     """Raises `UserError` for a collection made under other conditions, with their name."""
     for name, value in wanted.items():
-        if found.get(name) != value:
+        if header.get(name) != value:
             raise UserError(
-                f"{path} was made with {name}={found.get(name)!r}, and this search needs"
+                f"{path} was made with {name}={header.get(name)!r}, and this search needs"
                 f" {value!r}; collect again, or change the setting"
             )
 
@@ -195,17 +195,17 @@ def _rows(lines: Sequence[str], path: Path) -> Iterator[Measured]:
             ) from None
 
 
-def _next(space: SearchSpace, found: Collection, count: int) -> list[Arch]:
+def _next(space: SearchSpace, collection: Collection, count: int) -> list[Arch]:
     """The architectures to time next: the extremes of the space first, then the draws that differ
     most in their prediction between halves of what is timed.
     """
-    known, rng = set(found.archs()), np.random.default_rng([7, len(found.measured)])
+    known, rng = set(collection.archs()), np.random.default_rng([7, len(collection.measured)])
     extremes = [space.smallest(), space.largest(), space.largest_dense()]
     fresh = [arch for arch in dict.fromkeys(extremes) if arch not in known]
     draws = list(dict.fromkeys(space.sample(rng) for _ in range(PROPOSED)))
     draws = [arch for arch in draws if arch not in known and arch not in fresh]
-    if len(found.measured) >= LEAST:
-        archs, values = found.archs(), found.values()
+    if len(collection.measured) >= LEAST:
+        archs, values = collection.archs(), collection.values()
         halves = [fit(archs[start::2], values[start::2]) for start in (0, 1)]
         # every second one by disagreement, the others even
         doubtful = sorted(draws, key=lambda arch: -_ratio(*(half(arch) for half in halves)))

@@ -55,16 +55,16 @@ def costs_on_device(
     Uses the file `search.device.file` of another device, or times architectures on this one, with
     a progress bar, and keeps them in `path`. Raises `UserError` for a file of other conditions.
     """
-    found = _collection(config, settings, path)
-    latency = fit(found.archs(), found.values())
-    size = fit(found.archs(), [one.file_bytes / MB for one in found.measured])
+    collection = _collection(config, settings, path)
+    latency = fit(collection.archs(), collection.values())
+    size = fit(collection.archs(), [one.file_bytes / MB for one in collection.measured])
     dense = latency(config.space.largest_dense())
     costs: dict[str, Callable[[Arch], float]] = {
         "latency_ms": latency,
         "latency_share": lambda arch: latency(arch) / dense,
         "file_mb": size,
     }
-    weighed = [one for one in found.measured if one.memory_mb]
+    weighed = [one for one in collection.measured if one.memory_mb]
     if len(weighed) > 1:
         sizes = [one.file_bytes / MB for one in weighed]
         slope, base = np.polyfit(sizes, [one.memory_mb for one in weighed], 1)
@@ -75,9 +75,11 @@ def costs_on_device(
 def _collection(config: Config, settings: Settings, path: Path) -> Collection:
     file = config.search.device.file
     if file:
-        found = load(Path(file))
-        check_header(found.header, header_of(settings, conditions_of(config), config.space), file)
-        return found
+        collection = load(Path(file))
+        check_header(
+            collection.header, header_of(settings, conditions_of(config), config.space), file
+        )
+        return collection
     return timed_here(config, settings, path)
 
 

@@ -104,14 +104,14 @@ class Spec:
     def tables(self) -> dict[str, "Table"]:
         """The tables of embeddings and outputs, by their names in the parameters."""
         widths, joint = self.widths, self.shared_embeddings == "all"
-        found = {"embedding": Table(self.vocab_size, max(widths) if joint else widths.encoder)}
+        tables = {"embedding": Table(self.vocab_size, max(widths) if joint else widths.encoder)}
         if not joint:
-            found["target_embedding"] = Table(self.target_size, widths.decoder)
+            tables["target_embedding"] = Table(self.target_size, widths.decoder)
         if self.shared_embeddings == "none":
-            found["output"] = Table(self.target_size, widths.decoder)
+            tables["output"] = Table(self.target_size, widths.decoder)
         if self.classes:
-            found["classifier"] = Table(self.classes, widths.encoder, "class")
-        return found
+            tables["classifier"] = Table(self.classes, widths.encoder, "class")
+        return tables
 
     def input_table(self, side: str) -> str:
         """Name of the table with the embeddings of one side."""

@@ -102,12 +102,12 @@ def _factors(product: int, count: int) -> list[tuple[int, ...]]:
     """Every way to write `product` as this number of increasing factors."""
     if count == 1:
         return [(product,)]
-    found = []
+    factors = []
     for last in range(1, product + 1):
         if product % last == 0:
-            found += [
+            factors += [
                 (*first, last)
                 for first in _factors(product // last, count - 1)
                 if first[-1] <= last
             ]
-    return found
+    return factors

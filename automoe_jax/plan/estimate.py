@@ -150,7 +150,7 @@ def make_plan(job: Job, kind: Chip, simulate: bool = False) -> Plan:
                 f"the step needs {used[1]} of the {used[2]} memory of a {kind.title};"
                 f" {advice(job, kind)}"
             ) from None
-        found = hlo.traffic(compiled.as_text(), kind.domain)
+        traffic = hlo.traffic(compiled.as_text(), kind.domain)
     return Plan(
         job,
         kind,
@@ -158,7 +158,7 @@ def make_plan(job: Job, kind: Chip, simulate: bool = False) -> Plan:
         target.is_estimate,
         memory_of(compiled),
         flops_of(job),
-        found,
+        traffic,
         round(time.perf_counter() - started, 1),
     )
 
@@ -239,15 +239,15 @@ def flops_of(job: Job) -> Flops:
     maximum.
     """
     updates = 1 if job.spec.arch is not None else UPDATES
-    found = [job.archs(update) for update in range(updates)]
+    drawn = [job.archs(update) for update in range(updates)]
     forward = statistics.fmean(
-        sum(_costs(job, arch).flops_with_vocabulary for arch in archs) for archs in found
+        sum(_costs(job, arch).flops_with_vocabulary for arch in archs) for archs in drawn
     )
     again = statistics.fmean(
-        sum(_costs(job, arch).flops - _kept(job, arch) for arch in archs) for archs in found
+        sum(_costs(job, arch).flops - _kept(job, arch) for arch in archs) for archs in drawn
     )
     most = job.spec.arch or job.spec.space.largest()
-    largest = len(found[0]) * _costs(job, most).flops_with_vocabulary
+    largest = len(drawn[0]) * _costs(job, most).flops_with_vocabulary
     sentences = job.sentences * job.train.passes
     return Flops(3 * sentences * forward, 3 * sentences * largest, sentences * again)
 

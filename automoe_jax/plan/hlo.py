@@ -183,13 +183,13 @@ def _bytes(type_text: str) -> float:
 
 def _called(attributes: str) -> list[str]:
     """The computations that an instruction runs."""
-    found = re.findall(
+    names = re.findall(
         r"\b(?:body|condition|to_apply|calls|true_computation|false_computation)=%?([\w.\-]+)",
         attributes,
     )
     for several in re.findall(r"\b(?:branch_computations|calls)=\{([^}]*)\}", attributes):
-        found += [name.strip().lstrip("%") for name in several.split(",")]
-    return found
+        names += [name.strip().lstrip("%") for name in several.split(",")]
+    return names
 
 
 _HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
@@ -204,8 +204,8 @@ def _parse(text: str) -> tuple[str, dict[str, list[_Instruction]]]:
         if head := _HEAD.match(line):
             current = computations.setdefault(head[2], [])
             entry = head[2] if head[1] else entry
-        elif found := _LINE.match(line):
-            current.append(_instruction(found[1], found[2]))
+        elif match := _LINE.match(line):
+            current.append(_instruction(match[1], match[2]))
     return entry, computations
 
 

@@ -43,7 +43,7 @@ def figure(front: Sequence[Candidate], members: Sequence[int]) -> str:
     )
 
 
-def tighter(candidates: Sequence[Candidate], found: Mapping[str, float]) -> tuple[str, str]:
+def tighter(candidates: Sequence[Candidate], costs: Mapping[str, float]) -> tuple[str, str]:
     """Head and rows of a table: the lowest loss of the candidates within shares of each cost of the
     found architecture.
     """
@@ -51,10 +51,10 @@ def tighter(candidates: Sequence[Candidate], found: Mapping[str, float]) -> tupl
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     rows = "".join(
         f"<tr><td>{words}</td>"
-        + "".join(f"<td>{_lowest(candidates, name, share * found[name])}</td>" for share in SHARES)
+        + "".join(f"<td>{_lowest(candidates, name, share * costs[name])}</td>" for share in SHARES)
         + "</tr>"
         for name, words in UNITS.items()
-        if name in found
+        if name in costs
     )
     return head, rows
 

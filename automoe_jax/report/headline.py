@@ -15,14 +15,14 @@ def headline(results: Sequence[Row]) -> str:
     dense one and to the best dense one within the limits. The cost is latency where that was
     measured, else FLOPs.
     """
-    found, dense, judged = find(results, RETRAINED), find(results, DENSE), quality(results)
-    if found is None or number(found, judged.key) is None:
+    retrained, dense, judged = find(results, RETRAINED), find(results, DENSE), quality(results)
+    if retrained is None or number(retrained, judged.key) is None:
         return f"The found {judged.system} has no score yet."
-    if timed := _in_milliseconds(found, dense, results):
+    if timed := _in_milliseconds(retrained, dense, results):
         return f"{timed}{_rival(results)}."
-    sentence = f"The found {judged.system} reaches {_reach(found, results)}"
+    sentence = f"The found {judged.system} reaches {_reach(retrained, results)}"
     if dense is not None and number(dense, judged.key) is not None:
-        sentence += _comparison(found, dense, results)
+        sentence += _comparison(retrained, dense, results)
     return f"{sentence}{_rival(results)}."
 
 
@@ -39,9 +39,9 @@ def _rival(results: Sequence[Row]) -> str:
 
 def caveats(results: Sequence[Row], seed: int) -> list[str]:
     """Caveats of the headline: baselines it does not beat, inherited weights that are better."""
-    found, judged = find(results, RETRAINED), quality(results)
-    reached = number(found, judged.key)
-    if found is None or reached is None:
+    retrained, judged = find(results, RETRAINED), quality(results)
+    reached = number(retrained, judged.key)
+    if retrained is None or reached is None:
         return []
     notes = []
     inherited = find(results, INHERITED)
@@ -76,22 +76,22 @@ def _certainty(results: Sequence[Row], seed: int) -> str:
     )
 
 
-def _in_milliseconds(found: Row, dense: Row | None, results: Sequence[Row]) -> str:
+def _in_milliseconds(retrained: Row, dense: Row | None, results: Sequence[Row]) -> str:
     """As in 'The found translator takes 1.9 ms for a sentence: 1.4× faster than the largest dense
     one (2.7 ms), with 86.1 BLEU against 86.5'; "" where no latency was measured.
     """
-    took, dense_took = number(found, "deployed_ms"), number(dense, "deployed_ms")
+    took, dense_took = number(retrained, "deployed_ms"), number(dense, "deployed_ms")
     if took is None:
         return ""
     name = f"The found {quality(results).system}"
     sentence = f"{name} takes {numbers.significant(took)} ms for a sentence"
     if dense is None or dense_took is None:
-        return f"{sentence}, with {_score(found, results)}"
+        return f"{sentence}, with {_score(retrained, results)}"
     faster, factor = took < dense_took, max(took, dense_took) / min(took, dense_took)
     return (
         f"{sentence}: {numbers.ratio(factor)}× {'faster' if faster else 'slower'} than the largest"
-        f" dense one ({numbers.significant(dense_took)} ms), with {_score(found, results)} against"
-        f" {numbers.score(number(dense, quality(results).key))}"
+        f" dense one ({numbers.significant(dense_took)} ms), with {_score(retrained, results)}"
+        f" against {numbers.score(number(dense, quality(results).key))}"
     )
 
 
@@ -109,8 +109,8 @@ def _reach(row: Row, results: Sequence[Row]) -> str:
     return score if flops is None else f"{score} at {unit.show(flops)} {unit.prefix}FLOPs"
 
 
-def _comparison(found: Row, dense: Row, results: Sequence[Row]) -> str:
-    cost, dense_cost = number(found, "flops"), number(dense, "flops")
+def _comparison(retrained: Row, dense: Row, results: Sequence[Row]) -> str:
+    cost, dense_cost = number(retrained, "flops"), number(dense, "flops")
     dense_score, key = _score(dense, results), quality(results).key
     if not cost or not dense_cost:
         return f"; the largest dense one reaches {dense_score}"
@@ -121,7 +121,7 @@ def _comparison(found: Row, dense: Row, results: Sequence[Row]) -> str:
             f": {_factor(dense_cost / cost, 1 - cost / dense_cost)} fewer than the largest dense"
             f" one ({dense_score})"
         )
-    if (number(dense, key) or 0.0) >= (number(found, key) or 0.0):
+    if (number(dense, key) or 0.0) >= (number(retrained, key) or 0.0):
         return f"; the largest dense one is cheaper and not worse, {_reach(dense, results)}"
     return (
         f": {_factor(cost / dense_cost, cost / dense_cost - 1)} more than the largest dense one"

@@ -80,10 +80,10 @@ def _tiles(contents: ReportContents) -> str:
 
 def _key_figures(contents: ReportContents) -> Iterator[tuple[str, str, str, str]]:
     """(name, value, unit, one more fact)."""
-    found = find(contents.results, RETRAINED)
+    retrained = find(contents.results, RETRAINED)
     judged = quality(contents.results)
-    if (reached := number(found, judged.key)) is not None:
-        second = number(found, judged.second_key)
+    if (reached := number(retrained, judged.key)) is not None:
+        second = number(retrained, judged.second_key)
         yield (
             "Quality",
             numbers.score(reached),

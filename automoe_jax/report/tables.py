@@ -223,9 +223,9 @@ def markdown_text(value: Any) -> str:
 
 def signatures(results: Sequence[Row]) -> list[tuple[str, str]]:
     """(measure, sacreBLEU's signature), each different signature once."""
-    found = [("BLEU", row.bleu_signature) for row in results]
-    found += [("chrF", row.chrf_signature) for row in results]
-    return [pair for pair in dict.fromkeys(found) if pair[1]]
+    pairs = [("BLEU", row.bleu_signature) for row in results]
+    pairs += [("chrF", row.chrf_signature) for row in results]
+    return [pair for pair in dict.fromkeys(pairs) if pair[1]]
 
 
 def _cells(results: Sequence[Row], shown: Sequence[Column]) -> list[list[str]]:

@@ -139,8 +139,8 @@ def absolute(path: epath.PathLike) -> epath.Path:
     """
     if not is_local(path):
         return _in_store(os.fspath(path))
-    found = epath.Path(path).expanduser().resolve()
-    name = os.fspath(found)
+    resolved = epath.Path(path).expanduser().resolve()
+    name = os.fspath(resolved)
     if pattern := _PATTERNS.search(name):
         raise UserError(
             f"the path {name} holds the character {pattern[0]!r}, with which checkpoints could be"
@@ -156,7 +156,7 @@ def absolute(path: epath.PathLike) -> epath.Path:
             f"the path {path} names a folder {scheme[1]}: on this machine; a bucket is written"
             f" {scheme[1]}://BUCKET/FOLDER"
         )
-    return found
+    return resolved
 
 
 def _in_store(url: str) -> epath.Path:
@@ -203,7 +203,7 @@ def _complete_bytes(path: epath.Path) -> int:
         while end > 0:
             start = max(0, end - 4096)
             file.seek(start)
-            if (found := file.read(end - start).rfind(b"\n")) >= 0:
-                return start + found + 1
+            if (last := file.read(end - start).rfind(b"\n")) >= 0:
+                return start + last + 1
             end = start
     return 0

@@ -46,8 +46,10 @@ def run(config: Config, workdir: Workdir) -> None:
     if config.task == "translate":
         tokenizer = tokenization(config.data.target_language, references)
         rows[0] = dataclasses.replace(rows[0], note=joined(tokenizer.note, rows[0].note))
-    found = Evaluation(rows, samples, count, workdir.spec(config).output_size, device(), versions())
-    results.save(workdir, found)
+    evaluation = Evaluation(
+        rows, samples, count, workdir.spec(config).output_size, device(), versions()
+    )
+    results.save(workdir, evaluation)
     print(results_table(rows), flush=True)
     for row in rows:
         if row.note:

@@ -81,7 +81,7 @@ def unfinished(config: Config, workdir: Workdir) -> dict[str, epath.Path | None]
     """
     needed = {path for stage in _LASTING for path in written(stage, config, workdir)}
     needed |= {workdir.rival_arch_path, workdir.arch_path}
-    found: dict[str, epath.Path | None] = {}
+    missing_files: dict[str, epath.Path | None] = {}
     for stage in reversed(STAGES):
         missing = None
         if workdir.is_done(stage):
@@ -89,6 +89,6 @@ def unfinished(config: Config, workdir: Workdir) -> dict[str, epath.Path | None]
             missing = next((path for path in files if path in needed and not path.exists()), None)
             if missing is None:
                 continue
-        found[stage] = missing
+        missing_files[stage] = missing
         needed |= set(read(stage, config, workdir))
-    return found
+    return missing_files

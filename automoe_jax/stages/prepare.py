@@ -192,8 +192,8 @@ def _pieces_in_use(workdir: Workdir) -> dict[str, int]:
     """
     if not workdir.statistics_path.exists() or not _later_stages(workdir):
         return {}
-    found = read_json(workdir.statistics_path, dict)
-    return {name: found[name] for name in VOCABULARIES if name in found}
+    statistics = read_json(workdir.statistics_path, dict)
+    return {name: statistics[name] for name in VOCABULARIES if name in statistics}
 
 
 def _train_tokenizer(vocabulary: Vocabulary, config: Config, before: int | None) -> int:

@@ -156,10 +156,10 @@ class Checkpoints:
             for s in sorted(self._manager.all_steps(), reverse=True)
             if s < last and s % self._every == 0
         ][: count - 1]
-        mean, found = state.params, 1
+        mean, averaged = state.params, 1
         for params in self._readable_params(older, state):
-            found += 1
-            mean = _moved(mean, params, 1 / found)
+            averaged += 1
+            mean = _moved(mean, params, 1 / averaged)
         return mean
 
     def _readable_params(self, steps: list[int], state: TrainState) -> Iterator[dict[str, Any]]:

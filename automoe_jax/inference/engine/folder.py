@@ -75,7 +75,7 @@ def open_folder(path: str | os.PathLike[str], flag: str = "--model") -> Folder:
     folder = pathlib.Path(path)
     where = f"{flag}={path}"
     try:
-        found = json.loads((folder / DESCRIPTION).read_text())
+        fields = json.loads((folder / DESCRIPTION).read_text())
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"{where} holds no exported model ({DESCRIPTION} is absent); write one with python -m"
@@ -83,14 +83,14 @@ def open_folder(path: str | os.PathLike[str], flag: str = "--model") -> Folder:
         ) from None
     except ValueError:
         raise UserError(f"{where}/{DESCRIPTION} is damaged; {_AGAIN}") from None
-    if not isinstance(found, dict) or found.pop("format", None) != FORMAT:
+    if not isinstance(fields, dict) or fields.pop("format", None) != FORMAT:
         raise UserError(f"{where}/{DESCRIPTION} describes no model of this package; {_AGAIN}")
-    if (version := found.pop("version", None)) != VERSION:
+    if (version := fields.pop("version", None)) != VERSION:
         raise UserError(
             f"{where} has the format version {version}, and this package reads version {VERSION};"
             " export the model again with this package"
         )
-    for name, checksum in found.pop("files", {}).items():
+    for name, checksum in fields.pop("files", {}).items():
         if not (folder / name).is_file():
             raise UserError(f"{where} lacks the file {name}; {_AGAIN}")
         if sha256(folder / name) != checksum:
@@ -98,7 +98,7 @@ def open_folder(path: str | os.PathLike[str], flag: str = "--model") -> Folder:
                 f"{where}/{name} is not the file that was exported (its checksum differs); {_AGAIN}"
             )
     try:
-        description = Description(**found)
+        description = Description(**fields)
     except TypeError:
         raise UserError(f"{where}/{DESCRIPTION} is damaged; {_AGAIN}") from None
     buckets, labels = tuple(description.buckets), tuple(description.labels)

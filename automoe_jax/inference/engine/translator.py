@@ -95,7 +95,7 @@ class Translator:
         progress: Callable[[list[int]], Any] = lambda done: None,
     ) -> list[np.ndarray]:
         """The best translation of each source, token ids without EOS in and out, in order."""
-        return [found[0].tokens for found in self.hypotheses(sources, progress)]
+        return [best[0].tokens for best in self.hypotheses(sources, progress)]
 
     def hypotheses(
         self,
@@ -108,7 +108,7 @@ class Translator:
         decisions to `explain` them.
         """
         description = self.folder.description
-        found: list[list[Hypothesis]] = [[] for _ in sources]
+        by_source: list[list[Hypothesis]] = [[] for _ in sources]
         lengths = [len(source) for source in sources]
         most = min(MOST_SENTENCES, -(-len(sources) // self.workers))
 
@@ -118,13 +118,13 @@ class Translator:
                 records, self.beam_size, description.length_penalty, description.eos_id, best
             )
             for i, hypotheses in zip(batch.members, results, strict=True):
-                found[i] = hypotheses
+                by_source[i] = hypotheses
             return batch.members
 
         waiting = list(batches(lengths, description.buckets, max(most, 1)))
         for members in _each(translated, waiting, self.workers):
             progress(members)
-        return found
+        return by_source
 
     def _search_batch(self, sources: Sequence[np.ndarray], batch: Batch, explain: bool) -> Records:
         description = self.folder.description
