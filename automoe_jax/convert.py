@@ -31,8 +31,8 @@ def from_fairseq(
     """The SuperNet of `space` from weights under the original's names; a rearrangement, so it maps
     gradients too.
 
-    Arrays keep their dtype. fairseq saves a shared table under each of its names: which tables are
-    shared, as in `Spec.shared_embeddings`, is what their values say, unless it is given. Raises
+    Arrays keep their dtype. fairseq saves a shared table under each of its names. Unless
+    `shared_embeddings` is given, as in `Spec`, tables with equal values are shared. Raises
     `UserError` for a weight that is missing, is left over, has another shape than `space` asks for,
     or differs from the table that it is said to share.
     """

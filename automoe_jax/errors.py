@@ -1,6 +1,6 @@
 """The exception for a user's mistake: its message is one sentence.
 
-`command.run` prints the message and exits with code 1; a bug keeps its traceback.
+`command.run` prints the message and exits with code 1; a bug is shown with its traceback.
 """
 
 import difflib

@@ -246,7 +246,7 @@ _TOP_K = RouterDeclaration(
     },
     rules=_capacity_rules,
     functions=attribute("automoe_jax.ops.routers.top_k", "FUNCTIONS"),
-    graph=attribute("automoe_jax.export.routing", "TOP_K"),
+    graph=attribute("automoe_jax.export.routers.top_k", "GRAPH"),
 )
 _IMPORTANCE = RouterDeclaration(
     settings={"importance": one_of(IMPORTANCES), "renormalise": one_of((True, False))},
@@ -254,7 +254,7 @@ _IMPORTANCE = RouterDeclaration(
     experts_per_token=_evenly_many,
     counts_vary=True,
     functions=attribute("automoe_jax.ops.routers.importance", "FUNCTIONS"),
-    graph=attribute("automoe_jax.export.routing", "IMPORTANCE"),
+    graph=attribute("automoe_jax.export.routers.importance", "GRAPH"),
 )
 _RANDOM = RouterDeclaration(
     settings={
@@ -267,7 +267,7 @@ _RANDOM = RouterDeclaration(
     measurable=False,
     variants=_other_inferences,
     functions=attribute("automoe_jax.ops.routers.random", "FUNCTIONS"),
-    graph=attribute("automoe_jax.export.routing", "RANDOM"),
+    graph=attribute("automoe_jax.export.routers.random", "GRAPH"),
 )
 
 ROUTERS: Registry[RouterDeclaration] = Registry(

@@ -247,7 +247,7 @@ class Workdir:
         return folder
 
     def done_path(self, stage: str) -> epath.Path:
-        """The file that says that a stage has finished."""
+        """File that marks a stage as finished."""
         return self.root / "stages" / f"{stage}.json"
 
 

@@ -1,4 +1,4 @@
-"""Renders the JSON of benchmark runs as docs/BENCHMARKS.md, or one of them as a page of its own.
+"""Renders the JSON of benchmark runs as docs/BENCHMARKS.md, or one of them as a separate page.
 
 python -m benchmarks.render runs/bench/*.json > docs/BENCHMARKS.md
 python -m benchmarks.render --page=benchmarks/deploy_notes.md runs/bench/deploy/rows.json \

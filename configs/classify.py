@@ -119,7 +119,7 @@ SYSTEMS = Registry(
         system.__name__: system
         for system in (top1, top2, da_moe, da_moe_relative, da_moe_given, da_moe_raw)
     },
-    others="; a system of your own is a file of its own (docs/EXTENDING.md)",
+    others="; your own system needs a separate file (docs/EXTENDING.md)",
 )
 
 

@@ -23,7 +23,7 @@ PAIRS = 10_000
 SYSTEMS = Registry(
     "system",
     {name: systems.SYSTEMS[name] for name in COMPARED},
-    others="; a system of your own is a file of its own (docs/EXTENDING.md)",
+    others="; your own system needs a separate file (docs/EXTENDING.md)",
 )
 
 

@@ -231,7 +231,7 @@ SYSTEMS = Registry(
             random_search,
         )
     },
-    others="; a system of your own is a file of its own (docs/EXTENDING.md)",
+    others="; your own system needs a separate file (docs/EXTENDING.md)",
 )
 
 

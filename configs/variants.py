@@ -105,7 +105,7 @@ SYSTEMS = Registry(
             automoe_fast,
         )
     },
-    others="; a system of your own is a file of its own (docs/EXTENDING.md)",
+    others="; your own system needs a separate file (docs/EXTENDING.md)",
 )
 
 

@@ -71,7 +71,7 @@ def run_for_people(main: Callable[[], int | None], *, resumes: bool = False) -> 
     except Exception as error:
         failure = getattr(sys.stdout, "failure", None)
         if isinstance(failure, BrokenPipeError):
-            message, code = f"nobody reads the output any more{again}", BROKEN_PIPE
+            message, code = f"the output is no longer read{again}", BROKEN_PIPE
         elif failure:
             message = f"standard output cannot be written: {failure.strerror}{again}"
         elif _disk_is_full(error):

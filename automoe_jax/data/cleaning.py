@@ -1,7 +1,7 @@
 """Cleaning of a line of text, the same for training, evaluation and translation; the key that
 near-duplicates share.
 
-Removed are characters that nobody sees: Unicode's default-ignorable code points (UAX #44), such as
+Removed are invisible characters: Unicode's default-ignorable code points (UAX #44), such as
 byte-order marks, direction marks, zero-width spaces and soft hyphens. A joiner or a variation
 selector remains where it shapes the characters around it, as in Persian, in the Indic scripts and
 in emoji.
@@ -37,7 +37,7 @@ _OPTIONAL = re.compile(
 
 
 def clean_line(line: str) -> str:
-    """`line` in Unicode's composed form, without characters that nobody sees, every run of blanks
+    """`line` in Unicode's composed form, without invisible characters, every run of blanks
     and control characters one space. A clean line does not change.
     """
     while (cleaner := _cleaned_once(line)) != line:

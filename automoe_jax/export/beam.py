@@ -278,7 +278,7 @@ def _explained(g: Graph, search: _Search, seen: list[Seen], y: str, batch: str) 
 
 
 def joined_gates(g: Graph, gates: list[str], x: str) -> str:
-    """[N, G] of the gates [N, E] of all layers, for states x [N, D]; [1, 1] stands for ones."""
+    """[N, G] of the gates [N, E] of all layers, for states x [N, D]; [1, 1] means ones."""
     ones = g.op("Concat", g.op("Shape", x, end=1), g.ints(1), axis=0)
     return g.op("Concat", *(g.op("Expand", one, ones) for one in gates), axis=1)
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from automoe_jax.arch import DECODER, ENCODER, Arch
-from automoe_jax.export import routing
+from automoe_jax.export import hashing, routing
 from automoe_jax.export.graph import Graph
 from automoe_jax.export.layers import Tokens, encoder_layer, plan
 from automoe_jax.export.parts import Rows, Table, embedded, normalised, table
@@ -53,7 +53,7 @@ def encode(g: Graph, arch: Arch, settings: Settings, weights: Weights, source: s
     )
     sentences = None
     if draw(settings) in (routing.POSITION, routing.SENTENCE):
-        sentences = routing.hashed_sentences(g, source, whole)
+        sentences = hashing.hashed_sentences(g, source, whole)
     place = g.op("Sub", counted, g.integer(1))
     first = first_experts(g, arch, settings, ENCODER, source, sentences, place)
     if first is not None:
@@ -111,7 +111,7 @@ def first_experts(
         return None
     if way == routing.WORD:
         tables = [
-            routing.fixed_experts(settings.router, number, count, settings.side_size(side))
+            hashing.fixed_experts(settings.router, number, count, settings.side_size(side))
             for number, count in zip(numbers, counts, strict=True)
         ]
         assert tokens is not None
@@ -120,8 +120,8 @@ def first_experts(
     identity = g.op("Unsqueeze", sentences, g.ints(1))
     if way == routing.POSITION:
         assert positions is not None
-        identity = routing.hashed_positions(g, identity, positions)
-    first = routing.first_experts(g, identity, settings.router, numbers, counts)
+        identity = hashing.hashed_positions(g, identity, positions)
+    first = hashing.first_experts(g, identity, settings.router, numbers, counts)
     if way == routing.SENTENCE and positions is not None:  # [B, 1, L] → [B, S, L]
         shape = g.op("Concat", g.op("Shape", positions), g.ints(1), axis=0)
         return g.op("Expand", first, shape)

@@ -139,13 +139,13 @@ class Table(NamedTuple):
     bias: np.ndarray  # float32 [V], of the logits: no probability for rows beyond the vocabulary
 
 
-# The best words are sought in groups, of whose maxima the largest show where they are.
+# The best words are in the groups with the largest maxima, so only these are searched.
 WORD_GROUP = 32
 _FEW_WORDS = 2048  # no groups below
 
 
 def is_grouped(vocab_size: int) -> bool:
-    """Whether the best words are sought in groups."""
+    """Whether the best words are searched in groups."""
     return vocab_size >= _FEW_WORDS
 
 

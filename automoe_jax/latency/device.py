@@ -53,7 +53,7 @@ def costs_on_device(
     architecture.
 
     Uses the file `search.device.file` of another device, or times architectures on this one, with
-    a progress bar, and keeps them in `path`. Raises `UserError` for a file of other conditions.
+    a progress bar, and stores them in `path`. Raises `UserError` for a file of other conditions.
     """
     collection = _collection(config, settings, path)
     latency = fit(collection.archs(), collection.values())

@@ -16,7 +16,7 @@ TITLES = {
     "dead_experts": "Share of dead experts of every layer during training",
     "experts_per_token": "Experts per token in every layer during training",
     "dropped_choices": "Share of dropped choices of every layer during training",
-    "experts_shares": "How many experts the tokens of the test text get in every layer",
+    "experts_shares": "Number of experts per token of the test text in every layer",
 }
 
 

@@ -34,7 +34,7 @@ CAPTIONS = {
     "loss": (
         "Thin: training text. Thick with markers: validation text; the number is the last value."
         " Training runs with dropout, if any, and, in the SuperNet, on sampled sub-networks, so its"
-        " loss can lie above the validation loss."
+        " loss can exceed the validation loss."
     ),
     "routing_entropy": (
         "Entropy of the distribution of a batch's tokens over a layer's experts, relative to its"

@@ -1,7 +1,7 @@
-"""A lock on a folder: one run at a time writes to it, and its file says which.
+"""A lock on a folder: one run at a time writes to it, and its file names that run.
 
 On a file system the kernel holds the lock and gives it up when the process ends, however it ends;
-the file's content only says who that is. Object stores, and file systems without locks, have no
+the file's content identifies the run. Object stores, and file systems without locks, have no
 such thing. There a run that finds the file of another one takes it over if that ran on this machine
 and has ended, refuses to start if it is still running here, and warns if it ran on another machine.
 """
@@ -79,7 +79,7 @@ def _locked_file(path: epath.Path) -> int:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The one that held it removed the file in between: nobody else would find this lock.
+            # The one that held it removed the file in between: no other process would find this lock.
             if path.exists() and os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 return descriptor
         except BaseException:

@@ -299,7 +299,7 @@ def _sandwich(
     others' targets.
     """
     shape = (*batch["target"].shape, update.network.spec.output_size)
-    nobody = (
+    no_teacher = (
         _Teacher(jnp.array(False), jnp.zeros(shape, jnp.float32))
         if update.train.distillation
         else None
@@ -312,8 +312,8 @@ def _sandwich(
             teacher = _Teacher(jnp.array(True), jnp.where(teacher.ready, teacher.logits, logits))
         return (jax.tree.map(jnp.add, total, (gradients, metrics)), teacher), None
 
-    zeros = _zeros_like(lambda: _one(update, batch, _first(archs), keys[0], nobody)[:2])
-    (total, _), _ = jax.lax.scan(run, (zeros, nobody), (archs, keys))
+    zeros = _zeros_like(lambda: _one(update, batch, _first(archs), keys[0], no_teacher)[:2])
+    (total, _), _ = jax.lax.scan(run, (zeros, no_teacher), (archs, keys))
     return total
 
 

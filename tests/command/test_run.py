@@ -195,7 +195,7 @@ def test_a_reader_that_ends_stops_a_long_command_with_one_line() -> None:
     ended = run(work(body, resumes=True), after="| head -1")
     assert ended.stdout == "0\n"
     assert ended.returncode == 141
-    assert ended.stderr.startswith("error: nobody reads the output any more; run the same command")
+    assert ended.stderr.startswith("error: the output is no longer read; run the same command")
     assert ended.stderr.count("\n") == 1
     assert time.monotonic() - started < 5
 

@@ -23,7 +23,7 @@ class RouterMetrics(NamedTuple):
     z_loss: jax.Array  # mean of (log Σ exp logits)²
     entropy: jax.Array  # of the load f, divided by log E: 1 even, 0 collapsed
     dead: jax.Array  # share of the active experts that got no token
-    dropped: jax.Array  # share of the choices that found no room in their expert
+    dropped: jax.Array  # share of the choices beyond their expert's capacity
     choices: jax.Array  # [MAX_EXPERTS] share of the tokens with 1, 2, … experts
 
 

@@ -42,9 +42,9 @@ def route_at_random(
 
 
 def route_to_all(tokens: Any, active: Bool[Array, "E"]) -> Routing:
-    """Every active expert, and their mean, for so many tokens; active [E] bool.
+    """Every active expert for each token, and their mean; active [E] bool.
 
-    `tokens` is a whole number, or a symbolic dimension of `jax.export`.
+    `tokens` is the number of tokens: a whole number, or a symbolic dimension of `jax.export`.
     """
     even = jnp.broadcast_to(active / active.sum(), (tokens, len(active))).astype(jnp.float32)
     chosen = jnp.broadcast_to(jnp.arange(len(active)), even.shape)
