@@ -144,7 +144,7 @@ def bandwidth(model: Path, threads: int, shortlist: int) -> Translate:
 
 
 def reads(size: int) -> int:
-    """Number of times that `bandwidth` reads its bytes; many, so that starting threads costs little."""
+    """Number of times that `bandwidth` reads its bytes, so that starting threads costs little."""
     return max(1, READ_BYTES // size)
 
 

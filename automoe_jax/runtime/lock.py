@@ -79,7 +79,7 @@ def _locked_file(path: epath.Path) -> int:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The one that held it removed the file in between: no other process would find this lock.
+            # The holder removed the file in between: no other process would find this lock.
             if path.exists() and os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 return descriptor
         except BaseException:
