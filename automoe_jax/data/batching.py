@@ -255,7 +255,7 @@ def _padded(
 
 
 def _flat(
-    sentences: Sequence[Int32[np.ndarray, "tokens"]],
+    sentences: Sequence[Int32[np.ndarray, "_"]],
 ) -> tuple[Int32[np.ndarray, "all_tokens"], Int64[np.ndarray, "offsets"]]:
     """The tokens of all sentences, and the offsets of each [sentences + 1]."""
     offsets = np.cumsum([0, *map(len, sentences)], dtype=np.int64)

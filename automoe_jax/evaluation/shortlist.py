@@ -1,7 +1,4 @@
-"""Quality of a shortlist on the test text.
-
-Axes: S source tokens · T target tokens.
-"""
+"""Quality of a shortlist on the test text."""
 
 from collections.abc import Sequence
 
@@ -14,8 +11,8 @@ from automoe_jax.inference.engine.shortlist import Shortlist
 def missed_share(
     shortlist: Shortlist,
     size: int,
-    sources: Sequence[Int[np.ndarray, "S"]],
-    references: Sequence[Int[np.ndarray, "T"]],
+    sources: Sequence[Int[np.ndarray, "_"]],
+    references: Sequence[Int[np.ndarray, "_"]],
 ) -> float:
     """Share of the references' pieces that are not candidates of their source."""
     missed = [

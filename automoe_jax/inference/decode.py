@@ -241,7 +241,7 @@ def translate_lines(
     )
 
 
-def _check_sources(sources: Sequence[Int[np.ndarray, "S"]], longest: int, vocab_size: int) -> None:
+def _check_sources(sources: Sequence[Int[np.ndarray, "_"]], longest: int, vocab_size: int) -> None:
     for number, source in enumerate(sources):
         if np.ndim(source) != 1 or not np.issubdtype(np.asarray(source).dtype, np.integer):
             raise UserError(f"source {number} must be a vector of token ids, got {source!r:.80}")
@@ -254,8 +254,8 @@ def _check_sources(sources: Sequence[Int[np.ndarray, "S"]], longest: int, vocab_
 
 
 def translate_ids(
-    network: Network, sources: list[Int[np.ndarray, "S"]], **options: Any
-) -> list[Int32[np.ndarray, "T"]]:
+    network: Network, sources: list[Int[np.ndarray, "_"]], **options: Any
+) -> list[Int32[np.ndarray, "_"]]:
     """The best translation of each source, token ids without EOS in and out, in the order given;
     `options` are those of `hypotheses`.
     """
@@ -264,7 +264,7 @@ def translate_ids(
 
 def hypotheses(
     network: Network,
-    sources: list[Int[np.ndarray, "S"]],
+    sources: list[Int[np.ndarray, "_"]],
     *,
     buckets: tuple[int, ...],
     beam_size: int,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float32, Int, Int32, PRNGKeyArray
+from jaxtyping import Array, Bool, Float32, Int, Int32, Key, PRNGKeyArray
 
 from automoe_jax.arch import Arch
 from automoe_jax.config import TrainConfig
@@ -206,7 +206,7 @@ def gradients_of(
     )
     keys = split(key, micro_batches * networks).reshape(micro_batches, networks)
 
-    def piece(micro_batch: Batch, keys: PRNGKeyArray) -> tuple[dict[str, Any], StepMetrics]:
+    def piece(micro_batch: Batch, keys: Key[Array, "G"]) -> tuple[dict[str, Any], StepMetrics]:
         if networks == 1:
             return _one(update, micro_batch, _first(archs), keys[0], None)[:2]
         return _sandwich(update, micro_batch, archs, keys)
@@ -293,7 +293,7 @@ def _one(
 
 
 def _sandwich(
-    update: _Update, batch: Batch, archs: Arch, keys: PRNGKeyArray
+    update: _Update, batch: Batch, archs: Arch, keys: Key[Array, "G"]
 ) -> tuple[dict[str, Any], StepMetrics]:
     """Several sub-networks one after another; with distillation the first one's logits are the
     others' targets.
