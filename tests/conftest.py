@@ -34,8 +34,8 @@ import jax
 import jaxtyping
 import pytest
 
-# Calls of functions on arrays are checked against their annotations. Left out are Flax modules, whose
-# methods Flax transforms itself, and modules whose functions answer a caller's mistake.
+# Calls of functions on arrays are checked against their annotations. Left out are Flax modules,
+# whose methods Flax transforms itself, and modules whose functions answer a caller's mistake.
 jaxtyping.install_import_hook(
     [
         "automoe_jax.convert",

@@ -74,8 +74,8 @@ def chosen(
     scored = list(contenders)
     for index, one in enumerate(scored):
         if one.score is None:
-            found = _score(config, workdir, index, one.arch)
-            scored[index] = dataclasses.replace(one, score=found)
+            reached = _score(config, workdir, index, one.arch)
+            scored[index] = dataclasses.replace(one, score=reached)
             _save(workdir, scored)
     scores = [one.score or 0.0 for one in scored]
     best = scores.index(max(scores))
@@ -90,11 +90,11 @@ def install(workdir: Workdir, index: int) -> None:
     move that was interrupted.
     """
     source, target = workdir.contender(index), workdir.retrained
-    if not (source / runs.SUMMARY).exists():
+    if not (source / SUMMARY_FILE).exists():
         return
     target.mkdir(parents=True, exist_ok=True)
     # The summary makes a run complete, so it is the last.
-    for path in sorted(source.iterdir(), key=lambda path: path.name == runs.SUMMARY):
+    for path in sorted(source.iterdir(), key=lambda path: path.name == SUMMARY_FILE):
         _replace(path, target / path.name)
     source.rmtree()
 
@@ -138,10 +138,10 @@ def _score(config: Config, workdir: Workdir, index: int, arch: Arch) -> float:
     network = runs.load(workdir.contender(index), workdir.spec(config, arch))
     text = read_json(workdir.text_path("validation"))
     title = f"candidate {index + 1}, validation"
-    found, _ = outputs(config, workdir, title, network, text["source"], "validation")
+    lines, _ = outputs(config, workdir, title, network, text["source"], "validation")
     if config.task == "classify":
-        return accuracy(found, text["target"]).accuracy
-    return score(found, text["target"], config.data.target_language).bleu
+        return accuracy(lines, text["target"]).accuracy
+    return score(lines, text["target"], config.data.target_language).bleu
 
 
 def _save(workdir: Workdir, contenders: Sequence[Contender]) -> None:
