@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from jaxtyping import Int32
 
 from automoe_jax.data.tokenizer import SPECIAL_IDS
 
@@ -26,7 +27,7 @@ class Labels:
         """Size of a vocabulary with the special ids and the classes."""
         return len(SPECIAL_IDS) + len(self.names)
 
-    def encode(self, names: Sequence[str]) -> list[np.ndarray]:
+    def encode(self, names: Sequence[str]) -> list[Int32[np.ndarray, "1"]]:
         """int32 [1] for each name: its number, a target of one token; raises KeyError for an
         unknown name.
         """

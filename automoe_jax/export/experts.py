@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from automoe_jax.export.graph import Graph
 from automoe_jax.export.parts import Operand, operand, product
@@ -16,10 +17,10 @@ from automoe_jax.export.settings import Settings, Weights
 class Expert(NamedTuple):
     """relu(x · w_in + b_in) · w_out + b_out."""
 
-    w_in: np.ndarray  # [D, F]
-    b_in: np.ndarray  # [F]
-    w_out: np.ndarray  # [F, D]
-    b_out: np.ndarray  # [D]
+    w_in: Float[np.ndarray, "D F"]
+    b_in: Float[np.ndarray, "F"]
+    w_out: Float[np.ndarray, "F D"]
+    b_out: Float[np.ndarray, "D"]
 
 
 def experts_of(weights: Weights, widths: Sequence[int]) -> list[Expert | None]:

@@ -26,8 +26,8 @@ RECEIVED, GIVEN = "received", "given"
 class Attended(NamedTuple):
     """The result of attention."""
 
-    mixed: jax.Array  # [B, T, Q]
-    importance: jax.Array | None  # [B, T or S] float32, if requested
+    mixed: Float[Array, "B T Q"]
+    importance: Float32[Array, "B _"] | None  # [B, T or S], if requested
 
 
 def attention(

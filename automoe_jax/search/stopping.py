@@ -201,7 +201,7 @@ class _Running:
 
     index: int
     arch: Arch
-    rival: np.ndarray | None  # its −log p of every row
+    rival: Float[np.ndarray, "rows"] | None  # its −log p of every row
     computing: range  # parts
     awaited: Callable[[], np.ndarray]
-    seen: np.ndarray  # −log p of the rows before those
+    seen: Float[np.ndarray, "rows"]  # −log p of the rows before those

@@ -18,10 +18,10 @@ MIN_BLOCK_ROWS = 8
 class BlockLayout(NamedTuple):
     """Positions of the (token, choice) pairs among the sorted rows."""
 
-    row_pair: jax.Array  # [P] flat index n·K + k of the pair in each row, −1 in rows without one
-    position: jax.Array  # [N, K] the row of each pair, −1 where no expert computes it
-    block_expert: jax.Array  # [P/R] expert of each block
-    blocks: jax.Array  # [] number of existing blocks
+    row_pair: Int[Array, "P"]  # flat index n·K + k of the pair in each row, −1 in rows without one
+    position: Int[Array, "N K"]  # row of each pair, −1 where no expert computes it
+    block_expert: Int[Array, "blocks"]  # [P/R] expert of each block
+    blocks: Int[Array, ""]  # number of existing blocks
 
 
 def block_rows(pairs: int, experts: int) -> int:

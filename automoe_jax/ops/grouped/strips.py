@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from automoe_jax.ops.dropout import keep_scale, kept_scale
 from automoe_jax.ops.grouped.sorting import BlockLayout, by_width
@@ -23,9 +23,9 @@ from automoe_jax.ops.grouped.table import ExpertRows, Experts, HiddenDropout
 class Groups(NamedTuple):
     """Live blocks of rows of a product, and the expert of each block."""
 
-    expert: jax.Array  # [B]
-    live: jax.Array  # bool [B]
-    order: jax.Array  # [E] order of the experts' rows
+    expert: Int[Array, "B"]
+    live: Bool[Array, "B"]
+    order: Int[Array, "E"]  # order of the experts' rows
 
 
 class Products(NamedTuple):

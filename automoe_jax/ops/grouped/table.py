@@ -7,43 +7,43 @@ Axes: D embedding width · U hidden units of all experts · E experts.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 
 class Experts(NamedTuple):
     """The weights of a layer's experts: relu(x · w_inᵀ + b_in) · w_out + b_out."""
 
-    w_in: jax.Array  # [U, D]
-    b_in: jax.Array  # [U]
-    w_out: jax.Array  # [U, D]
-    b_out: jax.Array  # [E, D]
+    w_in: Float[Array, "U D"]
+    b_in: Float[Array, "U"]
+    w_out: Float[Array, "U D"]
+    b_out: Float[Array, "E D"]
 
 
 class ExpertRows(NamedTuple):
     """Rows of the hidden table that each expert owns; concrete or traced int32 [E]."""
 
-    starts: jax.Array | np.ndarray
-    widths: jax.Array | np.ndarray  # 0: the identity expert, negative: absent
+    starts: Int[Array | np.ndarray, "E"]
+    widths: Int[Array | np.ndarray, "E"]  # 0: the identity expert, negative: absent
 
 
 class HiddenDropout(NamedTuple):
     """Rates and key of the dropout of hidden units."""
 
-    rates: jax.Array  # [E]
-    rng: jax.Array
+    rates: Float[Array, "E"]
+    rng: PRNGKeyArray
 
 
 class ExpertDropout(NamedTuple):
     """Dropout inside the experts of a layer, in training."""
 
     # of an expert's hidden units: [E], one for all, or None for 0
-    hidden_rate: jax.Array | float | None
+    hidden_rate: Float[Array, "E"] | float | None
     output_rate: float  # of an expert's output, before the gate
-    rng: jax.Array
+    rng: PRNGKeyArray
     # index of the hidden units among the parts of a mesh: parts drop different hidden units and
     # the same outputs
-    part: jax.Array | None = None
+    part: Int[Array, ""] | None = None
 
 
 class TableShape(NamedTuple):

@@ -18,13 +18,13 @@ class RouterMetrics(NamedTuple):
     does not route.
     """
 
-    routed: jax.Array  # 1 if the layer has more than one active expert
-    balance_loss: jax.Array  # E · Σ f_e · P_e, 1 when even (Switch, section 2.2)
-    z_loss: jax.Array  # mean of (log Σ exp logits)²
-    entropy: jax.Array  # of the load f, divided by log E: 1 even, 0 collapsed
-    dead: jax.Array  # share of the active experts that got no token
-    dropped: jax.Array  # share of the choices beyond their expert's capacity
-    choices: jax.Array  # [MAX_EXPERTS] share of the tokens with 1, 2, … experts
+    routed: Float32[Array, ""]  # 1 if the layer has more than one active expert
+    balance_loss: Float32[Array, ""]  # E · Σ f_e · P_e, 1 when even (Switch, section 2.2)
+    z_loss: Float32[Array, ""]  # mean of (log Σ exp logits)²
+    entropy: Float32[Array, ""]  # of the load f, divided by log E: 1 even, 0 collapsed
+    dead: Float32[Array, ""]  # share of the active experts that got no token
+    dropped: Float32[Array, ""]  # share of the choices beyond their expert's capacity
+    choices: Float32[Array, "experts"]  # [MAX_EXPERTS] share of the tokens with 1, 2, … experts
 
 
 def no_metrics() -> RouterMetrics:

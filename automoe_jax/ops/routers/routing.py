@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Float32, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Float32, Int, Int32, PRNGKeyArray, UInt32
 
 from automoe_jax.routers import RouterConfig
 
@@ -16,17 +16,17 @@ from automoe_jax.routers import RouterConfig
 class Gate(NamedTuple):
     """Parameters of a linear gate, float32: rounding of a tie would send a token elsewhere."""
 
-    kernel: jax.Array  # [D, E]
-    bias: jax.Array  # [E]
+    kernel: Float32[Array, "D E"]
+    bias: Float32[Array, "E"]
 
 
 class Tokens(NamedTuple):
     """Facts about tokens other than their hidden states; the arrays have the tokens' own shape."""
 
-    counted: jax.Array  # bool: not padding
-    # uint32: a random route sends tokens with equal numbers to the same expert
-    identity: jax.Array | None = None
-    importance: jax.Array | None = None  # float32 in [0, 1]
+    counted: Bool[Array, "..."]  # not padding
+    # a random route sends tokens with equal numbers to the same expert
+    identity: UInt32[Array, "..."] | None = None
+    importance: Float32[Array, "..."] | None = None  # in [0, 1]
 
     def flat(self) -> "Tokens":
         """The same tokens as [N]."""
@@ -36,25 +36,25 @@ class Tokens(NamedTuple):
 class TokenContext(NamedTuple):
     """Origin of the tokens of a forward pass, from which a random route derives their identity."""
 
-    tokens: jax.Array  # [B, T] token ids
-    sentences: jax.Array  # [B] uint32, a number for each source sentence
+    tokens: Int[Array, "B T"]  # token ids
+    sentences: UInt32[Array, "B"]  # a number for each source sentence
     pad_id: int
     passes: int  # equal parts of the batch that draw independently in training
     training: bool
-    position: jax.Array | None = None  # of all tokens, from 0; None: one after another
+    position: Int[Array, ""] | None = None  # of all tokens, from 0; None: one after another
 
 
 class RouterInputs(NamedTuple):
     """Inputs of a router in one layer."""
 
     router: RouterConfig
-    logits: jax.Array | None  # [N, E] float32; None without a gate
+    logits: Float32[Array, "N E"] | None  # None without a gate
     tokens: Tokens  # [N]
-    active: jax.Array  # [E] bool, the active experts first
-    top_k: int | jax.Array  # the gene K, maybe traced
+    active: Bool[Array, "E"]  # the active experts first
+    top_k: int | Int[Array, ""]  # the gene K, maybe traced
     max_top_k: int
     layer: int  # number of the layer in the network
-    rng: jax.Array | None  # a key in training, None in inference
+    rng: PRNGKeyArray | None  # a key in training, None in inference
 
     def scores(self) -> Float32[Array, "N E"]:
         """The logits [N, E]; zeros where no layer of the network has more than one expert."""
@@ -66,9 +66,9 @@ class RouterInputs(NamedTuple):
 class Routing(NamedTuple):
     """The choices of every token; `chosen == E` marks a choice that is not made."""
 
-    chosen: jax.Array  # [N, K] int32
-    gates: jax.Array  # [N, K] float32, 0 where not made
-    probabilities: jax.Array  # [N, E] float32
+    chosen: Int32[Array, "N K"]
+    gates: Float32[Array, "N K"]  # 0 where not made
+    probabilities: Float32[Array, "N E"]
 
 
 def linear_logits(
