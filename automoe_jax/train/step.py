@@ -40,6 +40,7 @@ from automoe_jax.train.loss import (
 from automoe_jax.train.optim import optimizer
 
 Batch = Mapping[str, Int[Array, "..."]]
+_Logits = Float32[Array, "B T V"] | None  # requested only by a student or a teacher
 
 
 class TrainState(NamedTuple):
@@ -232,7 +233,7 @@ def gradients_of(
 
 def _one(
     update: _Update, batch: Batch, arch: Arch, key: PRNGKeyArray, teacher: _Teacher | None
-) -> tuple[dict[str, Any], StepMetrics, Float32[Array, "B T V"] | None]:
+) -> tuple[dict[str, Any], StepMetrics, _Logits]:
     """Gradients, summed metrics and, if there is a teacher, logits of one sub-network on one
     micro-batch source [B,S], target [B,T].
 
@@ -242,7 +243,7 @@ def _one(
 
     def loss(
         params: dict[str, Any], widths: Widths
-    ) -> tuple[Float32[Array, ""], tuple[StepMetrics, Float32[Array, "B T V"] | None]]:
+    ) -> tuple[Float32[Array, ""], tuple[StepMetrics, _Logits]]:
         network = Network(params, spec)
         source, wanted = (
             jnp.concatenate([side] * train.passes) for side in (batch["source"], target)
@@ -283,9 +284,7 @@ def _one(
         routers = train.balance_loss * balance + train.z_loss * z_loss
         return sums.loss * update.token_weight + routers * update.router_weight, (metrics, logits)
 
-    def branch(
-        widths: Widths,
-    ) -> tuple[dict[str, Any], StepMetrics, Float32[Array, "B T V"] | None]:
+    def branch(widths: Widths) -> tuple[dict[str, Any], StepMetrics, _Logits]:
         gradients, (metrics, logits) = jax.grad(loss, has_aux=True)(update.network.params, widths)
         return gradients, metrics, logits
 
