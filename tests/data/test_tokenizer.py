@@ -101,7 +101,7 @@ def test_a_vocabulary_too_small_for_the_characters_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("separator", [" ", ""])
 def test_long_lines_are_learnt_from(tmp_path, separator):
-    """SentencePiece ignores lines of more than 4192 bytes, without a word."""
+    """SentencePiece ignores lines of more than 4192 bytes, silently."""
     words = ["Donaudampfschifffahrt", "猫が木の上で眠っている", "kalt"] * 500
     size = train_tokenizer([separator.join(words)], 400, tmp_path / "model")
     assert size > 300

@@ -1,4 +1,4 @@
-"""Arguments of the library's calls that cannot be: sentences instead of tracebacks or numbers."""
+"""Invalid arguments of the library's calls: sentences instead of tracebacks or numbers."""
 
 import dataclasses
 from typing import Any

@@ -14,9 +14,9 @@ EXPERTS, UNITS, PARTS = 4, 48, 4
 cut = jax.jit(jax.vmap(part_of, in_axes=(None, 0, None)), static_argnums=2)
 
 
-def table(widths: list[int], fan: list[int]) -> ExpertRows:
-    """First rows of the experts in a table where each has `fan` rows."""
-    return ExpertRows(np.cumsum([0, *fan[:-1]], dtype=np.int32), np.asarray(widths, np.int32))
+def table(widths: list[int], rows_each: list[int]) -> ExpertRows:
+    """First rows of the experts in a table where each has `rows_each` rows."""
+    return ExpertRows(np.cumsum([0, *rows_each[:-1]], dtype=np.int32), np.asarray(widths, np.int32))
 
 
 def rows_by_part(expert_rows: ExpertRows, units: int, parts: int) -> np.ndarray:
@@ -51,12 +51,12 @@ def test_every_row_of_an_expert_is_in_one_part(widths: list[int]) -> None:
 @settings(max_examples=30)
 def test_no_part_has_a_width_that_is_not_compiled(traced: bool, widths: list[int]) -> None:
     """Traced widths may be any of the choices; those of a sub-Transformer are known."""
-    fan = [16] * EXPERTS if traced else widths
-    expert_rows = table(widths, fan)
+    rows_each = [16] * EXPERTS if traced else widths
+    expert_rows = table(widths, rows_each)
     compiled = part_widths(
-        [(4, 8, 16) if traced else (width,) for width in widths], tuple(fan), PARTS
+        [(4, 8, 16) if traced else (width,) for width in widths], tuple(rows_each), PARTS
     )
-    found = set(rows_by_part(expert_rows, sum(fan), PARTS).reshape(-1).tolist()) - {0}
+    found = set(rows_by_part(expert_rows, sum(rows_each), PARTS).reshape(-1).tolist()) - {0}
     assert found <= set(compiled)
     assert traced or compiled == width_choices(sorted(found))
 

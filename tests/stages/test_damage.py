@@ -56,7 +56,7 @@ def workdir(finished: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
 
 
 def result(workdir: pathlib.Path) -> object:
-    """What a run found out, without how long it took."""
+    """Results of a run, without times."""
     evaluated = json.loads((workdir / "evaluate" / "results.json").read_text())
     timed = {"train_seconds", "decode_sentences_per_second"}
     return (

@@ -49,7 +49,7 @@ def test_updates_train_what_the_limit_admits() -> None:
 
 
 def test_an_update_depends_on_the_seed_and_its_number_alone() -> None:
-    """So that every process draws the same, and a resumed run what an uninterrupted one does."""
+    """Every process draws the same, and a resumed run draws what an uninterrupted one does."""
     tiny = config()
     once, again = part_of(tiny), part_of(tiny)
     forwards = [sampled(tiny, once, step) for step in range(20)]

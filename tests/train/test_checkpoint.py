@@ -71,6 +71,17 @@ def test_a_checkpoint_that_a_signal_asked_for_does_not_displace_the_best_one(
         np.testing.assert_array_equal(best["a"], state(2).params["a"])
 
 
+def test_the_best_and_the_last_checkpoints_remain(tmp_path: pathlib.Path) -> None:
+    train = TrainConfig(steps=100, checkpoint_every=1, average_checkpoints=1, keep_best=2)
+    data = train_batches(PAIRS, (4,), 8, 0)
+    losses = {1: 2.0, 2: 1.0, 3: 1.5, 4: 3.0, 5: 3.0, 6: 3.0}
+    with Checkpoints(tmp_path, train) as checkpoints:
+        for step, loss in losses.items():
+            checkpoints.save(state(step), data, loss)
+        checkpoints.wait()
+        assert sorted(int(path.name) for path in tmp_path.iterdir()) == [2, 3, 5, 6]
+
+
 def saved(folder: pathlib.Path, *steps: int) -> pathlib.Path:
     """A folder with these checkpoints."""
     data = train_batches(PAIRS, (4,), 8, 0)

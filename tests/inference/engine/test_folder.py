@@ -1,4 +1,4 @@
-"""Exported folders: what is wrong with one is said in a sentence."""
+"""Exported folders: one sentence for each defect."""
 
 import importlib.metadata
 import json
