@@ -31,7 +31,7 @@ _SKIPPED = (
 )
 
 
-class _Layout(NamedTuple):
+class _GenotypeLayout(NamedTuple):
     """Position of each kind of gene in a genotype, and its choices."""
 
     places: dict[str, tuple[int, int, tuple[int, ...]]]  # first, past the last, shape
@@ -312,7 +312,7 @@ class SearchSpace:
             )
 
     @functools.cached_property
-    def _layout(self) -> _Layout:
+    def _layout(self) -> _GenotypeLayout:
         places: dict[str, tuple[int, int, tuple[int, ...]]] = {}
         rows: list[tuple[int, ...]] = []
         for name, (choices, shape) in self._gene_table().items():
@@ -320,7 +320,9 @@ class SearchSpace:
             rows += [choices] * math.prod(shape)
         most = max(map(len, rows))
         filled = [[*choices, *choices[-1:] * (most - len(choices))] for choices in rows]
-        return _Layout(places, np.array(filled), np.array([len(choices) for choices in rows]))
+        return _GenotypeLayout(
+            places, np.array(filled), np.array([len(choices) for choices in rows])
+        )
 
     def _gene_table(self) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
         """Every gene's choices and the shape of its array."""
