@@ -18,7 +18,14 @@ from automoe_jax.export.encoder import (
     tables,
 )
 from automoe_jax.export.graph import Graph
-from automoe_jax.export.layers import LayerPlan, Seen, Tokens, decoder_layer, looked_up, plan
+from automoe_jax.export.layers import (
+    Seen,
+    Tokens,
+    TrainedLayer,
+    decoder_layer,
+    looked_up,
+    trained_layer,
+)
 from automoe_jax.export.parts import KeysValues, Rows, Table, embedded, projected
 from automoe_jax.export.settings import Settings, Weights, embed_dim
 from automoe_jax.ops.constants import MASKED
@@ -43,7 +50,7 @@ class Decoder:
 
     arch: Arch
     settings: Settings
-    layers: list[LayerPlan]
+    layers: list[TrainedLayer]
     weights: Weights
     inputs: Table
     outputs: Table
@@ -142,7 +149,9 @@ def decoder_of(
     length: str,
 ) -> tuple[Decoder, Sentences]:
     """The decoder over the encoder's output; beams and length: int64 [], k and T."""
-    layers = [plan(arch, DECODER, i, weights, settings) for i in range(arch.decoder_layers)]
+    layers = [
+        trained_layer(arch, DECODER, i, weights, settings) for i in range(arch.decoder_layers)
+    ]
     depths = sorted({int(arch.cross_layers[layer.index]) for layer in layers})
     decoder = Decoder(
         arch,
@@ -169,7 +178,7 @@ def decoder_of(
     return decoder, Sentences(memories, masks, [] if draws is None else [draws], [])
 
 
-def _memory(g: Graph, arch: Arch, layer: LayerPlan, encoded: Encoded) -> KeysValues:
+def _memory(g: Graph, arch: Arch, layer: TrainedLayer, encoded: Encoded) -> KeysValues:
     """Keys and values of a layer's cross attention, of the last encoder layers in turn."""
     count = int(arch.cross_layers[layer.index])
     newest = encoded.layers[::-1][:count]

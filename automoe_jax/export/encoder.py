@@ -11,7 +11,7 @@ import numpy as np
 from automoe_jax.arch import DECODER, ENCODER, Arch
 from automoe_jax.export import hashing, routing
 from automoe_jax.export.graph import Graph
-from automoe_jax.export.layers import Tokens, encoder_layer, plan
+from automoe_jax.export.layers import Tokens, encoder_layer, trained_layer
 from automoe_jax.export.parts import Rows, Table, embedded, normalised, table
 from automoe_jax.export.settings import (
     Settings,
@@ -61,7 +61,9 @@ def encode(g: Graph, arch: Arch, settings: Settings, weights: Weights, source: s
     tokens = Tokens(rows, g.op("Reshape", real, flat), first)
     outputs, gates = [], []
     for i in range(arch.encoder_layers):
-        x, own = encoder_layer(g, plan(arch, ENCODER, i, weights, settings), x, mask, tokens)
+        x, own = encoder_layer(
+            g, trained_layer(arch, ENCODER, i, weights, settings), x, mask, tokens
+        )
         gates.append(own)
         outputs.append(final_norm(g, settings, weights, ENCODER, x))
     return Encoded(outputs, rows, real, mask, sentences, gates)

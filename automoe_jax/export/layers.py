@@ -40,7 +40,7 @@ class Tokens:
 
 
 @dataclasses.dataclass(frozen=True)
-class LayerPlan:
+class TrainedLayer:
     """One layer of an architecture with its weights."""
 
     side: str
@@ -63,9 +63,11 @@ class LayerPlan:
         return router.declaration.importance(router, self.side == DECODER)
 
 
-def plan(arch: Arch, side: str, index: int, weights: Weights, settings: Settings) -> LayerPlan:
+def trained_layer(
+    arch: Arch, side: str, index: int, weights: Weights, settings: Settings
+) -> TrainedLayer:
     """Layer `index` of a side."""
-    return LayerPlan(
+    return TrainedLayer(
         side=side,
         index=index,
         embed_dim=embed_dim(arch, side),
@@ -86,7 +88,9 @@ class Seen(NamedTuple):
     gates: str  # float32 [N,E]
 
 
-def encoder_layer(g: Graph, layer: LayerPlan, x: str, mask: str, tokens: Tokens) -> tuple[str, str]:
+def encoder_layer(
+    g: Graph, layer: TrainedLayer, x: str, mask: str, tokens: Tokens
+) -> tuple[str, str]:
     """x [N,D], mask [B,1,1,S] added to the scores → [N,D] and gates [N,E]."""
     query, now = _projected(g, layer, _before(g, layer, "self_attention_norm", x), tokens.rows)
     attended = attention(g, query, transposed_keys(g, now.key), now.value, mask, layer.qkv_dim)
@@ -96,7 +100,7 @@ def encoder_layer(g: Graph, layer: LayerPlan, x: str, mask: str, tokens: Tokens)
 
 def decoder_layer(
     g: Graph,
-    layer: LayerPlan,
+    layer: TrainedLayer,
     y: str,
     cache: KeysValues,
     ancestors: str,
@@ -131,7 +135,7 @@ def decoder_layer(
     return y, cache, Seen(seen.weights, gates)
 
 
-def looked_up(g: Graph, layer: LayerPlan, memory: str, rows: Rows) -> KeysValues:
+def looked_up(g: Graph, layer: TrainedLayer, memory: str, rows: Rows) -> KeysValues:
     """Keys and values of a decoder layer's cross attention for memory [N,M]; the keys are
     transposed.
     """
@@ -142,7 +146,7 @@ def looked_up(g: Graph, layer: LayerPlan, memory: str, rows: Rows) -> KeysValues
     return KeysValues(transposed_keys(g, key), value)
 
 
-def _projected(g: Graph, layer: LayerPlan, x: str, rows: Rows) -> tuple[str, KeysValues]:
+def _projected(g: Graph, layer: TrainedLayer, x: str, rows: Rows) -> tuple[str, KeysValues]:
     """x [N,D] → scaled queries, keys and values [1,B,P,T,W]."""
     own = layer.weights["self_attention"]["qkv"]
     kernel, bias = (np.array(own[name], np.float32) for name in ("kernel", "bias"))
@@ -154,7 +158,7 @@ def _projected(g: Graph, layer: LayerPlan, x: str, rows: Rows) -> tuple[str, Key
     return query, KeysValues(key, value)
 
 
-def _after_self_attention(g: Graph, layer: LayerPlan, x: str, attended: Attended) -> str:
+def _after_self_attention(g: Graph, layer: TrainedLayer, x: str, attended: Attended) -> str:
     out = linear(
         g,
         operand(g, attended.mixed, layer.settings.precision),
@@ -163,18 +167,18 @@ def _after_self_attention(g: Graph, layer: LayerPlan, x: str, attended: Attended
     return _after(g, layer, "self_attention_norm", x, out)
 
 
-def _before(g: Graph, layer: LayerPlan, norm: str, x: str) -> str:
+def _before(g: Graph, layer: TrainedLayer, norm: str, x: str) -> str:
     """Input of a branch: the residual stream, normalised with pre-norm."""
     return normalised(g, x, layer.weights[norm]) if layer.settings.norm == "pre" else x
 
 
-def _after(g: Graph, layer: LayerPlan, norm: str, x: str, y: str) -> str:
+def _after(g: Graph, layer: TrainedLayer, norm: str, x: str, y: str) -> str:
     """The residual stream after the branch y was added, normalised with post-norm."""
     summed = g.op("Add", x, y)
     return summed if layer.settings.norm == "pre" else normalised(g, summed, layer.weights[norm])
 
 
-def _importance(g: Graph, layer: LayerPlan, attended: Attended, tokens: Tokens) -> str | None:
+def _importance(g: Graph, layer: TrainedLayer, attended: Attended, tokens: Tokens) -> str | None:
     """float32 [N]: the largest weight [1,B,P,T,S] that a token gives to a key or gets from a
     counted query, the mean over the heads.
     """
@@ -200,7 +204,7 @@ def _importance(g: Graph, layer: LayerPlan, attended: Attended, tokens: Tokens) 
 
 
 def _experts(
-    g: Graph, layer: LayerPlan, x: str, tokens: Tokens, importance: str | None
+    g: Graph, layer: TrainedLayer, x: str, tokens: Tokens, importance: str | None
 ) -> tuple[str, str]:
     """The experts' residual block on x [N,D], and the gates [N,E]; of a single expert [1,1]."""
     weights = layer.weights.get("experts", {})
@@ -219,7 +223,7 @@ def _experts(
 
 def _gates(
     g: Graph,
-    layer: LayerPlan,
+    layer: TrainedLayer,
     x: str,
     tokens: Tokens,
     importance: str | None,
