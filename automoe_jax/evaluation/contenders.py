@@ -19,6 +19,7 @@ from automoe_jax.config import Config
 from automoe_jax.evaluation.outputs import outputs
 from automoe_jax.inference.scores import accuracy, score
 from automoe_jax.latency.search import admitted_finalists, is_timed_here
+from automoe_jax.names import SUMMARY_FILE
 from automoe_jax.runtime.files import read_json, readable, write_json
 from automoe_jax.runtime.processes import first_alone
 from automoe_jax.search import history
