@@ -10,6 +10,7 @@ from automoe_jax.config import Config, RetrainConfig, from_flat
 from automoe_jax.errors import UserError
 from automoe_jax.evaluation import contenders
 from automoe_jax.evaluation.contenders import Contender
+from automoe_jax.names import SUMMARY_FILE
 from automoe_jax.runtime.files import write_json
 from automoe_jax.search import history
 from automoe_jax.train import runs
@@ -37,7 +38,7 @@ def trained(workdir: Workdir, index: int) -> None:
     (folder / "final").mkdir(parents=True)
     (folder / "final" / "weights").write_text(str(index))
     (folder / "metrics.jsonl").write_text("")
-    write_json(folder / runs.SUMMARY, {"index": index})
+    write_json(folder / SUMMARY_FILE, {"index": index})
 
 
 def test_the_searchs_result_is_first_and_the_plan_lasts(workdir: Workdir):
