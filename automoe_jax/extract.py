@@ -1,4 +1,4 @@
-"""Extraction of a sub-Transformer from a SuperNet, by slicing only.
+"""Extraction of a sub-Transformer from a SuperNet, by slicing only, and its inverse.
 
 Axes: U hidden units of all experts · E experts · D embedding width.
 """
@@ -6,10 +6,11 @@ Axes: U hidden units of all experts · E experts · D embedding width.
 import dataclasses
 from typing import Any
 
+import jax
 import numpy as np
 
 from automoe_jax.arch import SIDES, Arch
-from automoe_jax.model.network import Network, logical_axes, narrow
+from automoe_jax.model.network import Network, abstract, logical_axes, narrow
 
 
 def extract(network: Network, arch: Arch) -> Network:
@@ -41,6 +42,20 @@ def extract(network: Network, arch: Arch) -> Network:
             norm = narrow(network.params[side]["final_norm"], axes[side]["final_norm"], sizes)
             params[side]["final_norm"] = norm
     return Network(params, cut)
+
+
+def insert(network: Network) -> Network:
+    """A SuperNet with the weights of a sub-Transformer where that uses them, and 0 elsewhere: the
+    transpose of `extract`. Under its architecture it trains as the sub-Transformer does.
+    """
+    arch = network.spec.exact_arch
+    whole = abstract(dataclasses.replace(network.spec, arch=None))
+
+    def cut(params: dict[str, Any]) -> dict[str, Any]:
+        return extract(Network(params, whole.spec), arch).params
+
+    (params,) = jax.jit(jax.linear_transpose(cut, whole.params))(network.params)
+    return Network(params, whole.spec)
 
 
 def _cut_experts(

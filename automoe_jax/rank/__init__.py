@@ -1,0 +1,1 @@
+"""How well a SuperNet ranks networks, compared with their costs."""

@@ -1,0 +1,152 @@
+"""How well SuperNets rank networks: Kendall's τ with the losses after training, by scheme.
+
+    python -m benchmarks.ranking --workdir=runs/ranking ["--schemes=whole space;within limits"]
+
+The space of the demo at half its width, on the built-in text, under a limit of FLOPs. The networks
+are trained from scratch once, into WORKDIR/rank; every scheme ranks the same ones, half of which
+have equal FLOPs. SuperNets are in WORKDIR/schemes. Finished parts are skipped. Intervals of 95 %
+are bootstrapped over the networks. No test text is used.
+"""
+
+import argparse
+import dataclasses
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+from automoe_jax.command.configuration import ConfigFile, read_config
+from automoe_jax.config import Config, flatten, from_flat
+from automoe_jax.costs import costs
+from automoe_jax.rank.command import FOLDER
+from automoe_jax.rank.draws import Drawn, draw_networks
+from automoe_jax.rank.networks import inherited_losses, trained_losses
+from automoe_jax.rank.table import FLOPS, INHERITED, PARAMS, Ranked, cell, correlations
+from automoe_jax.search.limits import Conditions, CostFunction, cost_function
+from automoe_jax.search.sampling import even_draws
+from automoe_jax.stages import run_stages
+from automoe_jax.workdir import Workdir, open_workdir
+
+DEMO = "configs/demo.py"
+SHARE = 0.8  # of the largest dense network's FLOPs: the limit
+SETTINGS = {
+    "space.qkv_dim": 48,
+    "space.encoder_embed_dims": (48,),
+    "space.decoder_embed_dims": (48,),
+    "space.expert_ffn_dims": (32, 64, 128),
+    "search.max_latency_share": 0.0,
+    "search.validation_tokens": 0,
+    "retrain.steps": 250,
+    "retrain.tokens_per_batch": 1024,
+    "retrain.warmup_steps": 60,
+    "retrain.evaluate_every": 250,
+    "retrain.checkpoint_every": 125,
+    "supernet.steps": 250,
+    "supernet.tokens_per_batch": 1024,
+    "supernet.warmup_steps": 60,
+    "supernet.evaluate_every": 1000,
+    "supernet.checkpoint_every": 125,
+}
+WITHIN = {"supernet.within_limits": True}
+SANDWICH = WITHIN | {"supernet.sampling": "sandwich", "supernet.sandwich_random": 1}
+SCHEMES: Mapping[str, Mapping[str, Any]] = {
+    "whole space": {},
+    "within limits": WITHIN,
+    "within limits, 750 updates": WITHIN | {"supernet.steps": 750},
+    # three sub-networks an update, as many passes as 750 updates of one
+    "sandwich": SANDWICH | {"supernet.distillation": False},
+    "sandwich, distilled": SANDWICH,
+}
+
+
+def configuration(changes: Mapping[str, Any], seed: int = 0) -> Config:
+    """The demo's settings with those of this benchmark and of a scheme."""
+    settings = flatten(dataclasses.asdict(read_config(ConfigFile.parse(DEMO), [])))
+    config = from_flat(settings | SETTINGS | changes | {"seed": seed})
+    search = config.search
+    lengths = search.source_length, search.target_length
+    dense = costs(config.space.largest_dense(), *lengths, config.data.vocab_size).flops
+    limited = dataclasses.replace(search, max_flops=SHARE * dense)
+    return dataclasses.replace(config, search=limited)
+
+
+def prepared(root: str, config: Config) -> Workdir:
+    """The workdir with the text, which all SuperNets share."""
+    workdir = open_workdir(root, config)
+    run_stages(dataclasses.replace(config, stages="prepare"), workdir)
+    return workdir
+
+
+def supernet(base: Workdir, scheme: str, seed: int) -> tuple[Config, Workdir]:
+    """A trained SuperNet of a scheme, trained unless it is finished."""
+    config = configuration(SCHEMES[scheme], seed)
+    name = "".join(filter(str.isalnum, scheme))
+    workdir = open_workdir(base.root / "schemes" / f"{name}-{seed}", config)
+    for part in ("data", "stages"):
+        if not (workdir.root / part).exists():
+            shutil.copytree(base.root / part, workdir.root / part)
+    run_stages(dataclasses.replace(config, stages="supernet"), workdir)
+    return config, workdir
+
+
+def closed_form(config: Config) -> CostFunction:
+    """The costs of an architecture."""
+    return cost_function(Conditions(config.search, config.router, config.data.vocab_size, False))
+
+
+def measured(
+    config: Config, drawn: Drawn, trained: list[list[float]], inherited: list[float]
+) -> list[Ranked]:
+    """The networks with their costs and losses."""
+    cost = closed_form(config)
+    return [
+        Ranked(arch, alike, cost(arch)["flops"], cost(arch)["params"], loss, tuple(losses))
+        for arch, alike, loss, losses in zip(*drawn, inherited, trained, strict=True)
+    ]
+
+
+def rows(title: str, networks: list[Ranked], names: Mapping[str, str]) -> list[str]:
+    """Rows of the table: τ of predictors, over all networks and over those of equal FLOPs."""
+    groups = correlations(networks).values()
+    return [
+        f"| {title}{shown} | {' | '.join(cell(group[name]) for group in groups)} |"
+        for name, shown in names.items()
+    ]
+
+
+def main() -> None:
+    """Trains what is missing and prints the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ranking", description=__doc__)
+    parser.add_argument("--workdir", default="runs/ranking", help="where the runs are kept")
+    parser.add_argument("--archs", type=int, default=32, help="networks")
+    parser.add_argument("--seeds", default="0", help="of the SuperNets, separated by commas")
+    parser.add_argument("--schemes", default=";".join(SCHEMES), help="names, separated by ;")
+    parser.add_argument("--train", help="networks, or supernets: trains these and prints no table")
+    flags = parser.parse_args()
+    config = configuration({})
+    base = prepared(flags.workdir, config)
+    cost = closed_form(config)
+    draw = even_draws(config.space, config.search, cost)
+    size = config.space.size()
+    drawn = draw_networks(draw, lambda arch: cost(arch)["flops"], flags.archs, size, seed=0)
+    trained = []
+    if flags.train != "supernets":
+        trained = trained_losses(config, base, base.root / FOLDER, drawn.archs, 1)
+    if flags.train == "networks":
+        return
+    print("| predictor | all networks | equal FLOPs |\n| --- | ---: | ---: |")
+    for name in flags.schemes.split(";"):
+        for seed in flags.seeds.split(","):
+            own, workdir = supernet(base, name, int(seed))
+            inherited = inherited_losses(own, workdir, drawn.archs)
+            losses = f"{min(inherited):.2f}–{max(inherited):.2f}"
+            if trained:
+                networks = measured(config, drawn, trained, inherited)
+                shown = {INHERITED: "", f"{INHERITED} − {FLOPS}": ", − FLOPs"}
+                title = f"{name}, seed {seed}, {losses} nats"
+                print(*rows(title, networks, shown), sep="\n", flush=True)
+    if trained:
+        print(*rows("", networks, {FLOPS: "FLOPs alone", PARAMS: "parameters alone"}), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
