@@ -157,11 +157,15 @@ class TrainConfig:
     # 2: each batch goes forward twice, with its own draws and dropout (THOR, arXiv 2110.04260)
     passes: int = 1
     consistency: float = 0.0  # α of the divergence between the two passes' predictions
-    # SuperNet only: uniform, or sandwich (largest, smallest and random ones in every update)
+    # SuperNet only: uniform; sandwich (largest, smallest and random ones in every update); or fair
+    # (in each 12 updates every gene takes its choices equally often), for the whole space
     sampling: str = "uniform"
     # SuperNet only: draw sub-networks within the limits of the search; off: from the whole space,
     # which serves searches under other limits too
     within_limits: bool = True
+    # SuperNet only: sets of weights of each layer, of which an architecture uses a mixture that
+    # depends on its genes (Mixture-of-Supernets, arXiv 2306.04845); 1: the same weights for all
+    weight_sets: int = 1
     sandwich_random: int = 2  # random sub-networks, next to the largest and smallest
     # sandwich only: the others are trained on the largest one's predictions
     distillation: bool = True
@@ -177,10 +181,12 @@ class TrainConfig:
     keep_best: int = 1  # checkpoints kept for their validation loss, next to the last ones
 
 
+SAMPLINGS = ("uniform", "sandwich", "fair")
 # Settings of `TrainConfig` without effect on a network that is trained alone.
 SUPERNET_ONLY = (
     "sampling",
     "within_limits",
+    "weight_sets",
     "sandwich_random",
     "distillation",
     "distillation_weight",
@@ -701,6 +707,7 @@ def _train_rules(prefix: str, train: TrainConfig, longest: int, parts: int) -> I
         "checkpoint_every",
         "average_checkpoints",
         "keep_best",
+        "weight_sets",
     )
     yield from _each(prefix, train, positive, *_POSITIVE)
     others = (
@@ -728,7 +735,10 @@ def _train_rules(prefix: str, train: TrainConfig, longest: int, parts: int) -> I
     yield f"{prefix}.passes", train.passes, not twice, rule
     yield from _each(prefix, train, ("adam_b1", "adam_b2", "label_smoothing"), *_RATE)
     yield from _each(prefix, train, ("schedule",), *_one_of(("cosine", "inverse_sqrt")))
-    yield from _each(prefix, train, ("sampling",), *_one_of(("uniform", "sandwich")))
+    yield from _each(prefix, train, ("sampling",), *_one_of(SAMPLINGS))
+    unfair = train.sampling == "fair" and train.within_limits
+    rule = f"draws from the whole space; set {prefix}.within_limits=False"
+    yield f"{prefix}.sampling", train.sampling, not unfair, rule
     least = longest * train.accumulate * parts
     fits = train.tokens_per_batch >= least
     shared = "" if parts == 1 else f" for each of the {parts} devices that share it"

@@ -1,4 +1,5 @@
-"""Extraction of a sub-Transformer from a SuperNet, by slicing only, and its inverse.
+"""Extraction of a sub-Transformer from a SuperNet, by slicing only, and its inverse. Where the
+SuperNet mixes several sets of weights, the sub-Transformer has the mixture.
 
 Axes: U hidden units of all experts · E experts · D embedding width.
 """
@@ -11,19 +12,21 @@ import numpy as np
 
 from automoe_jax.arch import SIDES, Arch
 from automoe_jax.model.network import Network, abstract, logical_axes, narrow
+from automoe_jax.model.transformer import layer_params
 
 
 def extract(network: Network, arch: Arch) -> Network:
     """The sub-Transformer `arch` of a SuperNet at its own shapes, with the SuperNet's weights.
 
-    A linear rearrangement, so it maps gradients and optimizer moments too. Raises `UserError` if
+    Without a mixture of weights a linear rearrangement, which maps gradients and optimizer moments
+    too. Raises `UserError` if
     the SuperNet does not contain `arch`.
     """
     spec = network.spec
     spec.check(arch)
     if spec.arch is not None:
         return network
-    cut = dataclasses.replace(spec, arch=arch)
+    cut = dataclasses.replace(spec, arch=arch, weight_sets=1)
     axes = logical_axes(spec)
     params: dict[str, Any] = {
         name: narrow(network.params[name], axes[name], {"embed": table.width})
@@ -33,7 +36,7 @@ def extract(network: Network, arch: Arch) -> Network:
         sizes = {"embed": getattr(cut.widths, side), "memory": cut.widths.encoder}
         params[side] = {}
         for i in range(cut.layers(side)):
-            layer = narrow(network.params[side][f"layer_{i}"], axes[side][f"layer_{i}"], sizes)
+            layer = dict(layer_params(network, side, i, cut.widths, arch))
             layer["experts"] = _cut_experts(
                 layer["experts"], cut.expert_widths(side, i), spec.super_ffn_dim, cut.gated
             )

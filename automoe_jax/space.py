@@ -215,6 +215,18 @@ class SearchSpace:
         """
         return self._seeing(lambda: self._draw(rng))
 
+    def fair(self, rng: np.random.Generator, count: int) -> list[Arch]:
+        """`count` architectures among which every gene takes its choices equally often, or once
+        more or less where their number does not divide `count` (before what is absent is left out);
+        FairNAS (arXiv 1907.01845).
+        """
+        genes = self._layout.counts.size
+        places = rng.permuted(np.tile(np.arange(count), (genes, 1)), axis=1)
+        shift = rng.integers(self._layout.counts)
+        chosen = (places + shift[:, None]) % self._layout.counts[:, None]
+        genotypes = np.take_along_axis(self._layout.choices, chosen, axis=1).T
+        return [self._express(genotype) for genotype in genotypes]
+
     def mutate(self, arch: Arch, rng: np.random.Generator, prob: float) -> Arch:
         """`arch` with each gene resampled with probability `prob`; genes of newly added layers and
         experts are always resampled.

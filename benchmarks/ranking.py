@@ -50,11 +50,13 @@ WITHIN = {"supernet.within_limits": True}
 SANDWICH = WITHIN | {"supernet.sampling": "sandwich", "supernet.sandwich_random": 1}
 SCHEMES: Mapping[str, Mapping[str, Any]] = {
     "whole space": {},
+    "whole space, fair": {"supernet.sampling": "fair"},
     "within limits": WITHIN,
     "within limits, 750 updates": WITHIN | {"supernet.steps": 750},
     # three sub-networks an update, as many passes as 750 updates of one
     "sandwich": SANDWICH | {"supernet.distillation": False},
     "sandwich, distilled": SANDWICH,
+    "2 weight sets": WITHIN | {"supernet.weight_sets": 2},
 }
 
 

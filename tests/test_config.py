@@ -185,11 +185,19 @@ def test_a_shortlist_has_at_most_the_translations_of_its_table() -> None:
         changed({"evaluate.shortlist": 101})
 
 
+def test_fair_sampling_is_for_the_whole_space() -> None:
+    fair = {"supernet.sampling": "fair", "supernet.within_limits": False}
+    assert changed(fair).supernet.sampling == "fair"
+    with pytest.raises(UserError, match=r"supernet\.sampling='fair' draws from the whole space"):
+        changed({"supernet.sampling": "fair"})
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
         ("sampling", "sandwich"),
         ("within_limits", False),
+        ("weight_sets", 2),
         ("sandwich_random", 3),
         ("distillation", False),
         ("distillation_weight", 0.1),

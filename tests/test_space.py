@@ -54,6 +54,7 @@ def test_sample_mutate_and_crossover_stay_inside_and_canonical(space, seed, prob
         space.crossover(a, b, rng),
         space.largest(),
         space.smallest(),
+        *space.fair(rng, 3),
     ):
         assert space.contains(arch)
         assert Arch.from_json(arch.to_json()) == arch

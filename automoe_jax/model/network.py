@@ -25,6 +25,7 @@ from automoe_jax.model.layers import (
     LayerNorm,
     LayerShape,
 )
+from automoe_jax.model.mixture import with_sets
 from automoe_jax.ops.grouped import width_choices
 from automoe_jax.routers import TOP_K, RouterConfig
 from automoe_jax.runtime.sharding import Placement
@@ -69,6 +70,7 @@ class Spec:
     # source has its own (--share-decoder-input-output-embed); none: three tables
     shared_embeddings: str = "all"
     target_vocab_size: int = 0  # 0: as many pieces as the source has
+    weight_sets: int = 1  # of each layer of a SuperNet, mixed by the architecture (model.mixture)
 
     def __post_init__(self) -> None:
         """Raises `UserError` for sizes that no network has, or an `arch` that does not fit."""
@@ -305,7 +307,8 @@ class Network:
     `params["embedding"]["table"]` is [V, D]; `params["encoder"]["layer_0"]` and so on hold each
     layer's arrays; a classifier also has `params["classifier"]["table"]`, [C, D], and a translator
     whose embeddings are not shared those of `Spec.tables`. With pre-norm each side with layers has
-    a `final_norm`.
+    a `final_norm`. With several `weight_sets` the arrays of a layer have a leading axis for them,
+    and `layer_0["mixture"]` holds the parameters of their mixture.
     """
 
     params: dict[str, Any]
@@ -331,6 +334,7 @@ def spec_of(
         norm=config.model.norm,
         shared_embeddings=config.model.shared_embeddings,
         target_vocab_size=target_vocab_size,
+        weight_sets=config.supernet.weight_sets if arch is None else 1,
     )
 
 
@@ -445,6 +449,9 @@ def _layer_params(spec: Spec, side: str, layer: int, key: jax.Array) -> dict[str
     x, real = jnp.zeros((1, 1, getattr(widths, side))), jnp.ones((1, 1), bool)
     genes = spec.layer_genes(side, layer, spec.arch or spec.space.largest())
     inputs = (x,) if side == "encoder" else (x, jnp.zeros((1, 1, widths.encoder)))
-    return spec.layer(side, layer, widths).init(key, *inputs, real, genes, method="declare")[
-        "params"
-    ]
+    variables = spec.layer(side, layer, widths).init(key, *inputs, real, genes, method="declare")
+    params = variables["params"]
+    if spec.weight_sets == 1:
+        return params
+    shape = spec.layer_shape(side, layer, widths)
+    return with_sets(params, shape, spec.weight_sets, jax.random.fold_in(key, 1))

@@ -38,6 +38,7 @@ from automoe_jax.model.layers import (
     Rates,
     split,
 )
+from automoe_jax.model.mixture import mixed
 from automoe_jax.model.network import EOS_ID, Network, Spec, Widths, logical_axes, narrow
 from automoe_jax.ops.columns import ROWS, by_columns
 from automoe_jax.ops.dropout import dropout
@@ -277,7 +278,7 @@ def encode(
 
         arguments = (
             x,
-            _layer_params(network, "encoder", i, widths),
+            layer_params(network, "encoder", i, widths, arch),
             spec.layer_genes("encoder", i, arch),
             rngs[i],
         )
@@ -342,7 +343,7 @@ def decode(
         allowed = cross_allowed(spec, arch, i, memory)
         arguments = (
             y,
-            _layer_params(network, "decoder", i, widths),
+            layer_params(network, "decoder", i, widths, arch),
             spec.layer_genes("decoder", i, arch),
             allowed,
             rngs[i],
@@ -569,16 +570,21 @@ def _identity(
     return identity(spec.router, context)
 
 
-def _layer_params(network: Network, side: str, layer: int, widths: Widths) -> dict[str, Any]:
-    """A layer's parameters cut to these embedding widths."""
-    params, name = network.params[side], f"layer_{layer}"
-    if widths == network.spec.widths:
-        return params[name]
-    return narrow(
-        params[name],
-        logical_axes(network.spec)[side][name],
-        {"embed": getattr(widths, side), "memory": widths.encoder},
-    )
+def layer_params(
+    network: Network, side: str, layer: int, widths: Widths, arch: Arch
+) -> dict[str, Any]:
+    """A layer's parameters cut to these embedding widths; those of `arch` where a SuperNet mixes
+    several sets.
+    """
+    spec, name = network.spec, f"layer_{layer}"
+    params = network.params[side][name]
+    if widths != spec.widths:
+        sizes = {"embed": getattr(widths, side), "memory": widths.encoder}
+        params = narrow(params, logical_axes(spec)[side][name], sizes)
+    if spec.weight_sets == 1:
+        return params
+    genes = spec.layer_genes(side, layer, arch)
+    return mixed(params, spec.layer_shape(side, layer, widths), genes)
 
 
 def _look_up(

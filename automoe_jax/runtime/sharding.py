@@ -38,6 +38,8 @@ RULES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "hidden": HIDDEN,
         # the router's columns and the experts' biases: small, needed on all devices
         "expert": (),
+        "set": (),  # of weights that a SuperNet mixes
+        "gene": (),
     }
 )
 

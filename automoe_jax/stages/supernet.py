@@ -20,6 +20,8 @@ from automoe_jax.train import runs
 from automoe_jax.train.loop import Run
 from automoe_jax.workdir import Workdir
 
+FAIR_UPDATES = 12  # in which every choice of a gene occurs equally often, up to 4 of them
+
 
 def run(config: Config, workdir: Workdir) -> None:
     """Writes the trained SuperNet to the workdir; skipped for a space of one architecture."""
@@ -85,6 +87,10 @@ def sampled(config: Config, trained: TrainedPart, step: int) -> list[Arch]:
     """Sub-networks of an update, drawn from the seed and the update's number only: the same in
     every process.
     """
+    if config.supernet.sampling == "fair":
+        block, place = divmod(step, FAIR_UPDATES)
+        rng = np.random.default_rng([config.seed, block])
+        return [config.space.fair(rng, FAIR_UPDATES)[place]]
     rng = np.random.default_rng([config.seed, step])
     if config.supernet.sampling == "uniform":
         return [trained.draw(rng)]

@@ -7,7 +7,7 @@ import numpy as np
 from automoe_jax.arch import Arch
 from automoe_jax.config import Config, default_config, from_config_dict
 from automoe_jax.search.limits import Conditions, cost_function
-from automoe_jax.stages.supernet import TrainedPart, sampled, trained_part
+from automoe_jax.stages.supernet import FAIR_UPDATES, TrainedPart, sampled, trained_part
 from tests.stages.tiny import get_config
 
 VOCAB_SIZE = 320
@@ -70,6 +70,18 @@ def test_the_largest_of_a_sandwich_is_the_largest_admitted() -> None:
     assert most <= flops(tiny, largest) <= tiny.search.max_flops
     whole = config(sampling="sandwich", within_limits=False)
     assert sampled(whole, part_of(whole), 0)[0] == tiny.space.largest()
+
+
+def test_fair_updates_train_every_choice_equally_often() -> None:
+    fair = config(sampling="fair", within_limits=False)
+    trained = part_of(fair)
+    drawn = [sampled(fair, trained, FAIR_UPDATES + step)[0] for step in range(FAIR_UPDATES)]
+    half = FAIR_UPDATES // 2
+    assert sum(int(arch.decoder_layers) == 1 for arch in drawn) == half
+    assert sum(arch.encoder_self_heads[0] == 1 for arch in drawn) == half
+    assert sum(arch.encoder_ffn_dims[0][0] == 16 for arch in drawn) == half
+    assert sum(arch.encoder_ffn_dims[0][1] > 0 for arch in drawn) == half
+    assert len(set(drawn)) > half
 
 
 def test_without_a_limit_updates_train_the_whole_space() -> None:
