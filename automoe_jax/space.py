@@ -12,7 +12,7 @@ Axes: G genes · L layers (the most of the side) · E experts (the most of the s
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -217,15 +217,23 @@ class SearchSpace:
 
     def fair(self, rng: np.random.Generator, count: int) -> list[Arch]:
         """`count` architectures among which every gene takes its choices equally often, or once
-        more or less where their number does not divide `count` (before what is absent is left out);
-        FairNAS (arXiv 1907.01845).
+        more or less where their number does not divide `count` (before what is absent is left out;
+        a decoder that sees nothing of the source is drawn again). FairNAS (arXiv 1907.01845).
         """
         genes = self._layout.counts.size
         places = rng.permuted(np.tile(np.arange(count), (genes, 1)), axis=1)
         shift = rng.integers(self._layout.counts)
         chosen = (places + shift[:, None]) % self._layout.counts[:, None]
         genotypes = np.take_along_axis(self._layout.choices, chosen, axis=1).T
-        return [self._express(genotype) for genotype in genotypes]
+        return [
+            self._seeing(functools.partial(next, self._or_draws(one, rng))) for one in genotypes
+        ]
+
+    def _or_draws(self, genotype: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
+        """`genotype`, then draws."""
+        yield genotype
+        while True:
+            yield self._draw(rng)
 
     def mutate(self, arch: Arch, rng: np.random.Generator, prob: float) -> Arch:
         """`arch` with each gene resampled with probability `prob`; genes of newly added layers and
