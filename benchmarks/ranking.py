@@ -46,8 +46,8 @@ SETTINGS = {
     "supernet.evaluate_every": 1000,
     "supernet.checkpoint_every": 125,
 }
-WITHIN = {"supernet.within_limits": True}
-SANDWICH = WITHIN | {"supernet.sampling": "sandwich", "supernet.sandwich_random": 1}
+WITHIN: dict[str, Any] = {"supernet.within_limits": True}
+SANDWICH: dict[str, Any] = WITHIN | {"supernet.sampling": "sandwich", "supernet.sandwich_random": 1}
 SCHEMES: Mapping[str, Mapping[str, Any]] = {
     "whole space": {},
     "whole space, fair": {"supernet.sampling": "fair"},
