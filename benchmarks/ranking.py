@@ -63,7 +63,7 @@ SCHEMES: Mapping[str, Mapping[str, Any]] = {
 def configuration(changes: Mapping[str, Any], seed: int = 0) -> Config:
     """The demo's settings with those of this benchmark and of a scheme."""
     settings = flatten(dataclasses.asdict(read_config(ConfigFile.parse(DEMO), [])))
-    config = from_flat(settings | SETTINGS | changes | {"seed": seed})
+    config = from_flat({**settings, **SETTINGS, **changes, "seed": seed})
     search = config.search
     lengths = search.source_length, search.target_length
     dense = costs(config.space.largest_dense(), *lengths, config.data.vocab_size).flops
