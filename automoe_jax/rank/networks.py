@@ -25,7 +25,7 @@ from automoe_jax.workdir import Workdir, settings_of
 
 _GROUPS = ("seed", "task", "data.", "model.", "router.", "space.", "retrain.")
 # settings of the stage retrain that do not concern a network trained from scratch
-_OTHERS = {"retrain.arch", "retrain.init", "retrain.dense_baseline"}
+_OTHERS = {"retrain.arch", "retrain.candidates", "retrain.init", "retrain.dense_baseline"}
 
 
 class Training(NamedTuple):
