@@ -1,10 +1,10 @@
 """Lines that resemble one of a few others: Jaccard similarity of their sets of character n-grams,
 without comparing every pair.
 
-A line that is similar to a held-out line y by at least t shares at least t · |y| of its n-grams,
-and so one of any |y| - ⌈t · |y|⌉ + 1 of them (prefix filtering: Chaudhuri, Ganti and Kaushik, "A
-Primitive Operator for Similarity Joins in Data Cleaning", 2006). Only these, the rarest ones, are
-indexed; what they find is compared exactly. Time is linear in the text.
+A line that is similar by at least t to a held-out line of n distinct n-grams shares at least t · n
+of these, and so one of any n - ⌈t · n⌉ + 1 of them (prefix filtering: Chaudhuri, Ganti and
+Kaushik, "A Primitive Operator for Similarity Joins in Data Cleaning", 2006). Only these, the rarest
+ones, are indexed; what they find is compared exactly. Time is linear in the text.
 """
 
 from collections.abc import Iterator, Sequence

@@ -182,7 +182,7 @@ class TextFile:
 
 
 def matches(setting: str) -> list[str]:
-    """The files that a setting names: one file, patterns such as "*.en" (in the order of their
+    """The files that a setting names: one file, patterns such as `*.en` (in the order of their
     names) or several of both between commas. What matches nothing is left out.
     """
     if not setting or _is_file(setting):
