@@ -7,8 +7,6 @@ imported where a model has been exported already.
 """
 
 import argparse
-import importlib.metadata
-import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -16,9 +14,7 @@ from typing import Any, NamedTuple
 
 from automoe_jax.command.parser import Parser
 from automoe_jax.command.run import run_for_people
-from automoe_jax.data.cleaning import decoded
 from automoe_jax.errors import UserError
-from automoe_jax.export.settings import PRECISIONS
 from automoe_jax.inference.alternatives import (
     Alternative,
     alternatives,
@@ -27,9 +23,17 @@ from automoe_jax.inference.alternatives import (
     checked_beam,
     checked_best,
 )
+from automoe_jax.inference.serving import (
+    JAX,
+    ONNX,
+    add_model_flags,
+    answer,
+    check_input,
+    check_language,
+    check_model_flags,
+    chosen_engine,
+)
 
-_CHUNK_BYTES = 1 << 16
-ENGINES = ONNX, JAX = ("onnx", "jax")
 # of the engine jax: few shapes to compile, and a single line does not cost a full batch's
 # arithmetic
 BATCH_SIZES = (1, 8, 64)
@@ -62,12 +66,7 @@ def load_engine(
     or int8 where that passed the test of the stage evaluate; the shortlist likewise, for the given
     precision.
     """
-    engine = engine or (JAX if has_accelerator() else ONNX)
-    if engine == JAX:
-        if precision not in (None, "float32"):
-            raise UserError(
-                f"--precision={precision} is for --engine={ONNX}; leave it out with --engine={JAX}"
-            )
+    if chosen_engine(engine, precision) == JAX:
         if shortlist:
             raise UserError(
                 f"--shortlist={shortlist} is for --engine={ONNX}; leave it out with --engine={JAX}"
@@ -97,18 +96,6 @@ def load_model(
     return Engine(translator, translator.alternatives, explains=True, source_language=language)
 
 
-def has_accelerator() -> bool:
-    """Whether JAX computes on something else than CPUs; imports it only where a plugin for that is
-    installed.
-    """
-    plugins = importlib.metadata.entry_points(group="jax_plugins")
-    if not plugins and not any(map(importlib.util.find_spec, ("jax_plugins", "libtpu"))):
-        return False
-    import jax
-
-    return jax.default_backend() != "cpu"
-
-
 def _jax_engine(root: str | os.PathLike[str], beam_size: int | None) -> Engine:
     import jax
 
@@ -118,7 +105,7 @@ def _jax_engine(root: str | os.PathLike[str], beam_size: int | None) -> Engine:
 
     workdir, config, network = trained(root)
     if config.task != "translate":
-        raise UserError(f"--workdir={root} holds a classifier; it classifies and cannot translate")
+        raise UserError(f"--workdir={root} holds a classifier; use python -m automoe_jax.classify")
     keep_compilations(workdir)
     network, tokenizer = jax.device_put(network), workdir.tokenizer()
     beam_size = checked_beam(
@@ -148,62 +135,13 @@ def _jax_engine(root: str | os.PathLike[str], beam_size: int | None) -> Engine:
     )
 
 
-def arriving_lines(descriptor: int) -> Iterator[list[str]]:
-    """Complete lines of a file descriptor as soon as they arrive, in groups; the last may lack its
-    newline.
-
-    Raises `UserError` with the number of the first line that is not UTF-8, after the lines before
-    it were yielded, and for a descriptor that cannot be read.
-    """
-    done = 0
-    unfinished: list[bytes] = []  # the chunks of a long line, joined once
-    while chunk := _read(descriptor):
-        if b"\n" not in chunk:
-            unfinished.append(chunk)
-            continue
-        *complete, rest = b"".join([*unfinished, chunk]).split(b"\n")
-        unfinished = [rest] if rest else []
-        yield from _decoded(complete, done)
-        done += len(complete)
-    if unfinished:
-        yield from _decoded([b"".join(unfinished)], done)
-
-
-def _read(descriptor: int) -> bytes:
-    """The bytes that have arrived, empty at the end."""
-    try:
-        return os.read(descriptor, _CHUNK_BYTES)
-    except OSError as error:
-        raise UserError(f"standard input cannot be read: {error.strerror}") from None
-
-
-def _decoded(lines: list[bytes], done: int) -> Iterator[list[str]]:
-    good: list[str] = []
-    for number, line in enumerate(lines, start=done + 1):
-        try:
-            good.append(decoded(line))
-        except ValueError as error:
-            if good:
-                yield good
-            raise UserError(
-                f"line {number} of the input is not UTF-8 ({error}); convert the text, with iconv"
-                " for example"
-            ) from None
-    if good:
-        yield good
-
-
 def main() -> None:
     """Translates standard input to standard output."""
     arguments = _arguments()
     beam_size, threads, shortlist = arguments.beam_size, arguments.threads, arguments.shortlist
     if beam_size is not None and beam_size < 1:
         raise UserError(f"--beam_size={beam_size} must be at least 1")
-    if sys.stdin is None:
-        raise UserError(
-            "standard input is closed; give it the lines to translate, as in python -m"
-            " automoe_jax.translate --workdir=DIR < source"
-        )
+    check_input("automoe_jax.translate")
     if arguments.model:
         engine = load_model(arguments.model, beam_size, threads=threads, shortlist=shortlist)
     else:
@@ -218,23 +156,7 @@ def main() -> None:
     check_language(arguments.source_language, engine.source_language)
     if arguments.experts and not engine.explains:
         raise UserError(f"--experts is for --engine={ONNX}; leave it out, or add --engine={ONNX}")
-    done = 0
-    for lines in arriving_lines(sys.stdin.fileno()):
-        for start in range(0, len(lines), BATCH_SIZES[-1]):
-            chunk = lines[start : start + BATCH_SIZES[-1]]
-            for line in _output(engine, chunk, done, arguments):
-                print(line)
-            sys.stdout.flush()
-            done += len(chunk)
-
-
-def check_language(given: str | None, declared: str) -> None:
-    """Raises `UserError` for an input in another language than the model's declared one."""
-    if given is not None and given != declared:
-        raise UserError(
-            f"--source_language={given} is not the language that the model translates from,"
-            f" {declared}; name a model for {given}"
-        )
+    answer(lambda lines, done: _output(engine, lines, done, arguments))
 
 
 def _output(
@@ -259,21 +181,8 @@ def _arguments() -> argparse.Namespace:
         "automoe_jax.translate",
         "Translate lines of text from standard input to standard output.",
     )
-    parser.add_argument("--workdir", help="folder in which python -m automoe_jax.main trained")
-    parser.add_argument("--model", help="folder that python -m automoe_jax.export wrote")
+    add_model_flags(parser)
     parser.add_argument("--beam_size", type=int, help="hypotheses; by default as in the evaluation")
-    parser.add_argument(
-        "--engine", help="with --workdir: onnx, or jax, the default where it has an accelerator"
-    )
-    parser.add_argument(
-        "--precision",
-        help="with --workdir: float32 or int8; by default int8 where the evaluation accepted it",
-    )
-    parser.add_argument(
-        "--source_language",
-        help="language of the input, such as en; an error if the model was trained for another one",
-    )
-    parser.add_argument("--threads", type=int, help="processor cores used; by default all")
     parser.add_argument(
         "--shortlist",
         type=int,
@@ -298,16 +207,9 @@ def _arguments() -> argparse.Namespace:
         help="with --json and the engine onnx: also the experts of each piece in each layer",
     )
     arguments = parser.parse()
-    if bool(arguments.workdir) == bool(arguments.model):
-        raise UserError("give either --workdir or --model")
+    check_model_flags(arguments)
     if arguments.experts and not arguments.json:
         raise UserError("--experts is for --json; add it")
-    for name, choices in (("engine", ENGINES), ("precision", PRECISIONS)):
-        value = getattr(arguments, name)
-        if value is not None and value not in choices:
-            raise UserError(f"--{name}={value!r} must be one of {', '.join(choices)}")
-        if value is not None and arguments.model:
-            raise UserError(f"--{name} is for --workdir; a --model has been exported for one")
     return arguments
 
 

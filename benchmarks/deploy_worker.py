@@ -36,10 +36,9 @@ def engine(model: Path, threads: int, shortlist: int) -> Translate:
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    from automoe_jax.inference.engine.folder import MODEL, WEIGHTS
+    from automoe_jax.inference.engine.folder import LARGE_BYTES, MODEL, WEIGHTS
     from automoe_jax.inference.engine.hypotheses import Records, finished
     from automoe_jax.inference.engine.session import run, session
-    from automoe_jax.inference.engine.translator import LARGE_BYTES
 
     is_large = (model / WEIGHTS).stat().st_size >= LARGE_BYTES
     loaded = session(os.fspath(model / MODEL), threads if is_large else 1)

@@ -55,7 +55,7 @@ LEVELS = (
         "trained",
     },
     {"stages"},
-    {"main", "translate", "compare", "plan", "rank"},
+    {"main", "translate", "classify", "compare", "plan", "rank"},
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 

@@ -19,7 +19,7 @@ def to_stablehlo(network: Network, length: int) -> bytes:
     A translator's takes source and target_input int32 [b, length] and gives logits float32 [b,
     length, V]; a classifier's takes source alone and gives logits [b, C], special classes included.
     """
-    spec = network.spec
+    spec, network = network.spec, jax.tree.map(jnp.asarray, network)
     (batch,) = jax.export.symbolic_shape("b")
     tokens = jax.ShapeDtypeStruct((batch, length), jnp.int32)
 

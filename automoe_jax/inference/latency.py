@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from automoe_jax.costs import LENGTH
 from automoe_jax.errors import check_whole
-from automoe_jax.inference.classify import most_probable
+from automoe_jax.inference.classify import batch_probabilities
 from automoe_jax.inference.decode import search_from
 from automoe_jax.model.network import Network
 from automoe_jax.model.transformer import Memory, encode
@@ -114,7 +114,7 @@ def _tasks(
     rng = np.random.default_rng(0)
     source = jnp.asarray(rng.integers(4, network.spec.vocab_size, (1, source_length)), jnp.int32)
     if network.spec.classes:
-        return [lambda: most_probable(network, source)]
+        return [lambda: batch_probabilities(network, source)]
     memory = _encode(network, source)
     return [
         lambda: _encode(network, source),

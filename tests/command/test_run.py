@@ -204,8 +204,9 @@ def test_translate_says_what_is_wrong_with_its_input(tmp_path: pathlib.Path) -> 
     arguments = ["-m", "automoe_jax.translate", f"--workdir={tmp_path}"]
     assert "standard input is closed; give it the lines" in run(arguments, after="<&-").stderr
     code = (
-        "import automoe_jax.translate as t; from automoe_jax.command.run import run_for_people;"
-        "import sys; sys.exit(run_for_people(lambda: print(*t.arriving_lines(0))))"
+        "import automoe_jax.inference.serving as t, sys;"
+        "from automoe_jax.command.run import run_for_people;"
+        "sys.exit(run_for_people(lambda: print(*t.arriving_lines(0))))"
     )
     ended = run(["-c", code], after="0> /dev/null")
     assert ended.stderr == "error: standard input cannot be read: Bad file descriptor\n"

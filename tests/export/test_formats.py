@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -83,7 +84,8 @@ def test_stablehlo_of_a_classifier() -> None:
     network = random_network(space, VOCAB, arch=arch, classes=7)
     source = tokens(3)
     expected = forward(network, arch, source, np.ones((3, 1), np.int32))[:, 0]
-    program = from_stablehlo(to_stablehlo(network, LENGTH))
+    stored = jax.tree.map(np.asarray, network)  # as from a workdir
+    program = from_stablehlo(to_stablehlo(stored, LENGTH))
     np.testing.assert_allclose(program.call(source), expected, atol=2e-5)
 
 

@@ -74,13 +74,49 @@ def test_from_labelled_text_to_the_report(tmp_path: pathlib.Path) -> None:
         == 6
     )
 
-    translate = subprocess.run(
-        [sys.executable, "-m", "automoe_jax.translate", f"--workdir={tmp_path / 'run'}"],
-        input=b"",
+    translate = used("translate", f"--workdir={tmp_path / 'run'}")
+    assert_one_sentence(translate, "holds a classifier; use python -m automoe_jax.classify")
+    check_commands(tmp_path / "run", tmp_path)
+
+
+def used(command: str, *flags: str, lines: str = "") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", f"automoe_jax.{command}", *flags],
+        input=lines.encode(),
         capture_output=True,
         check=False,
     )
-    assert_one_sentence(translate, "it classifies and cannot translate")
+
+
+def check_commands(workdir: pathlib.Path, folder: pathlib.Path) -> None:
+    """`classify` with both engines and an export gives the classes of the evaluation."""
+    text = json.loads((workdir / "data" / "test.json").read_text())
+    expected = json.loads((workdir / "evaluate" / "retrained.json").read_text())["outputs"]
+    lines = "".join(f"{line}\n" for line in [*text["source"], ""])
+    done = used("export", f"--workdir={workdir}", f"--out={folder / 'exported'}")
+    assert done.returncode == 0, done.stderr
+    description = json.loads((folder / "exported" / "model.json").read_text())
+    assert description["labels"] == sorted(KINDS)
+    assert description["scores"]["accuracy"] > 90
+    ways = [f"--workdir={workdir}"], [f"--workdir={workdir}", "--engine=jax"]
+    for way in (*ways, [f"--model={folder / 'exported'}", "--threads=1"]):
+        done = used("classify", *way, lines=lines)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.decode().split("\n") == [*expected, "", ""]
+    printed = used("classify", f"--model={folder / 'exported'}", "--json", lines=lines).stdout
+    for line, source, name in zip(
+        printed.decode().splitlines(), [*text["source"], ""], [*expected, ""], strict=True
+    ):
+        record = json.loads(line)
+        assert record["source"] == source
+        assert len(record["classes"]) == (len(KINDS) if name else 0)
+        if name:
+            assert record["classes"][0]["class"] == name
+            assert abs(sum(one["probability"] for one in record["classes"]) - 1) < 1e-5
+    wrong = used("classify", f"--model={folder / 'exported'}", "--n_best=4")
+    assert_one_sentence(wrong, "--n_best=4 must be between 1 and the number of classes, 3")
+    web = used("export", f"--workdir={workdir}", "--format=web", f"--out={folder / 'web'}")
+    assert_one_sentence(web, "--format=web is for translators")
 
 
 def test_what_does_not_go_together(tmp_path: pathlib.Path) -> None:

@@ -21,6 +21,7 @@ WEIGHTS = "weights.bin"  # of the model
 TOKENIZER = "tokenizer.model"
 TARGET_TOKENIZER = "target_tokenizer.model"  # of a translator with separate vocabularies
 SHORTLIST = "shortlist.npz"  # of a translator whose workdir has one
+LARGE_BYTES = 32 << 20  # of weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +57,13 @@ class Folder:
         """The number of experts of each layer of a side."""
         layers = self.description.architecture[side]["layers"]
         return [len(layer["expert_ffn_dims"]) for layer in layers]
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the products of one batch are worth several threads: those of a small model are
+        over before a second thread has begun with its part.
+        """
+        return (self.path / WEIGHTS).stat().st_size >= LARGE_BYTES
 
     def file(self, name: str) -> str:
         """The path of one of its files."""
@@ -103,6 +111,15 @@ def open_folder(path: str | os.PathLike[str], flag: str = "--model") -> Folder:
         raise UserError(f"{where}/{DESCRIPTION} is damaged; {_AGAIN}") from None
     buckets, labels = tuple(description.buckets), tuple(description.labels)
     return Folder(folder, dataclasses.replace(description, buckets=buckets, labels=labels))
+
+
+def check_has_model(folder: Folder) -> None:
+    """Raises `UserError` for an export in a format that this engine does not run."""
+    if not (folder.path / MODEL).exists():
+        raise UserError(
+            f"--model={folder.path} holds no {MODEL}; export the workdir again with --format=onnx,"
+            " the default"
+        )
 
 
 _AGAIN = "copy the whole folder again, or export the model again"

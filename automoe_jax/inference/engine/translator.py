@@ -25,8 +25,8 @@ from automoe_jax.inference.engine.folder import (
     SHORTLIST,
     TARGET_TOKENIZER,
     TOKENIZER,
-    WEIGHTS,
     Folder,
+    check_has_model,
     open_folder,
 )
 from automoe_jax.inference.engine.hypotheses import Hypothesis, Records, finished
@@ -40,7 +40,6 @@ from automoe_jax.inference.explanations import Explanation, explained
 from automoe_jax.inference.lines import Batch, batches, padded, translate_lines
 
 MOST_SENTENCES = 64  # of a batch
-LARGE_BYTES = 32 << 20  # of weights, from which on the products of one batch share all threads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,15 +168,11 @@ def load(
     threads = checked_threads(threads)
     folder = open_folder(path)
     if folder.description.task != "translate":
-        raise UserError(f"{path} holds a classifier; it classifies and cannot translate")
-    if not (folder.path / MODEL).exists():
-        raise UserError(
-            f"{path} holds no {MODEL}; export the workdir again with --format=onnx, the default"
-        )
+        raise UserError(f"--model={path} holds a classifier; use python -m automoe_jax.classify")
+    check_has_model(folder)
     size = folder.description.shortlist if shortlist is None else shortlist
     table = _shortlist(folder) if size else None
-    # The products of a small model are over before a second thread has begun with its part.
-    is_large = (folder.path / WEIGHTS).stat().st_size >= LARGE_BYTES
+    is_large = folder.is_large
     tokenizer = _tokenizer(folder)
     beams = folder.description.beam_size if beam_size is None else beam_size
     return Translator(
@@ -213,7 +208,7 @@ def _shortlist(folder: Folder) -> Shortlist:
     path = folder.path / SHORTLIST
     if not path.exists():
         raise UserError(
-            f"{folder.path} holds no shortlist: its vocabularies are separate, or its workdir was"
-            " prepared by an earlier version; translate with --shortlist=0"
+            f"{folder.path} holds no shortlist: its workdir was prepared by an earlier version;"
+            " translate with --shortlist=0"
         )
     return load_shortlist(path.read_bytes(), str(path))

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from automoe_jax.errors import UserError
-from automoe_jax.translate import arriving_lines, check_language
+from automoe_jax.inference.serving import arriving_lines, check_language
 
 
 def sent(content: bytes) -> list[str]:
