@@ -647,12 +647,6 @@ def _task_rules(config: Config) -> Iterator[Rule]:
             not config.evaluate.shortlist,
             "is for translation; leave it 0",
         )
-    yield (
-        "config.evaluate.shortlist",
-        config.evaluate.shortlist,
-        not config.evaluate.shortlist or config.model.shared_embeddings == "all",
-        "is for a model that can be exported, with config.model.shared_embeddings='all'",
-    )
 
 
 def _mesh_rules(config: Config) -> Iterator[Rule]:

@@ -47,7 +47,7 @@ class Workdir:
 
     @property
     def shortlist_path(self) -> epath.Path:
-        """Tables of `inference.engine.shortlist`, of a translator with a joint vocabulary."""
+        """Tables of `inference.engine.shortlist`, of a translator."""
         return self.root / "data" / "shortlist.npz"
 
     @property

@@ -1,7 +1,8 @@
 """Word translations from parallel text: IBM model 1 (Brown et al., 1993, "The Mathematics of
 Statistical Machine Translation", section 4.1) on token ids.
 
-Axes: V vocabulary · M translations of a piece · C cells, a source and a target token of one pair.
+Axes: V source vocabulary · M translations of a piece · C cells, a source and a target token of one
+pair.
 """
 
 from collections.abc import Callable
@@ -23,6 +24,7 @@ _NULL = EOS  # the source token that words without a counterpart are aligned to
 def word_translations(
     tokens: TokenPairs,
     vocab_size: int,
+    target_vocab_size: int,
     best: int,
     progress: Callable[[], Any] = lambda: None,
 ) -> Int32[np.ndarray, "V best"]:
@@ -30,10 +32,10 @@ def word_translations(
     where there are fewer; `progress` is called after each of `ITERATIONS`.
     """
     source, target, rows = _cells(_sampled(tokens))
-    keys = source.astype(np.int64) * vocab_size + target
+    keys = source.astype(np.int64) * target_vocab_size + target
     pairs = np.unique(keys)
     cell = np.searchsorted(pairs, keys).astype(np.int32)
-    of_source, of_target = pairs // vocab_size, pairs % vocab_size
+    of_source, of_target = pairs // target_vocab_size, pairs % target_vocab_size
     probability = np.ones(len(pairs), np.float32)
     for _ in range(ITERATIONS):
         weight = probability[cell]  # p(target | source) of each cell
@@ -51,9 +53,11 @@ def word_translations(
     return translations
 
 
-def frequent_targets(tokens: TokenPairs, vocab_size: int, most: int) -> Int32[np.ndarray, "pieces"]:
+def frequent_targets(
+    tokens: TokenPairs, target_vocab_size: int, most: int
+) -> Int32[np.ndarray, "pieces"]:
     """The most frequent target pieces, most frequent first."""
-    counts = np.bincount(tokens.target_tokens, minlength=vocab_size)
+    counts = np.bincount(tokens.target_tokens, minlength=target_vocab_size)
     order = np.argsort(-counts, kind="stable")[:most]
     return order[counts[order] > 0].astype(np.int32)
 

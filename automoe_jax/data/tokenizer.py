@@ -130,8 +130,8 @@ class Tokenizer:
         """`piece` of the target language."""
         return self.piece(token)
 
-    def byte_pieces(self) -> list[int]:
-        """The ids of the pieces of a single byte."""
+    def target_byte_pieces(self) -> list[int]:
+        """The ids of the target's pieces of a single byte."""
         return [token for token in range(self.vocab_size) if self._model.is_byte(token)]
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -177,6 +177,16 @@ class SeparateTokenizers:
     def target_piece(self, token: int) -> str:
         """The text of one id of the target."""
         return self.target.piece(token)
+
+    def target_byte_pieces(self) -> list[int]:
+        """The ids of the target's pieces of a single byte."""
+        return self.target.target_byte_pieces()
+
+    def copies(self) -> np.ndarray:
+        """int32 [source pieces]: the id of the target's piece with the same text, −1 for none."""
+        numbers = {self.target.piece(token): token for token in range(self.target_vocab_size)}
+        pieces = map(self.source.piece, range(self.vocab_size))
+        return np.array([numbers.get(piece, -1) for piece in pieces], np.int32)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids of the target, as `Tokenizer.decode`."""

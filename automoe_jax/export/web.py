@@ -92,6 +92,7 @@ def _shortlist(content: bytes, size: int) -> bytes:
         "always": table.always.tolist(),
         "frequent": table.frequent[:size].tolist(),
         "translations": table.translations[:, :size].tolist(),
+        "copies": None if table.copies is None else table.copies.tolist(),
     }
     return json.dumps(tables).encode()
 

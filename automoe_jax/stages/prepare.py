@@ -71,8 +71,7 @@ def run(config: Config, workdir: Workdir) -> None:
         stale.unlink(missing_ok=True)  # of settings that have changed
     pieces = {one: _train_tokenizer(one, config, before.get(one.name)) for one in vocabularies}
     use = {split: _write_split(split, corpus, labels, config, workdir) for split in SPLITS}
-    # A shortlist holds the source's own pieces, which a separate target vocabulary does not have.
-    if config.task == "translate" and config.data.joint_vocabulary:
+    if config.task == "translate":
         _write_shortlist(workdir)
     longest = config.data.buckets[-1]
     statistics = corpus.statistics | {
@@ -147,8 +146,8 @@ def _write_split(
 
 def _write_shortlist(workdir: Workdir) -> None:
     """Writes the word translations of the training text for the decoder's shortlist."""
-    tokens, tokenizer = workdir.tokens("train"), Tokenizer(workdir.tokenizer_path)
-    size = tokenizer.vocab_size
+    tokens, tokenizer = workdir.tokens("train"), workdir.tokenizer()
+    size = tokenizer.target_vocab_size
     with tqdm(
         desc="word translations",
         total=ITERATIONS,
@@ -158,11 +157,14 @@ def _write_shortlist(workdir: Workdir) -> None:
         delay=_QUIET_SECONDS,
         leave=False,
     ) as bar:
-        translations = word_translations(tokens, size, MOST_TRANSLATIONS, bar.update)
+        translations = word_translations(
+            tokens, tokenizer.vocab_size, size, MOST_TRANSLATIONS, bar.update
+        )
     shortlist = Shortlist(
-        always=np.array([*SPECIAL_IDS, *tokenizer.byte_pieces()], np.int32),
+        always=np.array([*SPECIAL_IDS, *tokenizer.target_byte_pieces()], np.int32),
         frequent=frequent_targets(tokens, size, MOST_TRANSLATIONS),
         translations=translations,
+        copies=tokenizer.copies() if isinstance(tokenizer, SeparateTokenizers) else None,
     )
     with atomic_writer(workdir.shortlist_path) as file:
         shortlist.save(file)

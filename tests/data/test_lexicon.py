@@ -44,7 +44,7 @@ def naive(tokens: TokenPairs) -> dict[int, dict[int, float]]:
 
 def test_translations_are_found() -> None:
     calls: list[None] = []
-    found = word_translations(text(300), VOCAB, 3, lambda: calls.append(None))
+    found = word_translations(text(300), VOCAB, VOCAB, 3, lambda: calls.append(None))
     words = np.arange(FIRST, FIRST + WORDS)
     np.testing.assert_array_equal(found[words, 0], words + WORDS)
     assert found[lexicon._NULL, 0] == ARTICLE
@@ -54,7 +54,7 @@ def test_translations_are_found() -> None:
 
 def test_equals_the_loop_over_cells() -> None:
     tokens = text(20)
-    found = word_translations(tokens, VOCAB, VOCAB)
+    found = word_translations(tokens, VOCAB, VOCAB, VOCAB)
     for piece, row in naive(tokens).items():
         count = len(row)
         listed = found[piece, :count].tolist()
@@ -68,7 +68,7 @@ def test_long_text_is_sampled_evenly(monkeypatch) -> None:
     tokens = text(1000)
     monkeypatch.setattr(lexicon, "MOST_CELLS", 3000)
     assert len(lexicon._sampled(tokens)) < 500
-    found = word_translations(tokens, VOCAB, 1)[FIRST : FIRST + WORDS, 0]
+    found = word_translations(tokens, VOCAB, VOCAB, 1)[FIRST : FIRST + WORDS, 0]
     np.testing.assert_array_equal(found, np.arange(FIRST, FIRST + WORDS) + WORDS)
 
 

@@ -16,7 +16,7 @@ from automoe_jax.errors import UserError
 from automoe_jax.export import beam, models, parts
 from automoe_jax.export.beam import IMPOSSIBLE
 from automoe_jax.export.network import inputs_of
-from automoe_jax.export.settings import INT8, PRECISIONS, sinusoids
+from automoe_jax.export.settings import INT8, sinusoids
 from automoe_jax.extract import extract
 from automoe_jax.inference.decode import beam_search
 from automoe_jax.inference.engine.hypotheses import Records, finished
@@ -156,14 +156,17 @@ def test_groups_of_words_hold_the_best(
         np.testing.assert_allclose(hypothesis.score, scores[b, 0], rtol=1e-5)
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_a_shortlist_of_all_pieces_is_the_full_search(precision: str) -> None:
-    network = extract(supernet("top-k"), SPACE.largest())
+@pytest.mark.parametrize(("precision", "own"), [("float32", 0), ("int8", 0), ("int8", 25)], ids=str)
+def test_a_shortlist_of_all_pieces_is_the_full_search(precision: str, own: int) -> None:
+    """own: number of target pieces of separate vocabularies, or 0."""
+    separate: dict[str, Any] = {"shared_embeddings": "none", "target_vocab_size": own}
+    options = separate if own else {}
+    network = random_network(SPACE, VOCAB, arch=SPACE.largest(), **options)
     run_model = session(
         models.translator(*inputs_of(network, BUCKETS, precision)).SerializeToString(), threads=1
     )
     full = Records(*run(run_model, feeds(3)))
-    short = Records(*run(run_model, feeds(3, tuple(range(VOCAB)))))
+    short = Records(*run(run_model, feeds(3, tuple(range(own or VOCAB)))))
     np.testing.assert_array_equal(short.tokens, full.tokens)
     np.testing.assert_array_equal(short.origins, full.origins)
     np.testing.assert_allclose(short.scores, full.scores, rtol=1e-6)

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 
+import numpy as np
 import pytest
 from etils import epath
 
@@ -264,9 +265,19 @@ def test_separate_vocabularies_have_a_tokenizer_each(tmp_path, capsys):
     assert "vocabulary" not in found
     assert f"source vocabulary: {sizes[0]} pieces" in capsys.readouterr().out
     workdir = Workdir(epath.Path(tmp_path / "run"))
-    assert not workdir.shortlist_path.exists()
     tokenizer = workdir.tokenizer()
     assert (tokenizer.vocab_size, tokenizer.target_vocab_size) == sizes
+    shortlist = load_shortlist(workdir.shortlist_path.read_bytes(), "shortlist")
+    assert shortlist.translations.shape == (sizes[0], MOST_TRANSLATIONS)
+    assert shortlist.translations.max() < sizes[1]
+    (the, *_), (das, *_) = tokenizer.encode(["the"])[0], tokenizer.encode_target(["das"])[0]
+    assert das in shortlist.translations[the, :3]
+    assert shortlist.copies is not None
+    copied = np.flatnonzero(shortlist.copies >= 0)
+    assert 256 < len(copied) < sizes[0]
+    assert list(map(tokenizer.piece, copied)) == list(
+        map(tokenizer.target_piece, shortlist.copies[copied])
+    )
     spec = workdir.spec(config)
     assert (spec.vocab_size, spec.output_size) == sizes
     text = read_json(workdir.text_path("validation"))

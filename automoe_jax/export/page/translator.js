@@ -91,12 +91,13 @@ class Translator {
   // Rising ids of the shortlist of a sentence; none for the whole vocabulary.
   candidates(ids) {
     if (!this.shortlist) return [];
-    const { always, frequent, translations } = this.shortlist;
+    const { always, frequent, translations, copies } = this.shortlist;
+    const own = copies ? ids.map((id) => copies[id]).filter((id) => id >= 0) : ids;
     const ranked = new Set(); // the best of every piece first
     for (let rank = 0; rank < translations[0].length; rank++)
       for (const id of ids) if (translations[id][rank] >= 0) ranked.add(translations[id][rank]);
     const best = [...ranked].slice(0, MOST_CANDIDATES);
-    return [...new Set([...always, ...frequent, ...ids, ...best])].sort((a, b) => a - b);
+    return [...new Set([...always, ...frequent, ...own, ...best])].sort((a, b) => a - b);
   }
 }
 

@@ -5,7 +5,7 @@ its pieces (Jean et al., 2015, "On Using Very Large Target Vocabulary for Neural
 Translation", section 3.3), its own pieces, to be copied, and the special and byte pieces, which can
 spell any text.
 
-Axes: B sentences · V vocabulary · M translations of a piece · C candidates of a batch.
+Axes: B sentences · V source vocabulary · M translations of a piece · C candidates of a batch.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ import numpy as np
 from automoe_jax.errors import UserError
 
 MOST = 2000  # candidates of a sentence: beyond, the least probable translations are left out
-TABLES = ("always", "frequent", "translations")
+TABLES = ("always", "frequent", "translations", "copies")
 
 
 class Candidates(NamedTuple):
@@ -36,6 +36,8 @@ class Shortlist:
     always: np.ndarray  # int32: special and byte pieces
     frequent: np.ndarray  # int32, most frequent first
     translations: np.ndarray  # int32 [V, M], best first, then −1
+    # int32 [V]: the target piece with the same text, −1 for none; None: the vocabularies are one
+    copies: np.ndarray | None = None
 
     def of_sentence(self, source: np.ndarray, size: int) -> np.ndarray:
         """The candidates of a sentence of token ids, rising; size: N.
@@ -48,7 +50,8 @@ class Shortlist:
                 f" {len(self.translations)} rows): it was made for another tokenizer; export the"
                 " model again, or translate with --shortlist=0"
             )
-        fixed = np.concatenate([self.always, self.frequent[:size], source])
+        own = source if self.copies is None else self.copies[source]
+        fixed = np.concatenate([self.always, self.frequent[:size], own[own >= 0]])
         ranked = self.translations[source, :size].T.reshape(-1)  # the best of every piece first
         pieces, first = np.unique(ranked[ranked >= 0], return_index=True)
         return np.union1d(fixed, pieces[np.argsort(first)][:MOST]).astype(np.int64)
@@ -71,7 +74,8 @@ class Shortlist:
 
     def save(self, file: IO[bytes]) -> None:
         """Writes the tables as .npz."""
-        np.savez_compressed(file, **{name: getattr(self, name) for name in TABLES})
+        tables = {name: getattr(self, name) for name in TABLES}
+        np.savez_compressed(file, **{k: v for k, v in tables.items() if v is not None})
 
 
 def load_shortlist(
@@ -80,6 +84,6 @@ def load_shortlist(
     """The shortlist that `save` wrote; raises `UserError` with the place of a damaged file."""
     try:
         with np.load(io.BytesIO(content)) as arrays:
-            return Shortlist(*(arrays[name] for name in TABLES))
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+            return Shortlist(**{name: arrays[name] for name in {*TABLES[:3], *arrays}})
+    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{where} is damaged ({error}); {way_out}") from None

@@ -1,5 +1,6 @@
 """Candidates of sentences and batches."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -19,6 +20,16 @@ def test_candidates_of_a_sentence() -> None:
     found = SHORTLIST.of_sentence(np.array([4, 5, 6]), 2)
     assert found.tolist() == [0, 1, 2, 4, 5, 6, 20, 21, 23, 30, 31]
     assert SHORTLIST.of_sentence(np.array([], np.int32), 1).tolist() == [0, 1, 2, 30]
+
+
+def test_pieces_of_another_vocabulary_are_copied_by_their_text() -> None:
+    separate = dataclasses.replace(SHORTLIST, copies=np.array([0, 1, 2, 3, 25, -1, 26, -1]))
+    found = separate.of_sentence(np.array([4, 5, 6]), 1)
+    assert found.tolist() == [0, 1, 2, 20, 21, 25, 26, 30]
+    file = io.BytesIO()
+    separate.save(file)
+    loaded = load_shortlist(file.getvalue(), "x.npz")
+    np.testing.assert_array_equal(loaded.copies, separate.copies)
 
 
 def test_a_batch_masks_the_candidates_of_other_sentences() -> None:
@@ -46,6 +57,7 @@ def test_files() -> None:
     SHORTLIST.save(file)
     loaded = load_shortlist(file.getvalue(), "x.npz")
     np.testing.assert_array_equal(loaded.translations, TABLE)
+    assert loaded.copies is None
     for content in (file.getvalue()[:100], b"", b"PK"):
         with pytest.raises(UserError, match=r"x\.npz is damaged"):
             load_shortlist(content, "x.npz")
