@@ -237,7 +237,7 @@ def _shared_macs(sizes: _Sizes, layer: _Layer, tokens: int, source_length: int) 
             + 2 * tokens * attended * q
             + tokens * q
         )
-    if sizes.gated:
+    if sizes.gated and layer.widths:
         macs += tokens * d * (len(layer.widths) + _gates(layer))
     return macs + _layer_norms(layer) * tokens * d
 

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from automoe_jax.arch import SIDES, Arch
+from automoe_jax.model.layers import LayerShape
 from automoe_jax.model.network import Network, abstract, logical_axes, narrow
 from automoe_jax.model.transformer import layer_params
 
@@ -40,7 +41,10 @@ def extract(network: Network, arch: Arch) -> Network:
             layer["experts"] = _cut_experts(
                 layer["experts"], cut.expert_widths(side, i), spec.super_ffn_dim, cut.gated
             )
-            params[side][f"layer_{i}"] = {name: part for name, part in layer.items() if part}
+            skipped = _skipped(cut.layer_shape(side, i, cut.widths))
+            params[side][f"layer_{i}"] = {
+                name: part for name, part in layer.items() if part and name not in skipped
+            }
         if "final_norm" in network.params[side] and cut.layers(side):
             norm = narrow(network.params[side]["final_norm"], axes[side]["final_norm"], sizes)
             params[side]["final_norm"] = norm
@@ -61,12 +65,25 @@ def insert(network: Network) -> Network:
     return Network(params, whole.spec)
 
 
+def _skipped(shape: LayerShape) -> set[str]:
+    """The parameters of blocks that a layer does not have."""
+    blocks = {
+        "self_attention": shape.max_self_heads,
+        "cross_attention": shape.max_cross_heads,
+        "experts": len(shape.max_widths),
+    }
+    skipped = [name for name, size in blocks.items() if not size]
+    return {*skipped, *(f"{name}_norm" for name in skipped)}
+
+
 def _cut_experts(
     experts: dict[str, Any], widths: tuple[int, ...], super_ffn_dim: int, gated: bool
 ) -> dict[str, Any]:
     """The leading rows of each expert's part of the hidden table [U, D], and the router's first
-    columns.
+    columns; nothing of a skipped FFN.
     """
+    if not widths:
+        return {}
     rows = np.concatenate(
         [e * super_ffn_dim + np.arange(width) for e, width in enumerate(widths)]
     ).astype(np.int32)

@@ -14,6 +14,7 @@ from typing import Any
 
 from automoe_jax.arch import DECODER, SIDES, Arch
 from automoe_jax.costs import RouterCosts
+from automoe_jax.errors import UserError
 from automoe_jax.registry import Registry, attribute
 from automoe_jax.space import SearchSpace
 
@@ -173,6 +174,23 @@ def _attention_rules(router: RouterConfig, space: SearchSpace) -> Iterator[Rule]
             " layer; leave the 0 out"
         )
         yield field, heads, 0 not in heads, rule
+
+
+def check_attention(router: RouterConfig, arch: Arch) -> None:
+    """Raises `UserError` for a layer of `arch` that routes without the self-attention that the
+    router uses.
+    """
+    for side in SIDES:
+        if router.declaration.importance(router, side == DECODER) is None:
+            continue
+        heads = getattr(arch, f"{side}_self_heads")
+        for i, widths in enumerate(getattr(arch, f"{side}_experts")):
+            if len(widths) > 1 and not heads[i]:
+                raise UserError(
+                    f"{side}.layers[{i}].self_heads=0 skips the self-attention that"
+                    f" config.router.kind={router.kind!r} uses; choose another router, or an"
+                    " architecture with it"
+                )
 
 
 def _users(setting: str) -> list[str]:

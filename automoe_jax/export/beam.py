@@ -259,17 +259,22 @@ def _explained(g: Graph, search: _Search, seen: list[Seen], y: str, batch: str) 
 
     def looks(body: Graph, layer: int) -> str:
         """[B,k,S]: the mean over heads, the sum over the encoder layers."""
-        copies = int(search.decoder.arch.cross_layers[layer])
-        mean = body.op("ReduceMean", seen[layer].attention, body.ints(0, 2), keepdims=0)
+        copies, attention = int(search.decoder.arch.cross_layers[layer]), seen[layer].attention
+        assert attention is not None
+        mean = body.op("ReduceMean", attention, body.ints(0, 2), keepdims=0)
         by_layer = body.op("Concat", batch, search.k, body.ints(copies, -1), axis=0)
         return body.op("ReduceSum", body.op("Reshape", mean, by_layer), body.ints(2), keepdims=0)
 
     def decisions(body: Graph) -> tuple[str, ...]:
-        layers = range(len(seen))[-ALIGNING:]
+        layers = [i for i, one in enumerate(seen) if one.attention is not None][-ALIGNING:]
         weights = body.op("Mean", *(looks(body, layer) for layer in layers))
         rows = body.op("Concat", batch, body.ints(-1), axis=0)
-        gates = joined_gates(body, [one.gates for one in seen], y)
-        return body.op("Reshape", weights, rows), body.op("Reshape", gates, rows)
+        gates = [one.gates for one in seen if one.gates is not None]
+        if not gates:
+            nothing = _nothing(body, np.float32, batch, body.ints(0))
+            return body.op("Reshape", weights, rows), nothing
+        joined = joined_gates(body, gates, y)
+        return body.op("Reshape", weights, rows), body.op("Reshape", joined, rows)
 
     def none(body: Graph) -> tuple[str, ...]:
         return tuple(_nothing(body, np.float32, batch, body.ints(0)) for _ in range(2))

@@ -34,7 +34,8 @@ from automoe_jax.ops.constants import MASKED
 class Sentences(NamedTuple):
     """Arrays that all steps use."""
 
-    memories: list[str]  # keys [1,B,P,W,S] and values [1,B,P,S,W] for each layer
+    # keys [1,B,P,W,S] and values [1,B,P,S,W] for each layer with cross attention
+    memories: list[str]
     masks: list[str]  # float32 [B,1,1,S]
     draws: list[str]  # int64 [B,T or 1,L]: where random routes start; none without these
     # float32 [B,1,C], added to the logits of a shortlist; none before the search
@@ -55,14 +56,15 @@ class Decoder:
     inputs: Table
     outputs: Table
     positions: str  # the constant of the sinusoids
-    mask_of_layer: list[int]  # which of the masks each layer needs
+    mask_of_layer: list[int]  # which of the masks each layer needs; 0 without cross attention
     beams: str  # int64 [1]: k
 
     def empty(self, g: Graph, batch: str) -> list[str]:
-        """A key's and a value's cache [1,B,P,0,W] for each layer; batch: int64 [1], B."""
+        """A key's and a value's cache [1,B,P,0,W] for each layer with self-attention; batch: int64
+        [1], B.
+        """
         caches = []
-        for layer in self.layers:
-            heads = layer.self_heads
+        for heads, layer in ((one.self_heads, one) for one in self.layers if one.self_heads):
             ends = g.ints(heads, 0, layer.qkv_dim // heads)
             shape = g.op("Concat", g.ints(1), batch, ends, axis=0)
             caches += [g.op("Expand", g.number(0), shape)] * 2
@@ -104,18 +106,19 @@ class Decoder:
         routed = Tokens(Rows(self.beams), None, self._first(g, tokens, position, sentences))
         written: list[str] = []
         seen: list[Seen] = []
+        past, memories = iter(caches), iter(sentences.memories)
         for i, layer in enumerate(self.layers):
             y, cache, decisions = decoder_layer(
                 g,
                 layer,
                 y,
-                KeysValues(*caches[2 * i : 2 * i + 2]),
+                KeysValues(next(past), next(past)) if layer.self_heads else None,
                 ancestors,
-                KeysValues(*sentences.memories[2 * i : 2 * i + 2]),
+                KeysValues(next(memories), next(memories)) if layer.cross_heads else None,
                 sentences.masks[self.mask_of_layer[i]],
                 routed,
             )
-            written += cache
+            written += cache or ()
             seen.append(decisions)
         return final_norm(g, self.settings, self.weights, DECODER, y), written, ancestors, seen
 
@@ -152,7 +155,8 @@ def decoder_of(
     layers = [
         trained_layer(arch, DECODER, i, weights, settings) for i in range(arch.decoder_layers)
     ]
-    depths = sorted({int(arch.cross_layers[layer.index]) for layer in layers})
+    attending = [layer for layer in layers if layer.cross_heads]
+    depths = sorted({int(arch.cross_layers[layer.index]) for layer in attending})
     decoder = Decoder(
         arch,
         settings,
@@ -160,14 +164,17 @@ def decoder_of(
         weights,
         *tables(arch, settings, weights),
         g.constant(position_rows(arch, settings, DECODER)),
-        [depths.index(int(arch.cross_layers[layer.index])) for layer in layers],
+        [
+            depths.index(int(arch.cross_layers[layer.index])) if layer.cross_heads else 0
+            for layer in layers
+        ],
         g.op("Reshape", beams, g.ints(1)),
     )
     masks = [
         encoded.mask if depth == 1 else g.op("Concat", *[encoded.mask] * depth, axis=3)
         for depth in depths
     ]
-    memories = [part for layer in layers for part in _memory(g, arch, layer, encoded)]
+    memories = [part for layer in attending for part in _memory(g, arch, layer, encoded)]
     positions = None
     if draw(settings) == routing.POSITION:
         steps = g.op("Range", g.integer(0), length, g.integer(1))

@@ -31,7 +31,8 @@ class Encoded(NamedTuple):
     real: str  # float32 [B, S], 0 for padding
     mask: str  # float32 [B, 1, 1, S], added to scores
     sentences: str | None  # int64 [B]: a number for each sentence, for random routes
-    gates: list[str]  # float32 [N, E] of each layer, [1, 1] of a single expert
+    # float32 [N, E] of each layer with an FFN, [1, 1] of a single expert
+    gates: list[str]
 
 
 def encode(g: Graph, arch: Arch, settings: Settings, weights: Weights, source: str) -> Encoded:
@@ -64,7 +65,7 @@ def encode(g: Graph, arch: Arch, settings: Settings, weights: Weights, source: s
         x, own = encoder_layer(
             g, trained_layer(arch, ENCODER, i, weights, settings), x, mask, tokens
         )
-        gates.append(own)
+        gates += [] if own is None else [own]
         outputs.append(final_norm(g, settings, weights, ENCODER, x))
     return Encoded(outputs, rows, real, mask, sentences, gates)
 
@@ -107,7 +108,7 @@ def first_experts(
     [B], and positions that broadcast with them.
     """
     way = draw(settings)
-    counts = [len(widths) for widths in getattr(arch, f"{side}_experts")]
+    counts = [max(1, len(widths)) for widths in getattr(arch, f"{side}_experts")]
     numbers = [layer_number(side, i) for i in range(len(counts))]
     if way is None:
         return None

@@ -47,9 +47,9 @@ class TrainedLayer:
     index: int
     embed_dim: int
     qkv_dim: int
-    self_heads: int
-    cross_heads: int
-    widths: tuple[int, ...]
+    self_heads: int  # 0: without self-attention
+    cross_heads: int  # 0: without cross attention
+    widths: tuple[int, ...]  # of the experts; (): without an FFN
     top_k: int
     weights: Weights
     settings: Settings
@@ -57,7 +57,7 @@ class TrainedLayer:
     @property
     def importance(self) -> str | None:
         """The attention that the router of this layer needs."""
-        if len(self.widths) == 1:
+        if len(self.widths) <= 1:
             return None
         router = self.settings.router
         return router.declaration.importance(router, self.side == DECODER)
@@ -84,14 +84,16 @@ def trained_layer(
 class Seen(NamedTuple):
     """Decisions of a decoder layer, for explanations."""
 
-    attention: str  # float32 [1,B,P,T,S] of the cross attention
-    gates: str  # float32 [N,E]
+    attention: str | None  # float32 [1,B,P,T,S] of the cross attention
+    gates: str | None  # float32 [N,E] of the FFN
 
 
 def encoder_layer(
     g: Graph, layer: TrainedLayer, x: str, mask: str, tokens: Tokens
-) -> tuple[str, str]:
-    """x [N,D], mask [B,1,1,S] added to the scores → [N,D] and gates [N,E]."""
+) -> tuple[str, str | None]:
+    """x [N,D], mask [B,1,1,S] added to the scores → [N,D] and gates [N,E], if it has an FFN."""
+    if not layer.self_heads:
+        return _experts(g, layer, x, tokens, None)
     query, now = _projected(g, layer, _before(g, layer, "self_attention_norm", x), tokens.rows)
     attended = attention(g, query, transposed_keys(g, now.key), now.value, mask, layer.qkv_dim)
     x = _after_self_attention(g, layer, x, attended)
@@ -102,17 +104,31 @@ def decoder_layer(
     g: Graph,
     layer: TrainedLayer,
     y: str,
-    cache: KeysValues,
+    cache: KeysValues | None,
     ancestors: str,
-    memory: KeysValues,
+    memory: KeysValues | None,
     memory_mask: str,
     tokens: Tokens,
-) -> tuple[str, KeysValues, Seen]:
+) -> tuple[str, KeysValues | None, Seen]:
     """One position of k hypotheses. y [N,D], cache [1,B,P,t·k,W], ancestors [B,1,k,(t+1)·k] and
     memory_mask [B,1,1,S], added to the scores → y, the cache with this position, and decisions.
 
-    `memory.key` is transposed, [1,B,P,W,S].
+    `memory.key` is transposed, [1,B,P,W,S]. A layer without self-attention has no cache, one
+    without cross attention no memory.
     """
+    importance, attention = None, None
+    if cache is not None:
+        y, cache, importance = _attended_past(g, layer, y, cache, ancestors, tokens)
+    if memory is not None:
+        y, attention = _attended_memory(g, layer, y, memory, memory_mask, tokens)
+    y, gates = _experts(g, layer, y, tokens, importance)
+    return y, cache, Seen(attention, gates)
+
+
+def _attended_past(
+    g: Graph, layer: TrainedLayer, y: str, cache: KeysValues, ancestors: str, tokens: Tokens
+) -> tuple[str, KeysValues, str | None]:
+    """The self-attention of `decoder_layer`: y, the cache, the importance of the tokens."""
     query, now = _projected(g, layer, _before(g, layer, "self_attention_norm", y), tokens.rows)
     cache = KeysValues(
         *(g.op("Concat", past, own, axis=3) for past, own in zip(cache, now, strict=True))
@@ -121,7 +137,13 @@ def decoder_layer(
         g, query, transposed_keys(g, cache.key), cache.value, ancestors, layer.qkv_dim
     )
     y = _after_self_attention(g, layer, y, attended)
-    importance = _importance(g, layer, attended, tokens)
+    return y, cache, _importance(g, layer, attended, tokens)
+
+
+def _attended_memory(
+    g: Graph, layer: TrainedLayer, y: str, memory: KeysValues, memory_mask: str, tokens: Tokens
+) -> tuple[str, str]:
+    """The cross attention of `decoder_layer`: y and the attention's weights."""
     own = layer.weights["cross_attention"]
     scale = (layer.cross_heads / layer.qkv_dim) ** 0.5
     x = operand(g, _before(g, layer, "cross_attention_norm", y), layer.settings.precision)
@@ -130,9 +152,7 @@ def decoder_layer(
     )
     seen = attention(g, query, memory.key, memory.value, memory_mask, layer.qkv_dim)
     out = linear(g, operand(g, seen.mixed, layer.settings.precision), own["out"])
-    y = _after(g, layer, "cross_attention_norm", y, out)
-    y, gates = _experts(g, layer, y, tokens, importance)
-    return y, cache, Seen(seen.weights, gates)
+    return _after(g, layer, "cross_attention_norm", y, out), seen.weights
 
 
 def looked_up(g: Graph, layer: TrainedLayer, memory: str, rows: Rows) -> KeysValues:
@@ -205,8 +225,12 @@ def _importance(g: Graph, layer: TrainedLayer, attended: Attended, tokens: Token
 
 def _experts(
     g: Graph, layer: TrainedLayer, x: str, tokens: Tokens, importance: str | None
-) -> tuple[str, str]:
-    """The experts' residual block on x [N,D], and the gates [N,E]; of a single expert [1,1]."""
+) -> tuple[str, str | None]:
+    """The experts' residual block on x [N,D], and the gates [N,E]; of a single expert [1,1], none
+    where the FFN is skipped.
+    """
+    if not layer.widths:
+        return x, None
     weights = layer.weights.get("experts", {})
     experts = experts_of(weights, layer.widths)
     seen = _before(g, layer, "experts_norm", x)

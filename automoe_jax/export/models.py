@@ -10,7 +10,7 @@ import onnx
 from automoe_jax.arch import ENCODER, Arch
 from automoe_jax.export.beam import RECORDS, Shortlist, beam_search, joined_gates
 from automoe_jax.export.decoder import decoder_of
-from automoe_jax.export.encoder import encode
+from automoe_jax.export.encoder import Encoded, encode
 from automoe_jax.export.graph import Graph
 from automoe_jax.export.settings import Settings, Weights, embed_dim
 
@@ -48,10 +48,17 @@ def translator(arch: Arch, settings: Settings, weights: Weights) -> onnx.ModelPr
     )
     for value, (name, dtype) in zip(records, RECORDS.items(), strict=True):
         g.output(value, name, dtype, ("t", "B", f"{name} of a sentence"))
-    gates = joined_gates(g, encoded.gates, encoded.layers[-1])
-    by_sentence = encoded.rows.split(g, gates, sum(map(len, arch.encoder_experts)))
-    g.output(by_sentence, "source_gates", np.float32, ("B", "S", "G"))
+    g.output(_source_gates(g, arch, encoded, source), "source_gates", np.float32, ("B", "S", "G"))
     return g.model()
+
+
+def _source_gates(g: Graph, arch: Arch, encoded: Encoded, source: str) -> str:
+    """float32 [B,S,G]: the gates of all FFNs of the encoder."""
+    if not encoded.gates:
+        shape = g.op("Concat", g.op("Shape", source), g.ints(0), axis=0)
+        return g.op("Expand", g.number(0), shape)
+    gates = joined_gates(g, encoded.gates, encoded.layers[-1])
+    return encoded.rows.split(g, gates, sum(map(len, arch.encoder_experts)))
 
 
 def scorer(arch: Arch, settings: Settings, weights: Weights) -> onnx.ModelProto:

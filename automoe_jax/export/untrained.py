@@ -45,22 +45,23 @@ def _side(
 ) -> dict[str, Any]:
     d, experts = embed_dim(arch, side), getattr(arch, f"{side}_experts")
     layers = {
-        f"layer_{i}": _layer(arch, side, widths, routed, rng) for i, widths in enumerate(experts)
+        f"layer_{i}": _layer(arch, side, i, widths, routed, rng) for i, widths in enumerate(experts)
     }
     return layers | ({"final_norm": _norm(d)} if settings.norm == "pre" else {})
 
 
 def _layer(
-    arch: Arch, side: str, widths: tuple[int, ...], routed: bool, rng: np.random.Generator
+    arch: Arch, side: str, i: int, widths: tuple[int, ...], routed: bool, rng: np.random.Generator
 ) -> dict[str, Any]:
+    """The blocks of layer `i` that it does not skip."""
     d, q = embed_dim(arch, side), int(arch.qkv_dim)
-    layer = {
-        "self_attention": {"qkv": _projections(rng, d, 3, q), "out": _projections(rng, q, 1, d)},
-        "self_attention_norm": _norm(d),
-        "experts": _experts(rng, d, widths, routed),
-        "experts_norm": _norm(d),
-    }
-    if side == ENCODER:
+    layer: dict[str, Any] = {}
+    if getattr(arch, f"{side}_self_heads")[i]:
+        attention = {"qkv": _projections(rng, d, 3, q), "out": _projections(rng, q, 1, d)}
+        layer |= {"self_attention": attention, "self_attention_norm": _norm(d)}
+    if widths:
+        layer |= {"experts": _experts(rng, d, widths, routed), "experts_norm": _norm(d)}
+    if side == ENCODER or not arch.decoder_cross_heads[i]:
         return layer
     memory = embed_dim(arch, ENCODER)
     attention = {

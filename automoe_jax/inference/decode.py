@@ -42,7 +42,8 @@ class Beams(NamedTuple):
     finished: Int32[Array, "B k T"]  # the best finished ones, EOS included, then pads
     finished_scores: Float32[Array, "B k"]  # normalised; IMPOSSIBLE if there is none yet
     finished_count: Int32[Array, "B"]  # number of finished hypotheses
-    caches: list[KeysValues]  # per layer [B, P, T·k, W]
+    # per layer [B, P, T·k, W]; None for one without self-attention
+    caches: list[KeysValues | None]
 
 
 @functools.partial(jax.jit, static_argnames=("beam_size", "max_length", "length_penalty"))

@@ -1,7 +1,8 @@
 """Properties of an architecture that its latency, file and memory are linear in, about.
 
 One column for each kind of work: fixed parts, products with weights, attention, experts that are
-chosen. Units are those of the work, scaled by the predictor.
+chosen. Units are those of the work, scaled by the predictor. A layer that skips blocks counts as
+the share of its blocks that it has.
 
 Axes: C features.
 """
@@ -38,15 +39,18 @@ def features(arch: Arch) -> Float64[np.ndarray, "C"]:
     e, d, q = int(arch.encoder_embed_dim), int(arch.decoder_embed_dim), int(arch.qkv_dim)
     encoder, decoder = arch.encoder_experts, arch.decoder_experts
     seen = sum(arch.cross_layers.tolist()[: len(decoder)])
+    attends = int(np.sum(arch.encoder_self_heads > 0))
+    attends_self = int(np.sum(arch.decoder_self_heads > 0))
+    attends_cross = int(np.sum(arch.decoder_cross_heads > 0))
     return np.array(
         [
             1,
-            len(encoder),
-            len(decoder),
+            (attends + sum(map(bool, encoder))) / 2,
+            (attends_self + attends_cross + sum(map(bool, decoder))) / 3,
             e,
             d,
-            len(encoder) * 4 * e * q,
-            len(decoder) * 6 * d * q,
+            attends * 4 * e * q,
+            (4 * attends_self + 2 * attends_cross) * d * q,
             seen * 2 * e * q,
             _ffn_of_a_token(arch, ENCODER, e),
             _ffn_of_a_token(arch, DECODER, d),
@@ -69,4 +73,5 @@ def _ffn_of_a_token(arch: Arch, side: str, width: int) -> float:
     layers = zip(
         getattr(arch, f"{side}_experts"), getattr(arch, f"{side}_top_k").tolist(), strict=False
     )
-    return sum(2 * width * top_k * sum(widths) / len(widths) for widths, top_k in layers if widths)
+    weights = (2 * width * top_k * sum(widths) / len(widths) for widths, top_k in layers if widths)
+    return sum(weights, start=0.0)

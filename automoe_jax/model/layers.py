@@ -7,13 +7,15 @@ Axes: B sentences · T queries · S keys · D embedding width · M width of the 
 query width · U hidden units of all experts · E experts · N tokens, flattened.
 """
 
-from typing import Any, NamedTuple
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Float32, Int, PRNGKeyArray
 
 from automoe_jax.model.initial import FFN_INITS, Initializer, xavier
 from automoe_jax.ops.attention import attention, split_heads
@@ -34,6 +36,8 @@ from automoe_jax.ops.routers import (
     router_metrics,
 )
 from automoe_jax.routers import RouterConfig
+
+T = TypeVar("T")
 
 
 class Rates(NamedTuple):
@@ -301,15 +305,23 @@ class ExpertLayer(_Layer):
         )
 
 
+class Skippable(NamedTuple):
+    """Blocks that some architectures of a SuperNet skip (docs/systems/planer.md)."""
+
+    self_attention: bool = False
+    cross_attention: bool = False
+    experts: bool = False
+
+
 class LayerShape(NamedTuple):
     """Everything static about a layer."""
 
     embed_dim: int
     memory_dim: int  # the encoder's width, for a decoder layer
     qkv_dim: int
-    max_self_heads: int
-    max_cross_heads: int
-    # [E] the largest width of each expert, which scales its initial weights
+    max_self_heads: int  # 0: without self-attention
+    max_cross_heads: int  # 0: without cross attention
+    # [E] the largest width of each expert, which scales its initial weights; (): without an FFN
     max_widths: tuple[int, ...]
     gated: bool  # has a router's parameters
     max_top_k: int
@@ -320,6 +332,7 @@ class LayerShape(NamedTuple):
     pre_norm: bool  # LayerNorm before each branch instead of after each residual sum
     # the arrays have the sizes of one architecture: that of a sub-Transformer, not of a SuperNet
     exact: bool
+    skippable: Skippable = Skippable()
 
     @property
     def table(self) -> TableShape:
@@ -327,8 +340,26 @@ class LayerShape(NamedTuple):
         return TableShape(self.max_widths, self.ffn_dims, self.exact)
 
     def heads(self, gene: int | Int[Array, ""]) -> Int[Array, ""] | None:
-        """The number of heads for `attention`: None where it is that of the arrays."""
-        return None if self.exact else jnp.asarray(gene)
+        """The number of heads for `attention`: None where it is that of the arrays.
+
+        Heads of an absent attention are never used, but must not divide by zero when traced.
+        """
+        return None if self.exact else jnp.maximum(jnp.asarray(gene), 1)
+
+    def has_self_attention(self, genes: "LayerGenes") -> bool | Bool[Array, ""]:
+        """Whether the layer does not skip its self-attention; traced where it may."""
+        may_skip = self.skippable.self_attention
+        return genes.self_heads > 0 if may_skip else self.max_self_heads > 0
+
+    def has_cross_attention(self, genes: "LayerGenes") -> bool | Bool[Array, ""]:
+        """Whether the layer does not skip its cross attention; traced where it may."""
+        may_skip = self.skippable.cross_attention
+        return genes.cross_heads > 0 if may_skip else self.max_cross_heads > 0
+
+    def has_experts(self, genes: "LayerGenes") -> bool | Bool[Array, ""]:
+        """Whether the layer does not skip its FFN; traced where it may."""
+        may_skip = self.skippable.experts
+        return genes.experts.widths[0] >= 0 if may_skip else len(self.max_widths) > 0
 
     @property
     def units(self) -> int:
@@ -337,7 +368,7 @@ class LayerShape(NamedTuple):
     @property
     def importance(self) -> str | None:
         """Statistic of the attention weights that the router of this layer needs."""
-        if len(self.max_widths) == 1:
+        if len(self.max_widths) <= 1:
             return None
         return self.router.declaration.importance(self.router, self.memory_dim > 0)
 
@@ -365,11 +396,8 @@ class EncoderLayer(nn.Module):
 
     def setup(self) -> None:
         """Declares the parts."""
-        shape = self.shape
-        self.self_attention = SelfAttention(shape.embed_dim, shape.qkv_dim, shape.max_self_heads)
-        self.self_attention_norm = LayerNorm()
-        self.experts = ExpertLayer(shape)
-        self.experts_norm = LayerNorm()
+        _declare_self_attention(self)
+        _declare_experts(self)
 
     def declare(
         self, x: Float[Array, "B S D"], real: Bool[Array, "B S"], genes: LayerGenes
@@ -388,21 +416,26 @@ class EncoderLayer(nn.Module):
     ) -> LayerOutput:
         """x [B,S,D], allowed [B,1,1,S], tokens [B,S] → [B,S,D]."""
         attention_rng, residual_rng, experts_rng = split(rng, 3)
-        query, memory = self.self_attention.project(_before(self, self.self_attention_norm, x))
-        mixed, importance = self.self_attention.attend(
-            query,
-            memory,
-            allowed,
-            self.shape.heads(genes.self_heads),
-            rates.attention,
-            attention_rng,
-            self.shape.importance,
-            tokens.counted,
-        )
-        x = _after(self, self.self_attention_norm, x + dropout(mixed, rates.residual, residual_rng))
-        return _apply_experts(
-            self, x, tokens._replace(importance=importance), genes, rates, experts_rng
-        )
+
+        def attend(layer: EncoderLayer, x: jax.Array) -> _Attended:
+            norm = layer.self_attention_norm
+            query, memory = layer.self_attention.project(_before(layer, norm, x))
+            mixed, importance = layer.self_attention.attend(
+                query,
+                memory,
+                allowed,
+                layer.shape.heads(genes.self_heads),
+                rates.attention,
+                attention_rng,
+                layer.shape.importance,
+                tokens.counted,
+            )
+            x = _after(layer, norm, x + dropout(mixed, rates.residual, residual_rng))
+            return _Attended(x, importance)
+
+        attended = _unless_skipped(self, self.shape.has_self_attention(genes), attend, x)
+        tokens = tokens._replace(importance=attended.importance)
+        return _apply_experts(self, attended.x, tokens, genes, rates, experts_rng)
 
 
 class DecoderLayer(nn.Module):
@@ -413,12 +446,13 @@ class DecoderLayer(nn.Module):
     def setup(self) -> None:
         """Declares the parts."""
         shape = self.shape
-        self.self_attention = SelfAttention(shape.embed_dim, shape.qkv_dim, shape.max_self_heads)
-        self.self_attention_norm = LayerNorm()
-        self.cross_attention = CrossAttention(shape.embed_dim, shape.qkv_dim, shape.max_cross_heads)
-        self.cross_attention_norm = LayerNorm()
-        self.experts = ExpertLayer(shape)
-        self.experts_norm = LayerNorm()
+        _declare_self_attention(self)
+        if shape.max_cross_heads:
+            self.cross_attention = CrossAttention(
+                shape.embed_dim, shape.qkv_dim, shape.max_cross_heads
+            )
+            self.cross_attention_norm = LayerNorm()
+        _declare_experts(self)
 
     def declare(
         self,
@@ -429,7 +463,8 @@ class DecoderLayer(nn.Module):
     ) -> None:
         """Runs every part once, for `init`."""
         allowed = real[:, None, None, :]
-        self(y, allowed, self.look_up(memory), allowed, _one_token(real), genes, INFERENCE)
+        seen = self.look_up(memory) if self.shape.max_cross_heads else None
+        self(y, allowed, seen, allowed, _one_token(real), genes, INFERENCE)
 
     def look_up(self, memory: Float[Array, "B S M"]) -> KeysValues:
         """memory [B,S,M] → the keys and values of the cross attention."""
@@ -439,54 +474,73 @@ class DecoderLayer(nn.Module):
         self,
         y: Float[Array, "B T D"],
         allowed: Bool[Array, "1 1 T T"],
-        memory: KeysValues,
-        memory_allowed: Bool[Array, "B 1 1 S"],
+        memory: KeysValues | None,
+        memory_allowed: Bool[Array, "B 1 1 S"] | None,
         tokens: Tokens,
         genes: LayerGenes,
         rates: Rates,
         rng: PRNGKeyArray | None = None,
     ) -> LayerOutput:
         """All positions at once. y [B,T,D], allowed [1,1,T,T], memory_allowed [B,1,1,S], tokens
-        [B,T] → [B,T,D].
+        [B,T] → [B,T,D]; a layer without cross attention has no memory.
         """
         attention_rng, residual_rng, rest_rng = split(rng, 3)
-        query, past = self.self_attention.project(_before(self, self.self_attention_norm, y))
-        mixed, importance = self.self_attention.attend(
-            query,
-            past,
-            allowed,
-            self.shape.heads(genes.self_heads),
-            rates.attention,
-            attention_rng,
-            self.shape.importance,
-        )
-        y = _after(self, self.self_attention_norm, y + dropout(mixed, rates.scaled, residual_rng))
+
+        def attend(layer: DecoderLayer, y: jax.Array) -> _Attended:
+            norm = layer.self_attention_norm
+            query, past = layer.self_attention.project(_before(layer, norm, y))
+            mixed, importance = layer.self_attention.attend(
+                query,
+                past,
+                allowed,
+                layer.shape.heads(genes.self_heads),
+                rates.attention,
+                attention_rng,
+                layer.shape.importance,
+            )
+            y = _after(layer, norm, y + dropout(mixed, rates.scaled, residual_rng))
+            return _Attended(y, importance)
+
+        attended = _unless_skipped(self, self.shape.has_self_attention(genes), attend, y)
+        tokens = tokens._replace(importance=attended.importance)
         return self._look_at_memory(
-            y,
-            memory,
-            memory_allowed,
-            tokens._replace(importance=importance),
-            genes,
-            rates,
-            rest_rng,
+            attended.x, memory, memory_allowed, tokens, genes, rates, rest_rng
         )
 
     def step(
         self,
         y: Float[Array, "B k D"],
-        cache: KeysValues,
+        cache: KeysValues | None,
         position: Int[Array, ""],
         past: Bool[Array, "B 1 k keys"],
-        memory: KeysValues,
-        memory_allowed: Bool[Array, "B 1 1 S"],
+        memory: KeysValues | None,
+        memory_allowed: Bool[Array, "B 1 1 S"] | None,
         tokens: Tokens,
         genes: LayerGenes,
-    ) -> tuple[Float[Array, "B k D"], KeysValues]:
+    ) -> tuple[Float[Array, "B k D"], KeysValues | None]:
         """One position of k hypotheses per sentence. y [B,k,D], cache [B,P,T·k,W], tokens [B,k] →
-        the same, with `position` written.
+        the same, with `position` written; a layer without self-attention has no cache, one without
+        cross attention no memory.
 
         past: bool [B,1,k,T·k], entries of the sentence's cache that belong to each hypothesis.
         """
+        attended = _Attended(y, None)
+        if cache is not None:
+            attended, cache = self._attend_to_past(y, cache, position, past, genes)
+        tokens = tokens._replace(importance=attended.importance)
+        output = self._look_at_memory(
+            attended.x, memory, memory_allowed, tokens, genes, INFERENCE, None
+        )
+        return output.x, cache
+
+    def _attend_to_past(
+        self,
+        y: Float[Array, "B k D"],
+        cache: KeysValues,
+        position: Int[Array, ""],
+        past: Bool[Array, "B 1 k keys"],
+        genes: LayerGenes,
+    ) -> tuple["_Attended", KeysValues]:
         query, now = self.self_attention.project(_before(self, self.self_attention_norm, y))
         first = position * y.shape[1]
         cache = KeysValues(
@@ -498,32 +552,91 @@ class DecoderLayer(nn.Module):
         mixed, importance = self.self_attention.attend(
             query, cache, past, self.shape.heads(genes.self_heads), importance=self.shape.importance
         )
-        y = _after(self, self.self_attention_norm, y + mixed)
-        tokens = tokens._replace(importance=importance)
-        output = self._look_at_memory(y, memory, memory_allowed, tokens, genes, INFERENCE, None)
-        return output.x, cache
+        return _Attended(_after(self, self.self_attention_norm, y + mixed), importance), cache
 
     def _look_at_memory(
         self,
         y: Float[Array, "B T D"],
-        memory: KeysValues,
-        memory_allowed: Bool[Array, "B 1 1 S"],
+        memory: KeysValues | None,
+        memory_allowed: Bool[Array, "B 1 1 S"] | None,
         tokens: Tokens,
         genes: LayerGenes,
         rates: Rates,
         rng: PRNGKeyArray | None,
     ) -> LayerOutput:
         attention_rng, residual_rng, experts_rng = split(rng, 3)
-        mixed = self.cross_attention.attend(
-            _before(self, self.cross_attention_norm, y),
-            memory,
-            memory_allowed,
-            self.shape.heads(genes.cross_heads),
-            rates.attention,
-            attention_rng,
-        )
-        y = _after(self, self.cross_attention_norm, y + dropout(mixed, rates.scaled, residual_rng))
-        return _apply_experts(self, y, tokens, genes, rates, experts_rng)
+
+        def attend(layer: DecoderLayer, y: jax.Array) -> _Attended:
+            assert memory is not None
+            assert memory_allowed is not None
+            norm = layer.cross_attention_norm
+            mixed = layer.cross_attention.attend(
+                _before(layer, norm, y),
+                memory,
+                memory_allowed,
+                layer.shape.heads(genes.cross_heads),
+                rates.attention,
+                attention_rng,
+            )
+            y = _after(layer, norm, y + dropout(mixed, rates.scaled, residual_rng))
+            return _Attended(y, None)
+
+        attended = _unless_skipped(self, self.shape.has_cross_attention(genes), attend, y)
+        return _apply_experts(self, attended.x, tokens, genes, rates, experts_rng)
+
+
+L = TypeVar("L", EncoderLayer, DecoderLayer)
+
+
+class _Attended(NamedTuple):
+    """Result of an attention block."""
+
+    x: Float[Array, "B T D"]
+    importance: Float32[Array, "B T"] | None  # of the tokens, if the router needs it
+
+
+def _declare_self_attention(layer: EncoderLayer | DecoderLayer) -> None:
+    shape = layer.shape
+    if shape.max_self_heads:
+        layer.self_attention = SelfAttention(shape.embed_dim, shape.qkv_dim, shape.max_self_heads)
+        layer.self_attention_norm = LayerNorm()
+
+
+def _declare_experts(layer: EncoderLayer | DecoderLayer) -> None:
+    if layer.shape.max_widths:
+        layer.experts = ExpertLayer(layer.shape)
+        layer.experts_norm = LayerNorm()
+
+
+def _unless_skipped(
+    layer: L,
+    present: bool | Bool[Array, ""],
+    block: Callable[[L, jax.Array], _Attended],
+    x: jax.Array,
+) -> _Attended:
+    """block(layer, x), or x unchanged where the architecture skips the block."""
+    return _one_of(layer, present, block, lambda x, _: _Attended(x, None), x)
+
+
+def _one_of(
+    layer: L,
+    present: bool | Bool[Array, ""],
+    block: Callable[[L, jax.Array], T],
+    skip: Callable[[jax.Array, T | None], T],
+    x: jax.Array,
+) -> T:
+    """block(layer, x) if the block is present, else skip(x, shapes of the block's result), at no
+    other cost.
+    """
+    if isinstance(present, bool):
+        return block(layer, x) if present else skip(x, None)
+    if layer.is_initializing():
+        return block(layer, x)
+    # Flax does not see into a conditional: the branch is a function of the layer's parameters.
+    free = type(layer)(layer.shape, parent=None)
+    run = functools.partial(free.apply, layer.variables, method=block)
+    shapes = jax.eval_shape(run, x)
+    return jax.lax.cond(present, run, lambda x: skip(x, shapes), x)
 
 
 def _apply_experts(
@@ -535,9 +648,26 @@ def _apply_experts(
     rng: PRNGKeyArray | None,
 ) -> LayerOutput:
     """The experts' residual block on x [B,T,D]; no dropout after the gate."""
-    flat = _before(layer, layer.experts_norm, x).reshape(-1, x.shape[-1])
-    output = layer.experts(flat, tokens.flat(), genes.experts, rates, rng)
-    return output._replace(x=_after(layer, layer.experts_norm, x + output.x.reshape(x.shape)))
+
+    def transform(layer: EncoderLayer | DecoderLayer, x: jax.Array) -> LayerOutput:
+        flat = _before(layer, layer.experts_norm, x).reshape(-1, x.shape[-1])
+        output = layer.experts(flat, tokens.flat(), genes.experts, rates, rng)
+        return output._replace(x=_after(layer, layer.experts_norm, x + output.x.reshape(x.shape)))
+
+    def skip(x: jax.Array, shapes: LayerOutput | None) -> LayerOutput:
+        return LayerOutput(x, no_metrics(), unrouted(shapes.routing if shapes else None))
+
+    return _one_of(layer, layer.shape.has_experts(genes), transform, skip, x)
+
+
+def unrouted(routing: Routing | None) -> Routing | None:
+    """The routing of an absent layer or FFN, in which no choice is made, in the shapes of
+    `routing`.
+    """
+    if routing is None:
+        return None
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), routing)
+    return zeros._replace(chosen=zeros.chosen + zeros.probabilities.shape[-1])
 
 
 def _dropout(experts: int, rates: Rates, rng: PRNGKeyArray | None) -> ExpertDropout | None:

@@ -24,10 +24,11 @@ from automoe_jax.model.layers import (
     LayerGenes,
     LayerNorm,
     LayerShape,
+    Skippable,
 )
 from automoe_jax.model.mixture import with_sets
 from automoe_jax.ops.grouped import width_choices
-from automoe_jax.routers import TOP_K, RouterConfig
+from automoe_jax.routers import TOP_K, RouterConfig, check_attention
 from automoe_jax.runtime.sharding import Placement
 from automoe_jax.space import SearchSpace
 
@@ -92,6 +93,7 @@ class Spec:
                     f" {tuple(self.widths)}, its space qkv_dim={self.space.qkv_dim} and widths of"
                     f" at most {tuple(self.super_widths)}; give both of one experiment"
                 )
+            check_attention(self.router, self.arch)
 
     @property
     def target_size(self) -> int:
@@ -242,6 +244,15 @@ class Spec:
             ffn_init=self.ffn_init,
             pre_norm=self.norm == "pre",
             exact=self.arch is not None,
+            skippable=Skippable() if self.arch is not None else self._skippable(side, layer),
+        )
+
+    def _skippable(self, side: str, layer: int) -> Skippable:
+        """Blocks of a SuperNet's layer that some architectures skip."""
+        return Skippable(
+            self_attention=0 in getattr(self.space, f"{side}_self_heads"),
+            cross_attention=side == "decoder" and 0 in self.space.decoder_cross_heads,
+            experts=0 in self.space.expert_counts(side, layer),
         )
 
     def layer_genes(self, side: str, layer: int, arch: Arch) -> LayerGenes:
@@ -267,9 +278,8 @@ class Spec:
             )
         widths = jnp.asarray(getattr(arch, f"{side}_ffn_dims"))[layer, : len(max_widths)]
         top_k = jnp.asarray(getattr(arch, f"{side}_top_k"))[layer]
-        # An absent layer's heads are never used, but must not divide by zero while they are traced.
-        heads = jnp.maximum(jnp.asarray(getattr(arch, f"{side}_self_heads"))[layer], 1)
-        cross = jnp.maximum(jnp.asarray(arch.decoder_cross_heads)[layer], 1)
+        heads = jnp.asarray(getattr(arch, f"{side}_self_heads"))[layer]
+        cross = jnp.asarray(arch.decoder_cross_heads)[layer]
         return LayerGenes(heads, cross, ExpertGenes(widths, starts, top_k))
 
     def layer(self, side: str, layer: int, widths: Widths) -> EncoderLayer | DecoderLayer:
@@ -450,7 +460,7 @@ def _layer_params(spec: Spec, side: str, layer: int, key: jax.Array) -> dict[str
     genes = spec.layer_genes(side, layer, spec.arch or spec.space.largest())
     inputs = (x,) if side == "encoder" else (x, jnp.zeros((1, 1, widths.encoder)))
     variables = spec.layer(side, layer, widths).init(key, *inputs, real, genes, method="declare")
-    params = variables["params"]
+    params = variables.get("params", {})  # none where the layer skips all of its blocks
     if spec.weight_sets == 1:
         return params
     shape = spec.layer_shape(side, layer, widths)

@@ -37,6 +37,7 @@ from automoe_jax.model.layers import (
     LayerShape,
     Rates,
     split,
+    unrouted,
 )
 from automoe_jax.model.mixture import mixed
 from automoe_jax.model.network import EOS_ID, Network, Spec, Widths, logical_axes, narrow
@@ -333,7 +334,12 @@ def decode(
     for i in range(spec.layers("decoder")):
 
         def layer(
-            y: jax.Array, params: Any, genes: LayerGenes, allowed: jax.Array, rng: Any, i: int = i
+            y: jax.Array,
+            params: Any,
+            genes: LayerGenes,
+            allowed: jax.Array | None,
+            rng: Any,
+            i: int = i,
         ) -> LayerOutput:
             module, variables = spec.layer("decoder", i, widths), {"params": params}
             with jax.named_scope(f"decoder_layer_{i}"):
@@ -375,13 +381,15 @@ def embed(
     )
 
 
-def cross_allowed(spec: Spec, arch: Arch, layer: int, memory: Memory) -> Bool[Array, "B 1 1 keys"]:
+def cross_allowed(
+    spec: Spec, arch: Arch, layer: int, memory: Memory
+) -> Bool[Array, "B 1 1 keys"] | None:
     """bool [B,1,1,n·S]: positions that a decoder layer may attend to; only as many as the layer
-    needs if that is known.
+    needs if that is known, and None if it has no cross attention.
     """
     if spec.arch is not None:
         layers = int(spec.arch.cross_layers[layer])
-        return masks.memory_allowed(memory.source_real, layers, layers)
+        return masks.memory_allowed(memory.source_real, layers, layers) if layers else None
     return masks.memory_allowed(
         memory.source_real, jnp.asarray(arch.cross_layers)[layer], spec.most_cross_layers()
     )
@@ -391,8 +399,9 @@ class DecodingLayer(NamedTuple):
     """Constants of a decoder layer in all decoding steps."""
 
     params: dict[str, Any]
-    memory: KeysValues  # keys and values of cross attention, [B, P, n·S, W] each
-    allowed: Bool[Array, "B 1 1 keys"]
+    # keys and values of cross attention, [B, P, n·S, W] each; None where the layer has none
+    memory: KeysValues | None
+    allowed: Bool[Array, "B 1 1 keys"] | None
 
 
 class DecodingConstants(NamedTuple):
@@ -404,22 +413,26 @@ class DecodingConstants(NamedTuple):
 
 def start_decoding(
     network: Network, memory: Memory, beams: int, length: int
-) -> tuple[DecodingConstants, list[KeysValues]]:
-    """Constants of a sub-Transformer's decoding, and an empty cache [B,P,T·k,W] for each layer."""
+) -> tuple[DecodingConstants, list[KeysValues | None]]:
+    """Constants of a sub-Transformer's decoding, and an empty cache [B,P,T·k,W] for each layer,
+    None for one without self-attention.
+    """
     spec, arch = network.spec, network.spec.exact_arch
     rows = len(memory.source_real) * beams
-    layers, caches = [], []
+    layers: list[DecodingLayer] = []
+    caches: list[KeysValues | None] = []
     for i in range(spec.layers("decoder")):
         allowed = cross_allowed(spec, arch, i, memory)
         module, params = (
             spec.layer("decoder", i, spec.widths),
             network.params["decoder"][f"layer_{i}"],
         )
-        known = module.apply(
-            {"params": params}, memory.layers[:, : allowed.shape[-1]], method="look_up"
-        )
+        known = _look_up(spec, module, {"params": params}, memory, allowed, 0)
         layers.append(DecodingLayer(_laid_out(params, module.shape, rows), known, allowed))
         heads = module.shape.max_self_heads
+        if not heads:
+            caches.append(None)
+            continue
         empty = jnp.zeros(
             (len(memory.source_real), heads, length * beams, spec.space.qkv_dim // heads),
             memory.layers.dtype,
@@ -442,12 +455,12 @@ def _laid_out(params: dict[str, Any], shape: LayerShape, rows: int) -> dict[str,
 def decode_step(
     network: Network,
     constants: DecodingConstants,
-    caches: list[KeysValues],
+    caches: list[KeysValues | None],
     tokens: Int[Array, "B k"],
     slots: Int[Array, "B k T"],
     position: Int[Array, ""],
     sentences: UInt32[Array, "B"],
-) -> tuple[Float32[Array, "B k V"], list[KeysValues]]:
+) -> tuple[Float32[Array, "B k V"], list[KeysValues | None]]:
     """Next-token logits [B,k,V] after tokens [B,k] at `position` (from 0), and the updated caches.
 
     sentences [B]: the memory's. slots [B,k,T]: the entry, of k, of each position that belongs to a
@@ -592,29 +605,32 @@ def _look_up(
     module: DecoderLayer,
     variables: dict[str, Any],
     memory: Memory,
-    allowed: jax.Array,
+    allowed: jax.Array | None,
     layers: int | jax.Array,
-) -> KeysValues:
+) -> KeysValues | None:
     """The cross attention's keys and values [B,P,n·S,W]; zeros for encoder layers that it does not
-    attend to.
+    attend to, None for a layer without cross attention.
     """
+    if allowed is None:
+        return None
 
     def look_up(memory: jax.Array) -> KeysValues:
         return module.apply(variables, memory, method="look_up")
 
     if spec.arch is not None:
         return look_up(memory.layers[:, : allowed.shape[-1]])
-    newest, *older = jnp.split(memory.layers, spec.most_cross_layers(), axis=1)
-    seen = look_up(newest)
+    each = jnp.split(memory.layers, spec.most_cross_layers(), axis=1)
+    shapes = jax.eval_shape(look_up, each[0])
 
     def absent(_: jax.Array) -> KeysValues:
-        return jax.tree.map(jnp.zeros_like, seen)
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
-    parts = [
+    always = 0 if module.shape.skippable.cross_attention else 1
+    parts = [look_up(part) for part in each[:always]] + [
         jax.lax.cond(back < layers, look_up, absent, part)
-        for back, part in enumerate(older, start=1)
+        for back, part in enumerate(each[always:], start=always)
     ]
-    return jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=2), seen, *parts)
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=2), *parts)
 
 
 def _if_present(
@@ -636,7 +652,7 @@ def _if_present(
         return _rematerialised(requested, forward_options.remat)(*arguments)
     skipped = None
     if forward_options.routings:
-        skipped = _unrouted(jax.eval_shape(run, *arguments).routing)
+        skipped = unrouted(jax.eval_shape(run, *arguments).routing)
 
     def skip(x: jax.Array, *_: Any) -> LayerOutput:
         return LayerOutput(x, no_metrics(), skipped)
@@ -651,14 +667,6 @@ def _without_routing(run: Callable[..., LayerOutput]) -> Callable[..., LayerOutp
         return run(*arguments)._replace(routing=None)
 
     return run_without_routing
-
-
-def _unrouted(routing: Routing | None) -> Routing | None:
-    """The routing of a skipped layer, in which no choice is made, in the shapes of `routing`."""
-    if routing is None:
-        return None
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), routing)
-    return zeros._replace(chosen=zeros.chosen + zeros.probabilities.shape[-1])
 
 
 def _by_position(routing: Routing | None, tokens: jax.Array) -> Routing | None:

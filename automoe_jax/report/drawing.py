@@ -109,7 +109,8 @@ def describe(arch: Arch) -> str:
     encoder, decoder = _encoder(arch), _decoder(arch)
     sentences = [f"Attention width {arch.qkv_dim}. Encoder of width {arch.encoder_embed_dim}:"]
     sentences += [
-        f"layer {i}: {layer.heads[0]} heads, {_experts_text(layer)}."
+        f"layer {i}: {_heads_text(layer.heads[0], 'heads', 'self-attention')},"
+        f" {_experts_text(layer)}."
         for i, layer in enumerate(encoder, 1)
     ]
     sentences += [f"Decoder of width {arch.decoder_embed_dim}:" if decoder else "No decoder."]
@@ -119,11 +120,17 @@ def describe(arch: Arch) -> str:
             if layer.cross_layers > 1
             else "the last encoder layer"
         )
-        sentences += [
-            f"layer {i}: {layer.heads[0]} self heads, {layer.heads[1]} cross heads over {reach},"
-            f" {_experts_text(layer)}."
+        own, cross = layer.heads
+        attentions = [
+            _heads_text(own, "self heads", "self-attention"),
+            _heads_text(cross, f"cross heads over {reach}", "cross attention"),
         ]
+        sentences += [f"layer {i}: {', '.join(attentions)}, {_experts_text(layer)}."]
     return " ".join(sentences)
+
+
+def _heads_text(heads: int, unit: str, kind: str) -> str:
+    return f"{heads} {unit}" if heads else f"no {kind}"
 
 
 def shorthand(arch: Arch) -> str:
@@ -131,7 +138,7 @@ def shorthand(arch: Arch) -> str:
 
     def side(dim: int, experts: Sequence[Sequence[int]]) -> str:
         return f"{dim}: " + " ".join(
-            "[" + " ".join(str(width) if width else "id" for width in widths) + "]"
+            "[" + (" ".join(str(width) if width else "id" for width in widths) or "skip") + "]"
             for widths in experts
         )
 
@@ -175,6 +182,8 @@ def _decoder(arch: Arch) -> list[_Layer]:
 
 def _experts_text(layer: _Layer) -> str:
     widths = [str(width) if width else "identity" for width in layer.widths]
+    if not widths:
+        return "no FFN"
     if len(widths) == 1:
         return (
             "an identity instead of an FFN" if layer.widths == (0,) else f"one FFN of {widths[0]}"
@@ -284,29 +293,31 @@ def _card(
     middle = y + sizes.card / 2 + sizes.font / 3
     parts += [_text(x + sizes.pad, middle, str(i + 1), "ink", extra=' font-weight="650"')]
     parts += _attention(side, layer, left, base, sizes)
-    chosen = (
-        f"{layer.top_k} of {len(layer.widths)}"
-        if len(layer.widths) > 1
-        else ("dense" if layer.widths[0] else "identity")
-    )
-    short = (
-        chosen
-        if sizes.words
-        else chosen.replace(" of ", "/").replace("dense", "").replace("identity", "")
-    )
+    short = _chosen(layer) if sizes.words or len(layer.widths) > 1 else ""
+    short = short if sizes.words else short.replace(" of ", "/")
     parts += [_text(x + sizes.column - sizes.pad, base + sizes.line - 3, short, anchor="end")]
     parts += _experts(layer, left, base + sizes.line + 6, scale, sizes)
     return "<g>" + "".join(parts) + "</g>"
 
 
+def _chosen(layer: _Layer) -> str:
+    """The experts of a token, as in "1 of 3"."""
+    if len(layer.widths) > 1:
+        return f"{layer.top_k} of {len(layer.widths)}"
+    return {(): "skipped", (0,): "identity"}.get(layer.widths, "dense")
+
+
 def _attention(side: str, layer: _Layer, x: float, y: float, sizes: DrawingSizes) -> Iterator[str]:
     """A bar of fixed width per attention, divided into its heads: fewer heads are wider heads
-    (docs/systems/automoe.md).
+    (docs/systems/automoe.md). A skipped attention is an empty bar.
     """
     for kind, heads, colour in zip(
         ("self", "cross"), layer.heads, ("ghost", "supernet"), strict=False
     ):
-        cell = sizes.bar / heads
+        cell = sizes.bar / max(heads, 1)
+        if not heads:
+            dashes, title = ' stroke-dasharray="3 3"', f"{side.lower()} {kind} attention, skipped"
+            yield _rect(x, y + 1, cell - 1, sizes.line - 4, "none", colour, dashes, title)
         for h in range(heads):
             title = f"{side.lower()} {kind} attention, {heads} heads"
             yield _rect(
@@ -327,6 +338,10 @@ def _attention(side: str, layer: _Layer, x: float, y: float, sizes: DrawingSizes
 
 def _experts(layer: _Layer, x: float, y: float, scale: float, sizes: DrawingSizes) -> Iterator[str]:
     right = x + _room(sizes)
+    if not layer.widths:
+        dashes, title = ' stroke-dasharray="3 3" stroke-width="1.2"', "FFN, skipped"
+        yield _rect(x, y, _room(sizes), sizes.box, "none", "ghost", dashes, title)
+        return
     for e, width in enumerate(layer.widths, 1):
         drawn = width * scale if width else _identity_width(sizes)
         if width:
