@@ -105,6 +105,9 @@ class DataConfig:
     # one vocabulary for both languages; False: one for each, with model.shared_embeddings not 'all'
     joint_vocabulary: bool = True
     target_vocab_size: int = 0  # pieces of a separate target vocabulary; 0: as many as vocab_size
+    # tokenizer.model of another workdir, used as it is; empty: the pieces are learnt from the text
+    tokenizer: str = ""
+    target_tokenizer: str = ""  # the same of a separate target vocabulary
     # sentences are padded to the next of these lengths; training skips longer ones
     buckets: tuple[int, ...] = (16, 32, 64)
     seed: int = 0
@@ -621,6 +624,14 @@ def _vocabulary_rules(config: Config) -> Iterator[Rule]:
         else f"must be at least {LEAST_PIECES}, or 0 for as many pieces as data.vocab_size"
     )
     yield "config.data.target_vocab_size", size, valid, rule
+    given, joint = data.target_tokenizer, data.joint_vocabulary
+    rule = (
+        "is for data.joint_vocabulary=False; leave it empty"
+        if joint
+        else "must be given with data.tokenizer, or neither of them"
+    )
+    valid = not given if joint else bool(given) == bool(data.tokenizer)
+    yield "config.data.target_tokenizer", given, valid, rule
 
 
 def _task_rules(config: Config) -> Iterator[Rule]:

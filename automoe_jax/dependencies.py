@@ -5,10 +5,12 @@ results. A setting that no stage depends on changes neither weights nor scores: 
 value whenever a run continues.
 """
 
+import dataclasses
+import json
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from automoe_jax.config import STAGES
+from automoe_jax.config import STAGES, Config, flatten
 from automoe_jax.names import ARCH_FILE
 from automoe_jax.search.limits import COSTS
 
@@ -99,3 +101,28 @@ def outdated(
         for stage in STAGES
         if stage in begun and any(depends(stage, setting, settings) for setting in changed)
     )
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """The flat settings of a configuration, after a round trip through a file."""
+    return json.loads(json.dumps(flatten(dataclasses.asdict(config))))
+
+
+def completed(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Flat settings with those that were added to the code since they were recorded: with the
+    values that have the same effect as the code of that time, otherwise with their defaults.
+
+    Before `supernet.within_limits` existed, the SuperNet was trained in the whole space, which is
+    what the limits admit where there are none; nor was a dense rival searched. Sandwich sampling
+    distilled from the first update on, without cross entropy. The hidden units of the experts were
+    dropped like all others, scaled by the expert's width instead of the embedding's.
+    """
+    limited = any(recorded.get(f"search.{cost.limit}") for cost in COSTS.values())
+    earlier: dict[str, Any] = (
+        {"supernet.within_limits": False, "search.dense_rival": False} if limited else {}
+    )
+    if recorded.get("supernet.sampling") == "sandwich":
+        earlier |= {"supernet.distillation_weight": 1.0, "supernet.distillation_warmup": 0.0}
+    if "model.dropout" in recorded:
+        earlier["model.activation_dropout"] = recorded["model.dropout"]
+    return settings_of(Config()) | earlier | dict(recorded)

@@ -7,24 +7,23 @@ complete.
 import dataclasses
 import json
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax
 from etils import epath
 
 from automoe_jax.arch import Arch
-from automoe_jax.config import STAGES, Config, flatten, from_flat
+from automoe_jax.config import STAGES, Config, from_flat
 from automoe_jax.data.batching import TokenPairs
 from automoe_jax.data.labels import Labels
 from automoe_jax.data.tokenizer import SeparateTokenizers, Tokenizer
-from automoe_jax.dependencies import FREE, TABLE, outdated
+from automoe_jax.dependencies import FREE, TABLE, completed, outdated, settings_of
 from automoe_jax.errors import UserError
 from automoe_jax.model.network import Spec, spec_of
 from automoe_jax.names import ARCH_FILE, CONFIG_FILE, RETRAINED_FOLDER
 from automoe_jax.runtime.files import absolute, is_local, read_json, readable, write_json
 from automoe_jax.runtime.processes import gathered
-from automoe_jax.search.limits import COSTS
 
 _SET_ASIDE = "set_aside"
 # Linux opens paths of at most 4095 bytes; those of checkpoints in a workdir take up to 300 more.
@@ -354,37 +353,12 @@ def recorded_settings(path: epath.Path) -> dict[str, Any]:
     return completed(read_json(path, dict))
 
 
-def completed(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Flat settings with those that were added to the code since they were recorded: with the
-    values that have the same effect as the code of that time, otherwise with their defaults.
-
-    Before `supernet.within_limits` existed, the SuperNet was trained in the whole space, which is
-    what the limits admit where there are none; nor was a dense rival searched. Sandwich sampling
-    distilled from the first update on, without cross entropy. The hidden units of the experts were
-    dropped like all others, scaled by the expert's width instead of the embedding's.
-    """
-    limited = any(recorded.get(f"search.{cost.limit}") for cost in COSTS.values())
-    earlier: dict[str, Any] = (
-        {"supernet.within_limits": False, "search.dense_rival": False} if limited else {}
-    )
-    if recorded.get("supernet.sampling") == "sandwich":
-        earlier |= {"supernet.distillation_weight": 1.0, "supernet.distillation_warmup": 0.0}
-    if "model.dropout" in recorded:
-        earlier["model.activation_dropout"] = recorded["model.dropout"]
-    return settings_of(Config()) | earlier | dict(recorded)
-
-
 def _tokenizer(path: epath.Path) -> Tokenizer:
     with readable(path):
         tokenizer = Tokenizer(path)
         if not tokenizer.vocab_size:
             raise ValueError("it holds no pieces")
         return tokenizer
-
-
-def settings_of(config: Config) -> dict[str, Any]:
-    """The flat settings of a configuration, after a round trip through a file."""
-    return json.loads(json.dumps(flatten(dataclasses.asdict(config))))
 
 
 def _has_contents(path: epath.Path) -> bool:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from automoe_jax.config import STAGES, Config, flatten, from_flat
-from automoe_jax.dependencies import FREE, TABLE, depends, outdated, relevant
+from automoe_jax.dependencies import FREE, TABLE, completed, depends, outdated, relevant
 from automoe_jax.errors import UserError
 from automoe_jax.runtime.files import read_json, write_json
-from automoe_jax.workdir import Workdir, completed, open_workdir
+from automoe_jax.workdir import Workdir, open_workdir
 
 SETTINGS = flatten(dataclasses.asdict(Config()))
 

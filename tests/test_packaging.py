@@ -45,7 +45,8 @@ def test_bounds(requirement: Requirement) -> None:
 
 def test_imports_are_declared() -> None:
     distributions = importlib.metadata.packages_distributions()
-    declared = names(RUNTIME + EXTRAS["data"] + EXTRAS["formats"])
+    optional = ("data", "formats", "convert", "ctranslate2")
+    declared = names(RUNTIME + [one for extra in optional for one in EXTRAS[extra]])
     for path in sorted((ROOT / "automoe_jax").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             found = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -58,7 +59,7 @@ def test_imports_are_declared() -> None:
                 providers = {canonicalize_name(name) for name in distributions.get(top, [top])}
                 assert providers & declared, (
                     f"{path.relative_to(ROOT)} imports {top}, which neither requirements.txt nor"
-                    " the extras data and formats list"
+                    f" the extras {', '.join(optional)} list"
                 )
 
 

@@ -4,6 +4,7 @@ import ast
 import contextlib
 import difflib
 import inspect
+import json
 import re
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from ml_collections import ConfigDict
 
 from automoe_jax.command.parser import Parser, truth
 from automoe_jax.config import Config, default_config, from_config_dict
+from automoe_jax.dependencies import completed
 from automoe_jax.errors import UserError
 from automoe_jax.registry import import_file
 
@@ -52,15 +54,24 @@ def config_parser(module: str, description: str) -> Parser:
     """A parser with --config, for `parse`."""
     parser = Parser(module, description, epilog=_HELP)
     parser.add_argument(
-        "--config", help="configuration file with a get_config(), such as configs/demo.py"
+        "--config",
+        help="configuration file with a get_config(), such as configs/demo.py, or config.json of a"
+        " workdir",
     )
     return parser
 
 
-def parse(parser: Parser, arguments: Sequence[str]) -> tuple[Config, Any]:
-    """The configuration and the values of all flags; raises `UserError` for a mistake in them."""
+def parse(
+    parser: Parser, arguments: Sequence[str], default: ConfigDict | None = None
+) -> tuple[Config, Any]:
+    """The configuration and the values of all flags; raises `UserError` for a mistake in them.
+
+    `default`: the settings without --config, which is otherwise required.
+    """
     words, overrides = split_overrides(arguments)
     flags = parser.parse(words)
+    if flags.config is None and default is not None:
+        return _overridden(default.to_dict(), overrides), flags
     if flags.config is None:
         raise UserError(
             "--config is missing; name a configuration file, such as --config=configs/demo.py"
@@ -89,11 +100,14 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[Override]
 
 
 def read_config(file: ConfigFile, overrides: Sequence[Override] = ()) -> Config:
-    """The configuration of a file with these settings changed.
+    """The configuration of a file with these settings changed: a Python file, or the config.json
+    of a workdir.
 
     Raises `UserError` with file and line for a file that does not compile, does not run, has no
     get_config() or returns something else, and for a setting of the file that is not valid.
     """
+    if file.path.endswith(".json"):
+        return _overridden(_recorded(file.path), overrides)
     module = load_module(file.path)
     if "get_config" not in module:
         raise UserError(
@@ -101,15 +115,32 @@ def read_config(file: ConfigFile, overrides: Sequence[Override] = ()) -> Config:
             " changes, as configs/demo.py does"
         )
     settings = call_get_config(module["get_config"], file)
-    changed = settings.to_dict()
-    for field, value in _values(overrides, default_config()).items():
-        _set(changed, field, value)
     try:
-        return from_config_dict(changed)
+        return _overridden(settings.to_dict(), overrides)
     except UserError as error:
         if str(error) != _mistake(settings):
             raise  # made by an override
         raise UserError(f"{_place(file.path, module['get_config'], str(error))}: {error}") from None
+
+
+def _overridden(settings: dict[str, Any], overrides: Sequence[Override]) -> Config:
+    for field, value in _values(overrides, default_config()).items():
+        _set(settings, field, value)
+    return from_config_dict(settings)
+
+
+def _recorded(path: str) -> dict[str, Any]:
+    """The nested settings of a workdir's config.json."""
+    nested: dict[str, Any] = {}
+    try:
+        recorded = json.loads(Path(path).read_text())
+        for field, value in completed(dict(recorded)).items():
+            _set(nested, field, value)
+    except (ValueError, TypeError, AttributeError, OSError) as error:
+        raise UserError(
+            f"--config={path} holds no settings ({error}); name the config.json of a workdir"
+        ) from None
+    return nested
 
 
 def load_module(path: str) -> Mapping[str, Any]:

@@ -15,10 +15,10 @@ from etils import epath
 from automoe_jax.command.run import exit_code
 from automoe_jax.compare.experiments import Experiment
 from automoe_jax.compare.results import keep, load_record, record_path
-from automoe_jax.dependencies import TABLE, relevant
+from automoe_jax.dependencies import TABLE, completed, relevant, settings_of
 from automoe_jax.errors import UserError
 from automoe_jax.runtime.interruption import handled
-from automoe_jax.workdir import Workdir, completed, difference, recorded_settings, settings_of
+from automoe_jax.workdir import Workdir, difference, recorded_settings
 
 # The dense Transformer is a separate configuration here.
 # Other networks than the system's own are systems of their own: `dense` and `hat`.

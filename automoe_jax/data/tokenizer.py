@@ -1,8 +1,9 @@
-"""One SentencePiece BPE over both languages. Ids 0 to 3 are BOS, PAD, EOS and UNK, as in fairseq's
-dictionaries.
+"""Tokenizers: a SentencePiece BPE over both languages, or the BPE of a published model. Ids 0 to 3
+are BOS, PAD, EOS and UNK, as in fairseq's dictionaries.
 
-Characters that the training text lacks become bytes (byte fallback), so every line can be encoded
-and UNK is not used. Reading a tokenizer needs NumPy and SentencePiece alone.
+In the SentencePiece BPE, characters that the training text lacks become bytes (byte fallback), so
+every line can be encoded and UNK is not used. Reading a tokenizer needs NumPy and SentencePiece
+alone.
 """
 
 import dataclasses
@@ -13,10 +14,12 @@ import pathlib
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import sentencepiece
 
+from automoe_jax.data import bpe
 from automoe_jax.data.cleaning import clean_line
 from automoe_jax.errors import UserError
 
@@ -84,34 +87,71 @@ def train_tokenizer(
     return sentencepiece.SentencePieceProcessor(model_proto=model.getvalue()).get_piece_size()
 
 
+class _Model(Protocol):
+    """What a tokenizer's file holds; lines are clean, and ids are never special ones."""
+
+    @property
+    def size(self) -> int: ...
+    def encode(self, lines: Sequence[str], target: bool) -> list[list[int]]: ...
+    def decode(self, tokens: Sequence[int]) -> str: ...
+    def piece(self, token: int) -> str: ...
+    def pieces(self, tokens: Sequence[int]) -> list[str]: ...
+    def is_byte(self, token: int) -> bool: ...
+    def is_unused(self, token: int) -> bool: ...
+
+
+class _SentencePiece:
+    """The model that `train_tokenizer` wrote."""
+
+    def __init__(self, content: bytes) -> None:
+        self._model = sentencepiece.SentencePieceProcessor(model_proto=content)
+        self.size: int = self._model.get_piece_size()
+
+    def encode(self, lines: Sequence[str], target: bool) -> list[list[int]]:
+        return self._model.encode(list(lines))
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return self._model.decode(list(tokens))
+
+    def piece(self, token: int) -> str:
+        return self._model.id_to_piece(token)
+
+    def pieces(self, tokens: Sequence[int]) -> list[str]:
+        return self._model.id_to_piece(list(tokens))
+
+    def is_byte(self, token: int) -> bool:
+        return self._model.is_byte(token)
+
+    def is_unused(self, token: int) -> bool:
+        return self._model.is_control(token)
+
+
 @dataclasses.dataclass(frozen=True)
 class Tokenizer:
-    """The model that `train_tokenizer` wrote to `path`."""
+    """The tokenizer in the file `path`: of `train_tokenizer`, or a BPE of a published model
+    (`data.bpe`).
+    """
 
     path: os.PathLike[str] | str
-    _model: sentencepiece.SentencePieceProcessor = dataclasses.field(
-        init=False, repr=False, compare=False
-    )
+    _model: _Model = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        model = sentencepiece.SentencePieceProcessor(model_proto=_bytes_of(self.path))
-        object.__setattr__(self, "_model", model)
+        object.__setattr__(self, "_model", _model(_bytes_of(self.path)))
 
     @property
     def vocab_size(self) -> int:
         """The number of pieces, the special ones included."""
-        return self._model.get_piece_size()
+        return self._model.size
 
     @property
     def unused(self) -> int:
         """The number of pieces that only round up the size."""
         others = set(range(self.vocab_size)) - set(SPECIAL_IDS)
-        return sum(self._model.is_control(token) for token in others)
+        return sum(self._model.is_unused(token) for token in others)
 
     def encode(self, lines: Sequence[str]) -> list[np.ndarray]:
-        """The int32 ids of each cleaned line, without BOS and EOS."""
-        lines = [clean_line(line) for line in lines]
-        return [np.array(ids, np.int32) for ids in self._model.encode(lines)]
+        """The int32 ids of each cleaned line of the source, without BOS and EOS."""
+        return self._ids(lines, target=False)
 
     @property
     def target_vocab_size(self) -> int:
@@ -120,15 +160,19 @@ class Tokenizer:
 
     def encode_target(self, lines: Sequence[str]) -> list[np.ndarray]:
         """The ids of lines of the target, as `encode`."""
-        return self.encode(lines)
+        return self._ids(lines, target=True)
 
     def piece(self, token: int) -> str:
-        """The vocabulary's text of one id, where ▁ is the space before a word."""
-        return self._model.id_to_piece(token)
+        """The vocabulary's text of one id."""
+        return self._model.piece(token)
 
-    def target_piece(self, token: int) -> str:
-        """`piece` of the target language."""
-        return self.piece(token)
+    def pieces(self, tokens: Sequence[int]) -> list[str]:
+        """The texts of consecutive ids of the source, where ▁ is the space before a word."""
+        return self._model.pieces([int(token) for token in tokens])
+
+    def target_pieces(self, tokens: Sequence[int]) -> list[str]:
+        """`pieces` of the target."""
+        return self.pieces(tokens)
 
     def target_byte_pieces(self) -> list[int]:
         """The ids of the target's pieces of a single byte."""
@@ -141,6 +185,10 @@ class Tokenizer:
         before_end = itertools.takewhile(lambda token: token != EOS, map(int, ids))
         text = self._model.decode([token for token in before_end if token not in SPECIAL_IDS])
         return clean_line(text)
+
+    def _ids(self, lines: Sequence[str], target: bool) -> list[np.ndarray]:
+        found = self._model.encode([clean_line(line) for line in lines], target)
+        return [np.array(ids, np.int32) for ids in found]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,15 +216,19 @@ class SeparateTokenizers:
 
     def encode_target(self, lines: Sequence[str]) -> list[np.ndarray]:
         """The ids of lines of the target, as `Tokenizer.encode`."""
-        return self.target.encode(lines)
+        return self.target.encode_target(lines)
 
     def piece(self, token: int) -> str:
         """The text of one id of the source, as `Tokenizer.piece`."""
         return self.source.piece(token)
 
-    def target_piece(self, token: int) -> str:
-        """The text of one id of the target."""
-        return self.target.piece(token)
+    def pieces(self, tokens: Sequence[int]) -> list[str]:
+        """The texts of consecutive ids of the source, as `Tokenizer.pieces`."""
+        return self.source.pieces(tokens)
+
+    def target_pieces(self, tokens: Sequence[int]) -> list[str]:
+        """The texts of consecutive ids of the target."""
+        return self.target.target_pieces(tokens)
 
     def target_byte_pieces(self) -> list[int]:
         """The ids of the target's pieces of a single byte."""
@@ -191,6 +243,16 @@ class SeparateTokenizers:
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids of the target, as `Tokenizer.decode`."""
         return self.target.decode(ids)
+
+
+def _model(content: bytes) -> _Model:
+    """The model of a file's content: JSON of `data.bpe`, or SentencePiece's format."""
+    return bpe.from_bytes(content) if is_bpe(content) else _SentencePiece(content)
+
+
+def is_bpe(content: bytes) -> bool:
+    """Whether a tokenizer's file holds a BPE of a published model."""
+    return content.startswith(b"{")
 
 
 def _parts(lines: Iterable[str]) -> Iterator[str]:

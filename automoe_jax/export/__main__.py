@@ -9,7 +9,13 @@ from automoe_jax.command.run import run_for_people
 from automoe_jax.errors import UserError
 from automoe_jax.export.settings import FLOAT32, PRECISIONS
 
-FORMATS = ONNX, WEB, SAFETENSORS, STABLEHLO = ("onnx", "web", "safetensors", "stablehlo")
+FORMATS = ONNX, WEB, SAFETENSORS, STABLEHLO, CTRANSLATE2 = (
+    "onnx",
+    "web",
+    "safetensors",
+    "stablehlo",
+    "ctranslate2",
+)
 
 
 def main() -> None:
@@ -21,7 +27,8 @@ def main() -> None:
         "--format",
         default=ONNX,
         help="onnx, the default, for translate --model; web: a page that translates in the browser;"
-        " safetensors: the weights; stablehlo: the forward pass for XLA",
+        " safetensors: the weights; stablehlo: the forward pass for XLA; ctranslate2: a dense"
+        " translator for CTranslate2",
     )
     parser.add_argument(
         "--precision",
@@ -50,6 +57,7 @@ def main() -> None:
         writers = {
             SAFETENSORS: workdirs.export_safetensors,
             STABLEHLO: workdirs.export_stablehlo,
+            CTRANSLATE2: workdirs.export_ctranslate2,
         }
         writers[flags.format](flags.workdir, out, license)
         return

@@ -19,8 +19,12 @@ from automoe_jax.inference.engine.folder import DESCRIPTION, VERSION, sha256
 from automoe_jax.names import ARCH_FILE, CONFIG_FILE, DEFAULTS_FILE, RETRAINED_FOLDER, SUMMARY_FILE
 
 FOLDER = "export"
-# files that identify the weights and settings of an export
-_SOURCES = (CONFIG_FILE, ARCH_FILE, f"{RETRAINED_FOLDER}/{SUMMARY_FILE}")
+# files that identify the weights and settings of an export: the first of each group that exists
+_SOURCES = (
+    (CONFIG_FILE,),
+    (ARCH_FILE, f"retrain/{ARCH_FILE}"),
+    (f"{RETRAINED_FOLDER}/{SUMMARY_FILE}",),
+)
 
 
 def exported(root: str, precision: str | None = None) -> pathlib.Path:
@@ -82,9 +86,9 @@ def fingerprint(root: str) -> str:
     its files are absent.
     """
     digest = hashlib.sha256()
-    for name in _SOURCES:
-        path = _path(root) / name
-        if not path.exists():
+    for names in _SOURCES:
+        found = (path for name in names if (path := _path(root) / name).exists())
+        if not (path := next(found, None)):
             return ""
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 
 import sentencepiece
 
+from automoe_jax.data.tokenizer import is_bpe
 from automoe_jax.errors import UserError
 from automoe_jax.export.weights import joined
 from automoe_jax.inference.engine.folder import (
@@ -69,7 +70,14 @@ def _json_name(name: str) -> str:
 
 
 def _tokenizer(content: bytes) -> bytes:
-    """The pieces of a SentencePiece BPE: text, score and kind of each."""
+    """The pieces of a SentencePiece BPE: text, score and kind of each; raises `UserError` for a
+    tokenizer of another kind.
+    """
+    if is_bpe(content):
+        raise UserError(
+            "the page reads SentencePiece tokenizers only, and this translator has the BPE of a"
+            " published model; export it with --format=onnx"
+        )
     model = sentencepiece.SentencePieceProcessor(model_proto=content)
 
     def kind(token: int) -> int:

@@ -10,10 +10,11 @@ from etils import epath
 
 from automoe_jax.config import Config
 from automoe_jax.costs import costs
-from automoe_jax.data.tokenizer import EOS
+from automoe_jax.data.tokenizer import EOS, SeparateTokenizers
 from automoe_jax.errors import UserError
 from automoe_jax.export import models
 from automoe_jax.export.cache import default_shortlist, fingerprint
+from automoe_jax.export.ctranslate2 import to_ctranslate2
 from automoe_jax.export.folder import write_folder
 from automoe_jax.export.network import inputs_of
 from automoe_jax.export.settings import FLOAT32, INT8
@@ -125,6 +126,22 @@ def export_stablehlo(root: epath.PathLike, out: pathlib.Path, license: str = NO_
     workdir, config, network = trained(root)
     files = _tokenizers(workdir) | {STABLEHLO: to_stablehlo(network, config.data.buckets[-1])}
     write_folder(out, description(root, workdir, config, FLOAT32, license), files)
+
+
+def export_ctranslate2(root: epath.PathLike, out: pathlib.Path, license: str = NO_LICENSE) -> None:
+    """Writes a workdir's translator for CTranslate2; raises `UserError` for an architecture that it
+    cannot express.
+    """
+    workdir, config, network = trained(root)
+    arch, settings, weights = inputs_of(network, config.data.buckets)
+    both = workdir.tokenizer()
+    source, target = (
+        (both.source, both.target) if isinstance(both, SeparateTokenizers) else (both, both)
+    )
+    pieces = [[own.piece(token) for token in range(own.vocab_size)] for own in (source, target)]
+    model = to_ctranslate2(arch, settings, weights, *pieces)
+    described = description(root, workdir, config, FLOAT32, license)
+    write_folder(out, described, _tokenizers(workdir) | model)
 
 
 def _tokenizers(workdir: Workdir) -> dict[str, bytes]:

@@ -51,8 +51,10 @@ def explained(
     have decisions.
     """
     recorded = [one.decisions for one in hypotheses if one.decisions is not None]
-    source_pieces = [tokenizer.piece(int(token)) for part in sources for token in part]
-    target_pieces = [tokenizer.target_piece(int(t)) for one in hypotheses for t in one.tokens]
+    source_pieces = [piece for part in sources for piece in tokenizer.pieces(part.tolist())]
+    target_pieces = [
+        piece for one in hypotheses for piece in tokenizer.target_pieces(one.tokens.tolist())
+    ]
     # a part of the source may start within a word, one of the target is joined by a space
     begins = np.cumsum([0, *(len(one.tokens) for one in hypotheses)])[:-1]
     source_words = _words(source_pieces, [0])

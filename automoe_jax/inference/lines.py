@@ -24,12 +24,12 @@ class Pieces(Protocol):
         """The text of ids."""
         ...
 
-    def piece(self, token: int) -> str:
-        """The text of one id of the source, where ▁ is the space before a word."""
+    def pieces(self, tokens: Sequence[int]) -> list[str]:
+        """The texts of consecutive ids of the source, where ▁ is the space before a word."""
         ...
 
-    def target_piece(self, token: int) -> str:
-        """The text of one id of the target."""
+    def target_pieces(self, tokens: Sequence[int]) -> list[str]:
+        """`pieces` of the target."""
         ...
 
 

@@ -3,7 +3,7 @@
 from etils import epath
 
 from automoe_jax import trained
-from automoe_jax.config import STAGES, Config
+from automoe_jax.config import STAGES, Config, stage_names
 from automoe_jax.data.corpus import SPLITS
 from automoe_jax.dependencies import TABLE
 from automoe_jax.evaluation import results
@@ -11,6 +11,7 @@ from automoe_jax.search import choice, rival
 from automoe_jax.train import runs
 from automoe_jax.workdir import Workdir
 
+_SEARCHING = ("supernet", "search")
 # Stages whose files are used after the run: by `translate`, by `compare`, or by a person. Files of
 # the other stages are only needed while a later stage has to run.
 _LASTING = ("prepare", "retrain", "evaluate", "report")
@@ -18,6 +19,8 @@ _LASTING = ("prepare", "retrain", "evaluate", "report")
 
 def written(stage: str, config: Config, workdir: Workdir) -> list[epath.Path]:
     """The files of a finished stage that others read."""
+    if stage in _SEARCHING and not searches(config):
+        return []
     searched = config.space.size() > 1
     match stage:
         case "prepare":
@@ -54,35 +57,45 @@ def written(stage: str, config: Config, workdir: Workdir) -> list[epath.Path]:
 
 def read(stage: str, config: Config, workdir: Workdir) -> list[epath.Path]:
     """The files of other stages without which a stage cannot run, or would leave something out."""
+    archs = [workdir.rival_arch_path, workdir.arch_path] if searches(config) else []
     before = {name: written(name, config, workdir) for name in STAGES[: STAGES.index(stage)]}
     if stage == "retrain":
         inherited = before["supernet"] if config.retrain.init == "inherited" else []
         several = config.retrain.candidates > 1
         wanted = several or choice.is_searched(config.retrain.arch)
         searched = before["search"] if wanted else []
-        archs = [workdir.rival_arch_path, workdir.arch_path]
         return [*before["prepare"], *inherited, *searched, *archs]
     if stage == "evaluate":
         return [
             *before["prepare"],
             *before["supernet"],
             *before["retrain"],
-            workdir.rival_arch_path,
-            workdir.arch_path,
+            *archs,
         ]
     if stage == "report":
         return [*before["prepare"], *before["search"], *before["evaluate"]]
     return [path for paths in before.values() for path in paths]
 
 
+def searches(config: Config) -> bool:
+    """Whether the architecture that is trained comes from a SuperNet and a search: not where
+    `config.retrain.arch` is a file and `config.stages` leaves both out.
+    """
+    stages = set(_SEARCHING) & set(stage_names(config))
+    given = config.retrain.arch != choice.BEST and not choice.is_searched(config.retrain.arch)
+    return bool(stages) or not given or config.retrain.init == "inherited"
+
+
 def unfinished(config: Config, workdir: Workdir) -> dict[str, epath.Path | None]:
     """The stages that have to run: those that have not finished, with None, and those of which a
     file that is still needed is missing, with that file.
     """
+    stages = STAGES if searches(config) else tuple(s for s in STAGES if s not in _SEARCHING)
     needed = {path for stage in _LASTING for path in written(stage, config, workdir)}
-    needed |= {workdir.rival_arch_path, workdir.arch_path}
+    if searches(config):
+        needed |= {workdir.rival_arch_path, workdir.arch_path}
     missing_files: dict[str, epath.Path | None] = {}
-    for stage in reversed(STAGES):
+    for stage in reversed(stages):
         missing = None
         if workdir.is_done(stage):
             files = written(stage, config, workdir)

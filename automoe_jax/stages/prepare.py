@@ -69,7 +69,7 @@ def run(config: Config, workdir: Workdir) -> None:
     before = _pieces_in_use(workdir)
     for stale in (workdir.target_tokenizer_path, workdir.shortlist_path):
         stale.unlink(missing_ok=True)  # of settings that have changed
-    pieces = {one: _train_tokenizer(one, config, before.get(one.name)) for one in vocabularies}
+    pieces = {one: _write_tokenizer(one, config, before.get(one.name)) for one in vocabularies}
     use = {split: _write_split(split, corpus, labels, config, workdir) for split in SPLITS}
     if config.task == "translate":
         _write_shortlist(workdir)
@@ -101,6 +101,7 @@ class Vocabulary(NamedTuple):
     setting: str  # of `config.data`: the number of pieces asked for
     lines: Callable[[], Iterable[str]]  # the text that the pieces are learnt from
     path: epath.Path  # of the tokenizer
+    given: str = ""  # file of a tokenizer that is used as it is
 
     def asked(self, config: Config) -> int:
         """The number of pieces asked for."""
@@ -180,11 +181,15 @@ def _fate(split: str, config: Config) -> str:
 def _vocabularies(corpus: Corpus, config: Config, workdir: Workdir) -> list[Vocabulary]:
     data, train = config.data, corpus.train
     if data.joint_vocabulary:
-        joint = Vocabulary(JOINT, "vocab_size", train.lines, workdir.tokenizer_path)
+        joint = Vocabulary(JOINT, "vocab_size", train.lines, workdir.tokenizer_path, data.tokenizer)
         return [joint]
     own = "target_vocab_size" if data.target_vocab_size else "vocab_size"
-    source = Vocabulary(SOURCE, "vocab_size", lambda: train.source, workdir.tokenizer_path)
-    target = Vocabulary(TARGET, own, lambda: train.target, workdir.target_tokenizer_path)
+    source = Vocabulary(
+        SOURCE, "vocab_size", lambda: train.source, workdir.tokenizer_path, data.tokenizer
+    )
+    target = Vocabulary(
+        TARGET, own, lambda: train.target, workdir.target_tokenizer_path, data.target_tokenizer
+    )
     return [source, target]
 
 
@@ -196,6 +201,29 @@ def _pieces_in_use(workdir: Workdir) -> dict[str, int]:
         return {}
     statistics = read_json(workdir.statistics_path, dict)
     return {name: statistics[name] for name in VOCABULARIES if name in statistics}
+
+
+def _write_tokenizer(vocabulary: Vocabulary, config: Config, before: int | None) -> int:
+    """The number of pieces of the tokenizer that is written: the one given, or a trained one."""
+    if not vocabulary.given:
+        return _train_tokenizer(vocabulary, config, before)
+    name = "target_tokenizer" if vocabulary.name == TARGET else "tokenizer"
+    try:
+        content = epath.Path(vocabulary.given).read_bytes()
+        pieces = Tokenizer(vocabulary.given).vocab_size
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError):
+        raise UserError(
+            f"config.data.{name}={vocabulary.given} is not a tokenizer; name the file"
+            " data/tokenizer.model of a workdir, or leave it empty"
+        ) from None
+    if before not in (None, pieces):
+        raise UserError(
+            f"config.data.{name}={vocabulary.given} has {pieces} pieces, and the weights of this"
+            f" workdir were trained with {before}; give the tokenizer that they were trained with"
+        )
+    with atomic_writer(vocabulary.path) as file:
+        file.write(content)
+    return pieces
 
 
 def _train_tokenizer(vocabulary: Vocabulary, config: Config, before: int | None) -> int:
@@ -266,7 +294,9 @@ def _summary(pieces: Mapping[Vocabulary, int], use: Mapping[str, Use], config: C
     for vocabulary, count in pieces.items():
         asked, unused = vocabulary.asked(config), Tokenizer(vocabulary.path).unused
         line = f"  {vocabulary.name}: {count:,} pieces"
-        if count != asked or unused:
+        if vocabulary.given:
+            line += f" of {vocabulary.given}"
+        elif count != asked or unused:
             line += f" of config.data.{vocabulary.setting}={asked}: the text has no more"
         lines.append(f"{line}; {unused} of them only round up their number" if unused else line)
     for split, counts in use.items():

@@ -30,7 +30,7 @@ class Summary(NamedTuple):
     updates: int
     tokens: int  # non-pad target tokens
     seconds: float  # in training, interruptions not counted
-    validation_nll: float  # nats per token, of the resulting weights
+    validation_nll: float  # nats per token, of the resulting weights; NaN: unknown
 
 
 def complete(
@@ -62,11 +62,16 @@ def complete(
         batches,
         evaluation_batches(validation, data.buckets, micro_tokens, multiple_of=parts),
     )
-    save_params(run.folder / _WEIGHTS, trained.network.params)
     finished = Summary(run.train.steps, trained.tokens, trained.seconds, trained.validation_nll)
-    if is_first():
-        write_json(run.folder / SUMMARY_FILE, finished._asdict())
+    save(run.folder, trained.network, finished)
     return finished
+
+
+def save(folder: epath.Path, network: Network, summary: Summary) -> None:
+    """Writes the results of a finished run; all processes with parts of the weights call it."""
+    save_params(folder / _WEIGHTS, network.params)
+    if is_first():
+        write_json(folder / SUMMARY_FILE, summary._asdict())
 
 
 def is_complete(folder: epath.Path) -> bool:

@@ -2,6 +2,8 @@
 with file and line for each mistake.
 """
 
+import dataclasses
+import json
 import pathlib
 import re
 
@@ -10,6 +12,7 @@ import pytest
 from automoe_jax.command.configuration import ConfigFile, read_config, split_overrides
 from automoe_jax.compare.experiments import load_experiments
 from automoe_jax.config import Config
+from automoe_jax.dependencies import settings_of
 from automoe_jax.errors import UserError
 from automoe_jax.main import parse
 from automoe_jax.plan.command import run as plan
@@ -200,3 +203,19 @@ def test_a_missing_file_or_flag() -> None:
 def test_an_empty_workdir_is_not_taken_for_the_default() -> None:
     with pytest.raises(UserError, match="--workdir= is empty; name a folder"):
         parse(["main", DEMO, "--workdir="])
+
+
+def test_the_settings_of_a_workdir_are_a_configuration(tmp_path: pathlib.Path) -> None:
+    config = dataclasses.replace(Config(), seed=7)
+    path = tmp_path / "config.json"
+    recorded = {name: value for name, value in settings_of(config).items() if name != "fsdp"}
+    path.write_text(json.dumps(recorded))
+    assert read_config(ConfigFile(str(path), "")) == config
+    changed = parse(["main", f"--config={path}", "--config.data.pairs=5"])[0]
+    assert (changed.seed, changed.data.pairs) == (7, 5)
+    path.write_text("[1]")
+    with pytest.raises(UserError, match=r"config\.json holds no settings .*name the config\.json"):
+        read_config(ConfigFile(str(path), ""))
+    path.write_text('{"seeds": 7}')
+    with pytest.raises(UserError, match=r"config\.seeds is not a setting; did you mean 'seed'"):
+        read_config(ConfigFile(str(path), ""))

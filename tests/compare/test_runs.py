@@ -15,8 +15,8 @@ from automoe_jax.compare import command, runs
 from automoe_jax.compare.experiments import Experiment
 from automoe_jax.compare.results import record_path
 from automoe_jax.config import Config, from_flat
+from automoe_jax.dependencies import settings_of
 from automoe_jax.errors import UserError
-from automoe_jax.workdir import settings_of
 from tests.compare.test_results import RECORD
 
 ROOT = pathlib.Path(__file__).parents[2]

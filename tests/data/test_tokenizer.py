@@ -4,6 +4,7 @@ import pathlib
 
 import numpy as np
 import pytest
+import sentencepiece
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,7 +42,7 @@ def tokenizer(tmp_path_factory):
 
 def test_special_ids(tokenizer):
     assert (BOS, PAD, EOS, UNK) == (0, 1, 2, 3)
-    model = tokenizer._model
+    model = sentencepiece.SentencePieceProcessor(model_file=str(tokenizer.path))
     assert (model.bos_id(), model.pad_id(), model.eos_id(), model.unk_id()) == SPECIAL_IDS
     assert (PAD, EOS) == (PAD_ID, EOS_ID)
     assert tokenizer.vocab_size == 340
@@ -125,7 +126,9 @@ def test_lines_with_sentencepieces_own_signs_are_learnt_from(tmp_path):
 
 def test_byte_pieces_do_not_break_a_line(tokenizer):
     text = "a\nb\r\nc\x0bd\u2028e\x85f\u2029g\ufeff"
-    ids = [tokenizer._model.piece_to_id(f"<0x{byte:02X}>") for byte in text.encode()]
+    first = tokenizer.byte_pieces()[0]
+    assert tokenizer.piece(first) == "<0x00>"
+    ids = [first + byte for byte in text.encode()]
     assert tokenizer.decode(ids) == "a b c d e f g"
 
 
@@ -148,7 +151,8 @@ def test_separate_tokenizers_read_the_source_and_write_the_target(tmp_path):
     ids = both.encode_target([german])[0]
     assert both.decode([*ids, EOS, *ids]) == german
     assert both.source.decode(ids) != german
-    assert both.piece(int(both.encode([english])[0][0])) in f"▁{english}"
+    assert "".join(both.pieces(both.encode([english])[0])) == "▁" + english.replace(" ", "▁")
+    assert "".join(both.target_pieces(ids)) == "▁" + german.replace(" ", "▁")
 
 
 def test_one_tokenizer_reads_and_writes_both(tokenizer):

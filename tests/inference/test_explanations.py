@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -18,10 +19,10 @@ PIECES = ["▁the", "▁d", "og", "▁das", "▁Hun", "d"]
 class Vocabulary:
     """A tokenizer of a few pieces."""
 
-    def piece(self, token: int) -> str:
-        return PIECES[token]
+    def pieces(self, tokens: Sequence[int]) -> list[str]:
+        return [PIECES[token] for token in tokens]
 
-    target_piece = piece
+    target_pieces = pieces
 
 
 def decisions(attention: list[list[float]], experts: list[list[int]]) -> Decisions:

@@ -15,6 +15,7 @@ from automoe_jax.config import (
     from_config_dict,
 )
 from automoe_jax.data import corpus
+from automoe_jax.data.bpe import Bpe, Codes
 from automoe_jax.errors import UserError
 from automoe_jax.inference.engine.shortlist import load_shortlist
 from automoe_jax.runtime.files import read_json
@@ -309,3 +310,19 @@ def test_a_small_target_vocabulary_is_named_by_its_setting(tmp_path):
     config = config_of(tmp_path / "a.tsv", pairs_of(SENTENCES, TRANSLATIONS), **separate)
     with pytest.raises(UserError, match=r"config\.data\.target_vocab_size=20 must be at least"):
         prepared(config, tmp_path)
+
+
+def test_a_given_tokenizer_is_used_as_it_is(tmp_path, capsys):
+    config = config_of(tmp_path / "a.tsv", pairs_of(SENTENCES, TRANSLATIONS))
+    given = Bpe(("the", "das", "da", *WORDS), Codes((), False)).to_bytes()
+    (tmp_path / "given").write_bytes(given)
+    data = dataclasses.replace(config.data, tokenizer=str(tmp_path / "given"))
+    found = prepared(dataclasses.replace(config, data=data), tmp_path)
+    assert found["vocabulary"] == len(WORDS) + 7
+    assert f"vocabulary: {len(WORDS) + 7} pieces of {tmp_path}/given" in capsys.readouterr().out
+    workdir = Workdir(epath.Path(tmp_path / "run"))
+    assert workdir.tokenizer_path.read_bytes() == given
+    assert workdir.tokens("train").lengths().max() == 4  # words are pieces
+    (tmp_path / "given").write_text("{}")
+    with pytest.raises(UserError, match=r"config\.data\.tokenizer=.*given is not a tokenizer"):
+        prepared(dataclasses.replace(config, data=data), tmp_path)

@@ -4,7 +4,7 @@ Axes: D embedding width · Q query width · F expert width · E experts · V voc
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,25 @@ from automoe_jax.space import SearchSpace
 _IGNORED = re.compile(r".*(version|_float_tensor|positions_table)$")
 _SOURCE, _TARGET = "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"
 _OUTPUTS = ("decoder.embed_out", "decoder.output_projection.weight")  # of old and new versions
+_LAYOUT = re.compile(
+    r"(encoder|decoder)\.embed_tokens\.weight|decoder\.(embed_out|output_projection\.weight)"
+    r"|(encoder|decoder)\.layers\.\d+\.("
+    r"(self_attn|encoder_attn)\.(in_proj_weight|in_proj_bias|out_proj\.(weight|bias))"
+    r"|(self_attn|encoder_attn|final)_layer_norm\.(weight|bias)"
+    r"|fc[12]\.(weight|bias)"
+    r"|switch_layer\.(switch|experts\.\d+\.[01])\.(weight|bias))"
+)
+
+
+def check_layout(names: Iterable[str]) -> None:
+    """Raises `UserError` for the first of fairseq's names of weights that no `Network` has."""
+    for name in names:
+        plain = name.removeprefix("model.")
+        if not _LAYOUT.fullmatch(plain) and not _IGNORED.match(plain):
+            raise UserError(
+                f"the checkpoint's weight {name!r} has no place in a model of HAT or AutoMoE; only"
+                " their checkpoints, with post-norm and sinusoidal positions, can be converted"
+            )
 
 
 def from_fairseq(
@@ -186,13 +205,18 @@ def _out_projection(
 def _experts(
     reader: _Reader, spec: Spec, prefix: str, count: int, width: int
 ) -> dict[str, Shaped[np.ndarray, "..."]]:
-    """Experts as rows of one table: [F, D] · E → [E·F, D]; a dense layer is its only expert."""
-    ffn = spec.super_ffn_dim
+    """Experts as rows of one table: [F, D] · E → [E·F, D]; a dense layer is its only expert.
+
+    A router of one expert always gives it the probability 1: where only one of the originals and
+    the Network have it, it is left out or zero.
+    """
+    ffn, router = spec.super_ffn_dim, f"{prefix}switch_layer.switch."
+    dense = count == 1 and prefix + "fc1.weight" in reader.weights
     names = [
         (f"{prefix}switch_layer.experts.{e}.0", f"{prefix}switch_layer.experts.{e}.1")
         for e in range(count)
     ]
-    if not spec.gated:
+    if dense or (router + "weight" not in reader.weights and not spec.gated):
         names = [(prefix + "fc1", prefix + "fc2")]
     out = {
         "w_in": np.concatenate(
@@ -204,7 +228,12 @@ def _experts(
         ),
         "b_out": np.stack([reader.take(second + ".bias", (width,)) for _, second in names]),
     }
-    if spec.gated:
-        out["router_kernel"] = reader.take(f"{prefix}switch_layer.switch.weight", (count, width)).T
-        out["router_bias"] = reader.take(f"{prefix}switch_layer.switch.bias", (count,))
+    if not spec.gated:
+        reader.taken |= {router + "weight", router + "bias"}
+    elif dense:
+        dtype = out["w_in"].dtype
+        out |= {"router_kernel": np.zeros((width, 1), dtype), "router_bias": np.zeros(1, dtype)}
+    else:
+        out["router_kernel"] = reader.take(router + "weight", (count, width)).T
+        out["router_bias"] = reader.take(router + "bias", (count,))
     return out
