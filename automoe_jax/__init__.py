@@ -6,7 +6,7 @@ The public names are loaded on first use, so importing the package starts neithe
 import importlib
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _PUBLIC = {
     "Arch": "automoe_jax.arch",
