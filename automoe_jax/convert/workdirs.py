@@ -172,7 +172,7 @@ def _separate(files: list[tuple[str, str, int]], supernet: Network) -> list[tupl
 
 
 def _tokenizer(
-    name: str, path: str, rows: int, codes: Codes, words: Words, languages: tuple[str, str]
+    name: str, path: str, rows: int, codes: Codes | None, words: Words, languages: tuple[str, str]
 ) -> Bpe:
     symbols = parse_dictionary(_text(name, path), f"--{name}={path}")
     tokenizer = Bpe(symbols, codes, words, languages)
@@ -184,9 +184,9 @@ def _tokenizer(
     return tokenizer
 
 
-def _codes(path: str | None) -> Codes:
+def _codes(path: str | None) -> Codes | None:
     if path is None:
-        return Codes((), separate_end=False)
+        return None
     return parse_codes(_text("codes", path), f"--codes={path}")
 
 

@@ -53,7 +53,7 @@ class Bpe:
     """A BPE with its dictionary; `languages`: codes of source and target, for Moses."""
 
     symbols: tuple[str, ...]  # of the dictionary, without the special ones
-    codes: Codes
+    codes: Codes | None  # None: words are pieces
     words: Words = Words()
     languages: tuple[str, str] = ("en", "en")
     _ids: dict[str, int] = dataclasses.field(init=False, repr=False, compare=False)
@@ -63,7 +63,7 @@ class Bpe:
     )
 
     def __post_init__(self) -> None:
-        merges = enumerate(self.codes.merges)
+        merges = enumerate(self.codes.merges if self.codes else ())
         cached = functools.lru_cache(maxsize=_CACHED_WORDS)(self._segmented)
         object.__setattr__(self, "_ids", {one: i for i, one in enumerate(self._all)})
         object.__setattr__(self, "_ranks", {pair: i for i, pair in reversed(list(merges))})
@@ -120,13 +120,18 @@ class Bpe:
             "version": VERSION,
             "words": dataclasses.asdict(self.words),
             "languages": self.languages,
-            "separate_end": self.codes.separate_end,
-            "merges": [" ".join(pair) for pair in self.codes.merges],
+            "codes": self.codes
+            and {
+                "separate_end": self.codes.separate_end,
+                "merges": [" ".join(pair) for pair in self.codes.merges],
+            },
             "symbols": self.symbols,
         }
         return json.dumps(record, ensure_ascii=False, indent=0).encode()
 
     def _segmented(self, word: str) -> list[str]:
+        if self.codes is None:
+            return [word]
         *others, last = merged(word, self._ranks, self.codes.separate_end)
         return [*(piece + CONTINUED for piece in others), last]
 
@@ -137,10 +142,12 @@ def from_bytes(content: bytes) -> Bpe:
     if record.get("format") != FORMAT or record.get("version") != VERSION:
         raise ValueError(f"it is not a tokenizer of the format {FORMAT!r}, version {VERSION}")
     source, target = record["languages"]
-    merges = tuple(_pair(line) for line in record["merges"])
+    codes = record["codes"] and Codes(
+        tuple(_pair(line) for line in record["codes"]["merges"]), record["codes"]["separate_end"]
+    )
     return Bpe(
         tuple(record["symbols"]),
-        Codes(merges, record["separate_end"]),
+        codes,
         Words(**record["words"]),
         (source, target),
     )

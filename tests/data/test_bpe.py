@@ -76,6 +76,9 @@ def test_a_file_holds_everything() -> None:
     words = Words(moses=True, dashes=True, lowercase=True)
     one = bpe(words=words, languages=("en", "de"))
     assert from_bytes(one.to_bytes()) == one
+    plain = Bpe(PIECES, codes=None)
+    assert from_bytes(plain.to_bytes()) == plain
+    assert plain.encode(["the th@@ banana"], target=False) == [[4, 5, UNK]]  # words are pieces
     with pytest.raises(ValueError, match="not a tokenizer of the format"):
         from_bytes(b'{"format": "other"}')
 

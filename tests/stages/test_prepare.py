@@ -15,7 +15,7 @@ from automoe_jax.config import (
     from_config_dict,
 )
 from automoe_jax.data import corpus
-from automoe_jax.data.bpe import Bpe, Codes
+from automoe_jax.data.bpe import Bpe
 from automoe_jax.errors import UserError
 from automoe_jax.inference.engine.shortlist import load_shortlist
 from automoe_jax.runtime.files import read_json
@@ -314,7 +314,7 @@ def test_a_small_target_vocabulary_is_named_by_its_setting(tmp_path):
 
 def test_a_given_tokenizer_is_used_as_it_is(tmp_path, capsys):
     config = config_of(tmp_path / "a.tsv", pairs_of(SENTENCES, TRANSLATIONS))
-    given = Bpe(("the", "das", "da", *WORDS), Codes((), False)).to_bytes()
+    given = Bpe(("the", "das", "da", *WORDS), codes=None).to_bytes()
     (tmp_path / "given").write_bytes(given)
     data = dataclasses.replace(config.data, tokenizer=str(tmp_path / "given"))
     found = prepared(dataclasses.replace(config, data=data), tmp_path)
