@@ -57,6 +57,7 @@ def test_from_labelled_text_to_the_report(tmp_path: pathlib.Path) -> None:
     assert list(rows) == [
         "retrained sub-Transformer",
         "inherited weights",
+        "best dense within limits",
         "largest dense",
         "most frequent class",
     ]
