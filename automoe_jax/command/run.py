@@ -66,6 +66,11 @@ def run_for_people(main: Callable[[], int | None], *, resumes: bool = False) -> 
         return _finished(main)
     except UserError as error:
         message = str(error)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in ("", "automoe_jax"):
+            raise
+        message = f"the Python package {missing} is not installed; install it with pip"
     except KeyboardInterrupt:
         message, code = f"interrupted{again}", INTERRUPTED
     except Exception as error:

@@ -189,6 +189,14 @@ def test_no_file_takes_the_number_of_a_closed_stream(tmp_path: pathlib.Path) -> 
     assert path.read_text() == ""
 
 
+def test_a_package_that_is_not_installed_is_named() -> None:
+    ended = run(work("import sys\nsys.modules['onnxruntime'] = None\nimport onnxruntime"))
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        "error: the Python package onnxruntime is not installed; install it with pip\n"
+    )
+
+
 def test_a_reader_that_ends_stops_a_long_command_with_one_line() -> None:
     body = "import time\nfor i in range(100):\n    print(i, flush=True)\n    time.sleep(0.05)"
     started = time.monotonic()

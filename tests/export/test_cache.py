@@ -39,7 +39,7 @@ def test_damaged_defaults_are_named(content: str, tmp_path: pathlib.Path) -> Non
 
 
 def workdir_with(root: pathlib.Path, weights: str) -> None:
-    for name in cache._SOURCES:
+    for name, *_ in cache._SOURCES:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(weights)
 

@@ -1,6 +1,7 @@
 """The folder of an exported model: its description, and the check that it is complete.
 
-`model.json` describes the model and holds the SHA-256 checksum of every other file.
+`model.json` describes the model and holds the SHA-256 checksums of every other file and of its own
+contents.
 """
 
 import dataclasses
@@ -14,13 +15,14 @@ from typing import Any
 from automoe_jax.errors import UserError
 
 FORMAT = "automoe_jax"
-VERSION = 3  # of the folder; readers of other versions reject it
+VERSION = 4  # of the folder; readers of other versions reject it
 DESCRIPTION = "model.json"
 MODEL = "model.onnx"
 WEIGHTS = "weights.bin"  # of the model
 TOKENIZER = "tokenizer.model"
 TARGET_TOKENIZER = "target_tokenizer.model"  # of a translator with separate vocabularies
 SHORTLIST = "shortlist.npz"  # of a translator whose workdir has one
+_OWN_CHECKSUM = "sha256"  # entry of `model.json`
 LARGE_BYTES = 32 << 20  # of weights
 
 
@@ -73,7 +75,14 @@ class Folder:
 def described(description: Description, files: Mapping[str, str]) -> str:
     """The text of `model.json`; files: the checksum of each."""
     top = {"format": FORMAT, "version": VERSION}
-    return json.dumps(top | dataclasses.asdict(description) | {"files": dict(files)}, indent=1)
+    record = top | dataclasses.asdict(description) | {"files": dict(files)}
+    return json.dumps(record | {_OWN_CHECKSUM: _checksum(record)}, indent=1)
+
+
+def _checksum(record: Mapping[str, Any]) -> str:
+    """The checksum of the contents of `model.json` without itself."""
+    others = {name: value for name, value in record.items() if name != _OWN_CHECKSUM}
+    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
 
 
 def open_folder(path: str | os.PathLike[str], flag: str = "--model") -> Folder:
@@ -91,24 +100,27 @@ def open_folder(path: str | os.PathLike[str], flag: str = "--model") -> Folder:
         ) from None
     except ValueError:
         raise UserError(f"{where}/{DESCRIPTION} is damaged; {_AGAIN}") from None
-    if not isinstance(fields, dict) or fields.pop("format", None) != FORMAT:
+    if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         raise UserError(f"{where}/{DESCRIPTION} describes no model of this package; {_AGAIN}")
-    if (version := fields.pop("version", None)) != VERSION:
+    if (version := fields.get("version")) != VERSION:
         raise UserError(
             f"{where} has the format version {version}, and this package reads version {VERSION};"
             " export the model again with this package"
         )
-    for name, checksum in fields.pop("files", {}).items():
+    if fields.pop(_OWN_CHECKSUM, None) != _checksum(fields):
+        raise UserError(
+            f"{where}/{DESCRIPTION} is not the file that was exported (its checksum differs);"
+            f" {_AGAIN}"
+        )
+    for name, checksum in fields.pop("files").items():
         if not (folder / name).is_file():
             raise UserError(f"{where} lacks the file {name}; {_AGAIN}")
         if sha256(folder / name) != checksum:
             raise UserError(
                 f"{where}/{name} is not the file that was exported (its checksum differs); {_AGAIN}"
             )
-    try:
-        description = Description(**fields)
-    except TypeError:
-        raise UserError(f"{where}/{DESCRIPTION} is damaged; {_AGAIN}") from None
+    del fields["format"], fields["version"]
+    description = Description(**fields)
     buckets, labels = tuple(description.buckets), tuple(description.labels)
     return Folder(folder, dataclasses.replace(description, buckets=buckets, labels=labels))
 
