@@ -232,7 +232,8 @@ class SearchConfig:
     """The search for the best sub-Transformer (AutoMoE, arXiv 2210.07535, evolutionary search)."""
 
     # evolution, nsga2 (a front of loss and `objective`), random (as many candidates as evolution
-    # would score), cost_ranking (the largest architecture within the limits), or one that the
+    # would score), cost_ranking (the largest architecture within the limits), knapsack (scores of
+    # single parts of the largest architecture, then an integer program), or one that the
     # configuration file registers
     algorithm: str = "evolution"
     # cost on the second axis of the Pareto front, which nsga2 minimises: flops, params,

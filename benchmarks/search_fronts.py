@@ -28,14 +28,20 @@ from automoe_jax.search.algorithms import ALGORITHMS
 from automoe_jax.search.candidate import Candidate, Score
 from automoe_jax.search.evaluator import inherited_loss
 from automoe_jax.search.hypervolume import Reference, hypervolume
-from automoe_jax.search.limits import Conditions, cost_function, limits
+from automoe_jax.search.limits import (
+    Conditions,
+    cost_function,
+    limits,
+    needs_device,
+    without_device,
+)
 from automoe_jax.search.pareto import best
 from automoe_jax.search.stopping import Trial
 from automoe_jax.train import runs
 from automoe_jax.workdir import Workdir
 from benchmarks.harness import Row, parser, run
 
-ALGORITHMS_COMPARED = ("nsga2", "evolution", "random", "cost_ranking")
+ALGORITHMS_COMPARED = ("nsga2", "evolution", "random", "knapsack", "cost_ranking")
 
 
 def measure(flags: argparse.Namespace) -> list[Row]:
@@ -47,6 +53,10 @@ def measure(flags: argparse.Namespace) -> list[Row]:
         raise UserError(f"--workdir={workdir.root} holds no trained SuperNet; run make demo first")
     config = workdir.config()
     settings = _settings(config.search, flags)
+    if needs_device(settings):
+        raise UserError(
+            f"the search in --workdir={workdir.root} limits costs of a device; set --max_flops instead"
+        )
     config = dataclasses.replace(config, search=settings)
     spec = workdir.spec(config)
     cost = cost_function(Conditions(settings, config.router, spec.output_size, spec.norm == "pre"))
@@ -84,6 +94,8 @@ def _settings(search: SearchConfig, flags: argparse.Namespace) -> SearchConfig:
     so that all evaluations are alike.
     """
     population = flags.population
+    if flags.max_flops:
+        search = dataclasses.replace(without_device(search), max_flops=flags.max_flops)
     return dataclasses.replace(
         search,
         iterations=flags.generations,
@@ -128,7 +140,8 @@ def _rows(
         for name, searches in searches_of.items()
     ]
     differences = [("nsga2", "evolution"), ("evolution", "random"), ("nsga2", "random")]
-    differences.append(("evolution", "cost_ranking"))
+    differences += [("evolution", "knapsack"), ("evolution", "cost_ranking")]
+    differences.append(("nsga2", "cost_ranking"))
     return rows + [
         Row(
             "Differences, paired by seed (mean, 95 % interval)",
@@ -155,6 +168,9 @@ if __name__ == "__main__":
     arguments.add_argument("--seeds", type=int, default=5, help="searches with each algorithm")
     arguments.add_argument("--generations", type=int, default=6, help="generations after the first")
     arguments.add_argument("--population", type=int, default=20, help="candidates of a generation")
+    arguments.add_argument(
+        "--max_flops", type=float, default=0.0, help="limit instead of those of the workdir"
+    )
     arguments.add_argument(
         "--tokens", type=int, default=2048, help="validation tokens of a candidate"
     )

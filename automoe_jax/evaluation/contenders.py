@@ -128,7 +128,8 @@ def _ranked(config: Config, workdir: Workdir) -> list[Candidate]:
     """The best candidates of the search, by inherited loss; where latency on this device is
     limited, only those that meet the limit when measured.
     """
-    candidates = [one for one in history.load(workdir.candidates_path) if one.complete]
+    admitted = history.load_within(workdir.candidates_path, config.search)
+    candidates = [one for one in admitted if one.complete]
     if is_timed_here(config):
         wanted = config.retrain.candidates
         return admitted_finalists(config, workdir.spec(config), candidates, wanted)

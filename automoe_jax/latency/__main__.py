@@ -21,7 +21,7 @@ from automoe_jax.command.run import run_for_people
 from automoe_jax.errors import UserError
 from automoe_jax.latency.collection import Collection, load
 from automoe_jax.latency.device import conditions_of, settings_of, timed_here
-from automoe_jax.latency.predictor import HeldOut, fit
+from automoe_jax.latency.predictor import LEAST_HELD_OUT, HeldOut, fit
 from automoe_jax.latency.timing import build, milliseconds
 
 ROUNDS = 25
@@ -43,8 +43,11 @@ def fit_file(words: Sequence[str]) -> None:
     parser.add_argument("--device", required=True, help="file of collect")
     flags = parser.parse(words)
     collection = load(Path(flags.device))
-    if not collection.measured:
-        raise UserError(f"{flags.device} has no timed architecture; run collect again")
+    if len(collection.measured) < LEAST_HELD_OUT:
+        raise UserError(
+            f"{flags.device} has {len(collection.measured)} timed architectures and"
+            f" {LEAST_HELD_OUT} are needed; run collect again, which continues"
+        )
     print(f"latency: {_described(collection)}")
 
 

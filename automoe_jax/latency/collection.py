@@ -52,6 +52,8 @@ class Measured:
             raise ValueError("times and sizes must be positive")
         arch = Arch.from_dict(record["arch"])
         memory = float(record.get("memory_mb", 0))
+        if not 0 <= memory < math.inf:
+            raise ValueError("memory must not be negative")
         return cls(arch, values["ms"], values["reference_ms"], int(values["file_bytes"]), memory)
 
 
@@ -146,12 +148,13 @@ def load(path: Path) -> Collection:
     last line that was not finished is left out.
     """
     try:
-        lines = path.read_text().splitlines()
+        text = path.read_text()
     except OSError as error:
         raise UserError(
             f"the timed architectures {path} cannot be read: {error.strerror}"
         ) from None
-    return Collection(_header(lines, path), tuple(_rows(lines[1:], path)))
+    lines = text.splitlines()
+    return Collection(_header(lines, path), tuple(_rows(lines[1:], path, text.endswith("\n"))))
 
 
 def _write(path: Path, collection: Collection) -> None:
@@ -183,15 +186,33 @@ def _header(lines: Sequence[str], path: Path) -> dict[str, Any]:
         ) from None
 
 
-def _rows(lines: Sequence[str], path: Path) -> Iterator[Measured]:
+def check_rows(found: Collection, space: SearchSpace, path: str) -> None:
+    """Raises `UserError` for too few architectures to predict from, or one outside the space."""
+    least = min(LEAST, space.size())
+    if len(found.measured) < least:
+        raise UserError(
+            f"{path} has {len(found.measured)} timed architectures and {least} are needed; run"
+            " automoe_jax.latency collect again, which continues"
+        )
+    for number, one in enumerate(found.measured, start=2):
+        if not space.contains(one.arch):
+            raise UserError(
+                f"{path}, line {number}, holds an architecture outside config.space; remove that"
+                " line"
+            )
+
+
+def _rows(lines: Sequence[str], path: Path, finished: bool) -> Iterator[Measured]:
+    """The rows; where the file is not finished, without a last line that is none."""
     for number, line in enumerate(lines, start=2):
         try:
             yield Measured.from_json(json.loads(line))
         except (ValueError, KeyError, TypeError) as error:
-            if number == len(lines) + 1:
+            if number == len(lines) + 1 and not finished:
                 return  # interrupted while writing
+            why = f"it lacks {error}" if isinstance(error, KeyError) else error
             raise UserError(
-                f"{path}, line {number}, is no timed architecture ({error}); remove that line"
+                f"{path}, line {number}, is no timed architecture ({why}); remove that line"
             ) from None
 
 

@@ -11,7 +11,14 @@ from automoe_jax.arch import Arch
 from automoe_jax.config import Config
 from automoe_jax.export.settings import Settings
 from automoe_jax.inference.lines import longest_translation
-from automoe_jax.latency.collection import Collection, check_header, collect, header_of, load
+from automoe_jax.latency.collection import (
+    Collection,
+    check_header,
+    check_rows,
+    collect,
+    header_of,
+    load,
+)
 from automoe_jax.latency.predictor import HeldOut, fit
 from automoe_jax.latency.timing import TimingConditions
 
@@ -79,6 +86,7 @@ def _collection(config: Config, settings: Settings, path: Path) -> Collection:
         check_header(
             collection.header, header_of(settings, conditions_of(config), config.space), file
         )
+        check_rows(collection, config.space, file)
         return collection
     return timed_here(config, settings, path)
 

@@ -17,6 +17,7 @@ from automoe_jax.arch import Arch
 from automoe_jax.latency.features import features
 
 FOLDS = 8  # of the held-out error
+LEAST_HELD_OUT = 2  # architectures of which a held-out error is computed
 ITERATIONS = 20
 SMALLEST = 1e-3  # relative error from which on a weight grows no more
 

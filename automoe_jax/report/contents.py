@@ -56,6 +56,8 @@ class ReportContents:
     curves: Mapping[Role, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
     candidates: Sequence[Candidate] = ()  # of the search, in the order they were scored
     pareto: Sequence[Candidate] = ()
+    # {"reference": {"loss": …, "flops": …}, "by_generation": [share dominated, …]}
+    hypervolume: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     # {"max_flops": …}; 0: none
     limits: Mapping[str, float] = dataclasses.field(default_factory=dict)
     results: Sequence[Row] = ()

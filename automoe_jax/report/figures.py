@@ -11,6 +11,7 @@ from automoe_jax.report.sections import routing_figures
 TITLES = {
     "architecture": "The found architecture, layer by layer",
     "search": "Every candidate of the search: validation loss against FLOPs",
+    "hypervolume": "Hypervolume of the Pareto front after every generation of the search",
     "loss": "Training and validation loss of every run",
     "routing_entropy": "Routing entropy of every layer during training",
     "dead_experts": "Share of dead experts of every layer during training",
@@ -44,6 +45,7 @@ def draw(contents: ReportContents) -> dict[str, Drawn]:
     """{name: figure} of all figures that have data."""
     drawn = {"architecture": _architecture(contents)}
     drawn |= _plotted("search", functools.partial(plots.search_plot, contents))
+    drawn |= _plotted("hypervolume", functools.partial(plots.hypervolume_plot, contents))
     drawn |= _plotted("loss", functools.partial(plots.loss_plot, contents.curves))
     for key, title in routing_figures(contents):
         drawn |= _plotted(key, functools.partial(plots.routing_plot, contents, key, title))

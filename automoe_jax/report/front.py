@@ -12,7 +12,12 @@ from automoe_jax.search.candidate import Candidate
 
 WIDTH, HEIGHT, MARGIN = 640.0, 220.0, 44.0
 SHARES = (1.0, 0.9, 0.8, 0.7, 0.5)  # of the found architecture's cost
-UNITS = {"flops": "FLOPs", "params": "parameters", "active_params": "active parameters"}
+UNITS = {
+    "latency_ms": "ms",
+    "flops": "FLOPs",
+    "params": "parameters",
+    "active_params": "active parameters",
+}
 
 
 def figure(front: Sequence[Candidate], members: Sequence[int]) -> str:
@@ -65,8 +70,13 @@ def _lowest(candidates: Sequence[Candidate], name: str, most: float) -> str:
 
 
 def _words(one: Candidate, member: int) -> str:
-    costs = ", ".join(f"{one.costs[name]:,.4g} {words}" for name, words in UNITS.items())
+    costs = ", ".join(f"{one.costs[name]:,.4g} {words}" for name, words in _units(one))
     return f"front:{member}: loss {one.loss:.4g}, {costs}; {drawing.shorthand(one.arch)}"
+
+
+def _units(one: Candidate) -> list[tuple[str, str]]:
+    """The names and units of the costs that the candidate has."""
+    return [(name, words) for name, words in UNITS.items() if name in one.costs]
 
 
 def _placed(values: Sequence[float], low: float, high: float) -> list[float]:

@@ -17,6 +17,7 @@ from automoe_jax.report.sections import (
     count_note,
     dead_note,
     flat,
+    hypervolume_caption,
     removal_rows,
     routing_figures,
     search_caption,
@@ -60,7 +61,10 @@ def _architecture(contents: ReportContents, drawn: Figures) -> list[str]:
 def _search(contents: ReportContents, drawn: Figures) -> list[str]:
     if "search" not in drawn:
         return [NOTHING["search"]]
-    return [_image("search", drawn), markdown_text(search_caption(contents))]
+    shown = [_image("search", drawn), markdown_text(search_caption(contents))]
+    if "hypervolume" in drawn:
+        shown += [_image("hypervolume", drawn), markdown_text(hypervolume_caption(contents))]
+    return shown
 
 
 def _training(contents: ReportContents, drawn: Figures) -> list[str]:

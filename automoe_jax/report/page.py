@@ -14,7 +14,7 @@ from automoe_jax.report.contents import ReportContents, number, quality, scored
 from automoe_jax.report.figures import Figures
 from automoe_jax.report.front import figure, tighter
 from automoe_jax.report.headline import caveats, headline
-from automoe_jax.report.rows import RETRAINED, Row, Sample, find
+from automoe_jax.report.rows import DENSE, RETRAINED, Row, Sample, find
 from automoe_jax.report.sections import (
     CAPTIONS,
     IN_WORDS,
@@ -24,6 +24,7 @@ from automoe_jax.report.sections import (
     architecture_caption,
     count_note,
     dead_note,
+    hypervolume_caption,
     matrix,
     removal_rows,
     routing_figures,
@@ -90,7 +91,10 @@ def _key_figures(contents: ReportContents) -> Iterator[tuple[str, str, str, str]
             judged.unit,
             f"{judged.second} {numbers.score(second)}" if second is not None else "",
         )
-    if (flops := number(contents.costs, "flops")) is not None:
+    flops, took = number(contents.costs, "flops"), number(found, "deployed_ms")
+    if took is not None:
+        yield "Time of one sentence", numbers.significant(took), "ms", _time_limit(contents, took)
+    if flops is not None:
         unit = numbers.unit_of([flops])
         low, high = number(contents.costs, "flops_min"), number(contents.costs, "flops_max")
         variation = (
@@ -120,6 +124,15 @@ def _key_figures(contents: ReportContents) -> Iterator[tuple[str, str, str, str]
         number(contents.stage_seconds, stage) or 0.0 for stage in contents.stage_seconds
     ):
         yield "Time, all stages", numbers.duration(seconds), "", escape(contents.device)
+
+
+def _time_limit(contents: ReportContents, took: float) -> str:
+    """As in 'limit 20 ms' or '0.76 of the largest dense one, limit 0.80'."""
+    dense = number(find(contents.results, DENSE), "deployed_ms")
+    most, share = (number(contents.limits, f"max_latency_{name}") for name in ("ms", "share"))
+    relative = f"{took / dense:.2f} of the largest dense one" if dense else ""
+    limit = f"limit {share:.2f}" if share else ""
+    return ", ".join(filter(None, (f"limit {most:g} ms" if most else "", relative, limit)))
 
 
 def _results(contents: ReportContents, figures: Figures) -> str:
@@ -192,7 +205,8 @@ def _architecture(contents: ReportContents, figures: Figures) -> str:
 
 def _search(contents: ReportContents, figures: Figures) -> str:
     figure = _figure("search", figures, search_caption(contents))
-    return (figure or _quiet(NOTHING["search"])) + _front(contents)
+    volume = _figure("hypervolume", figures, hypervolume_caption(contents))
+    return (figure or _quiet(NOTHING["search"])) + volume + _front(contents)
 
 
 def _front(contents: ReportContents) -> str:
@@ -236,9 +250,15 @@ def _front(contents: ReportContents) -> str:
     )
     budgets = _folded(
         "Lowest loss within shares of the found architecture's costs",
-        _table(*tighter(scored(contents.candidates), contents.costs)),
+        _table(*tighter(scored(contents.candidates), _found_costs(contents))),
     )
     return figure(kept, [members[id(one)] for one in kept]) + table + budgets
+
+
+def _found_costs(contents: ReportContents) -> Mapping[str, float]:
+    """Costs of the found architecture, as the search saw them where it scored it."""
+    seen = (one.costs for one in contents.candidates if one.arch == contents.arch)
+    return {**contents.costs, **next(seen, {})}
 
 
 def _training(contents: ReportContents, figures: Figures) -> str:

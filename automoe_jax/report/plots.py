@@ -115,6 +115,23 @@ def search_plot(contents: ReportContents, size: Size) -> str:
     return svg_of(draw, size, "search")
 
 
+def hypervolume_plot(contents: ReportContents, size: Size) -> str:
+    """The share of the plane that the front dominates, after each generation of the search."""
+    shares = contents.hypervolume.get("by_generation", ())
+    if len(shares) < 2:
+        return ""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        colour, values = light("supernet"), [100 * share for share in shares]
+        axes.plot(range(len(values)), values, color=colour, linewidth=2, marker="o", markersize=5)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.margins(x=0.04, y=0.12)
+        axis_titles(axes, "generation", "hypervolume, %")
+
+    return svg_of(draw, dataclasses.replace(size, height=size.height // 2), "hypervolume")
+
+
 def outliers(candidates: Iterable[Candidate]) -> int:
     """Number of candidates above the upper edge of the search plot."""
     losses = [one.loss for one in scored(candidates)]

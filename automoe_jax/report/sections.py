@@ -134,6 +134,20 @@ def search_caption(contents: ReportContents) -> str:
     return " ".join([*parts, f"Limits: {', '.join(shown)}." if shown else "No limit was set."])
 
 
+def hypervolume_caption(contents: ReportContents) -> str:
+    """Caption of the plot of hypervolumes, with its reference point."""
+    reference = {
+        name: value
+        for name in contents.hypervolume.get("reference", {})
+        if (value := number(contents.hypervolume["reference"], name)) is not None
+    }
+    point = ", ".join(f"{name} {numbers.significant(value)}" for name, value in reference.items())
+    return (
+        "Share of the rectangle from zero to the reference point that the candidates up to a"
+        f" generation dominate; higher is better. Reference point: {point}."
+    )
+
+
 def routing_figures(contents: ReportContents) -> list[tuple[str, str]]:
     """(key, axis title) of the routing plots that have data."""
     keys = {

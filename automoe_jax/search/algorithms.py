@@ -75,6 +75,10 @@ ALGORITHMS: Registry[Algorithm] = Registry(
             lazily("automoe_jax.search.cost_ranking", "search"),
             lazily("automoe_jax.search.cost_ranking", "max_candidates"),
         ),
+        "knapsack": Algorithm(
+            lazily("automoe_jax.search.knapsack", "search"),
+            lazily("automoe_jax.search.evolution", "max_candidates"),
+        ),
         "random": Algorithm(
             lazily("automoe_jax.search.random_search", "search"),
             lazily("automoe_jax.search.evolution", "max_candidates"),

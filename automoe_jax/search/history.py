@@ -8,9 +8,11 @@ import json
 
 from etils import epath
 
+from automoe_jax.config import SearchConfig
 from automoe_jax.errors import UserError
 from automoe_jax.runtime.files import append_line, read_json, read_lines
 from automoe_jax.search.candidate import Candidate
+from automoe_jax.search.limits import within_limits
 
 
 def append(path: epath.PathLike, candidate: Candidate) -> None:
@@ -26,6 +28,11 @@ def load(path: epath.PathLike) -> list[Candidate]:
     return [
         _parse(line, f"{path}, line {number}") for number, line in enumerate(read_lines(path), 1)
     ]
+
+
+def load_within(path: epath.PathLike, settings: SearchConfig) -> list[Candidate]:
+    """The candidates within the limits of a search; some algorithms score others too."""
+    return [one for one in load(path) if within_limits(one.costs, settings)]
 
 
 def load_front(path: epath.Path) -> list[Candidate]:

@@ -74,7 +74,7 @@ def _choose(config: Config, workdir: Workdir) -> Arch:
     if wanted == choice.BEST or (path.exists() and workdir.has_begun("retrain")):
         return workdir.arch()
     if choice.is_searched(wanted):
-        candidates = history.load(workdir.candidates_path)
+        candidates = history.load_within(workdir.candidates_path, config.search)
         front = history.load_front(workdir.pareto_path)
         arch = choice.chosen(wanted, candidates, front).arch
     else:

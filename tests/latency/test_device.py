@@ -79,9 +79,10 @@ def test_an_interrupted_collection_continues(
     [
         ({"ms": -1}, r"line 3, is no timed architecture \(times and sizes must be positive\)"),
         ({"ms": None}, "line 3, is no timed architecture"),
+        ({"memory_mb": -5}, r"line 3, is no timed architecture \(memory must not be negative\)"),
         ({"arch": {}}, "line 3, is no timed architecture"),
     ],
-    ids=["impossible", "missing", "no architecture"],
+    ids=["impossible", "missing", "memory", "no architecture"],
 )
 def test_a_wrong_row_is_named(
     config: Config,
@@ -98,6 +99,41 @@ def test_a_wrong_row_is_named(
         costs_on_device(config, settings_of(config, VOCAB_SIZE), wrong)
 
 
+def on_another_device(config: Config, file: pathlib.Path) -> Config:
+    device = dataclasses.replace(config.search.device, file=str(file))
+    return dataclasses.replace(config, search=dataclasses.replace(config.search, device=device))
+
+
+def test_a_complete_last_row_that_is_impossible_is_named(
+    path: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    *lines, last = path.read_text().splitlines()
+    record = json.loads(last)
+    del record["ms"]
+    wrong = tmp_path / "wrong.jsonl"
+    wrong.write_text("\n".join([*lines, json.dumps(record)]))
+    assert len(collection.load(wrong).measured) == len(lines) - 1, "as if killed while it wrote"
+    wrong.write_text("\n".join([*lines, json.dumps(record)]) + "\n")
+    with pytest.raises(UserError, match=r"is no timed architecture \(it lacks 'ms'\)"):
+        collection.load(wrong)
+
+
+def test_too_few_rows_and_rows_of_another_space(
+    config: Config, path: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    header, *rows = path.read_text().splitlines()
+    file, settings = tmp_path / "other.jsonl", settings_of(config, VOCAB_SIZE)
+    there = on_another_device(config, file)
+    file.write_text("\n".join([header, *rows[:3]]) + "\n")
+    with pytest.raises(UserError, match="has 3 timed architectures and 12 are needed"):
+        costs_on_device(there, settings, tmp_path / "unused")
+    record = json.loads(rows[4])
+    record["arch"]["encoder"]["embed_dim"] = 24
+    file.write_text("\n".join([header, *rows[:4], json.dumps(record), *rows[5:]]) + "\n")
+    with pytest.raises(UserError, match=r"line 6, holds an architecture outside config.space"):
+        costs_on_device(there, settings, tmp_path / "unused")
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("engine", "onnxruntime 0.1"), ("vocabulary", 7), ("threads", 99), ("precision", "int8")],
@@ -108,8 +144,7 @@ def test_other_conditions_are_named(
     header, *rows = path.read_text().splitlines()
     other = tmp_path / "other.jsonl"
     other.write_text("\n".join([json.dumps(json.loads(header) | {name: value}), *rows]) + "\n")
-    device = dataclasses.replace(config.search.device, file=str(other))
-    there = dataclasses.replace(config, search=dataclasses.replace(config.search, device=device))
+    there = on_another_device(config, other)
     with pytest.raises(UserError, match=f"was made with {name}={value!r}, and this search needs"):
         costs_on_device(there, settings_of(config, VOCAB_SIZE), tmp_path / "unused")
 

@@ -123,6 +123,10 @@ def contents() -> ReportContents:
         },
         candidates=every,
         pareto=every[-1:],
+        hypervolume={
+            "reference": {"loss": 5.25, "flops": 2.1e7},
+            "by_generation": [0.31, 0.35, 0.39],
+        },
         limits={"max_flops": 1.9e7, "max_params": 0.0},
         results=[
             row(

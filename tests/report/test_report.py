@@ -18,7 +18,7 @@ from automoe_jax.arch import MAX_EXPERTS, MAX_LAYERS, make
 from automoe_jax.report import ReportContents, Role, Row, RowKey, Sample, write_report
 from automoe_jax.report.headline import headline
 from automoe_jax.report.plots import layer_names
-from automoe_jax.report.rows import RETRAINED
+from automoe_jax.report.rows import DENSE, RETRAINED
 from tests.report.candidates import candidate
 
 VOID = {"meta", "br", "link", "img", "hr", "input"}
@@ -282,6 +282,38 @@ def test_a_classifier_is_drawn_without_a_decoder(
     assert "No decoder." in document
     assert ">Encoder<" in drawing
     assert ">Decoder<" not in drawing
+
+
+def test_the_hypervolume_is_drawn_with_its_reference_point(
+    contents: ReportContents, tmp_path: pathlib.Path
+) -> None:
+    page, document = written(dataclasses.replace(contents, curves={}), tmp_path)
+    assert 'id="figure-hypervolume"' in page
+    assert "![Hypervolume of the Pareto front" in document
+    assert "Reference point: loss 5.25, flops 21,000,000." in document
+    one = {"reference": {}, "by_generation": [0.3]}
+    page, _ = written(dataclasses.replace(contents, curves={}, hypervolume=one), tmp_path)
+    assert "figure-hypervolume" not in page, "one generation is no curve"
+
+
+def test_the_time_and_its_limit_have_a_tile(
+    contents: ReportContents, tmp_path: pathlib.Path
+) -> None:
+    times = {RETRAINED: 1.78, DENSE: 2.35}
+    rows = [dataclasses.replace(one, deployed_ms=times.get(one.key)) for one in contents.results]
+    limits = {"max_latency_ms": 20.0, "max_latency_share": 0.8}
+    changed = dataclasses.replace(contents, results=rows, limits=limits, curves={})
+    page, _ = written(changed, tmp_path)
+    assert '<dt>Time of one sentence</dt><dd><span class="value">1.78</span>' in page
+    assert "limit 20 ms, 0.76 of the largest dense one, limit 0.80" in page
+    page, _ = written(dataclasses.replace(contents, curves={}), tmp_path)
+    assert "Time of one sentence" not in page
+    found = dataclasses.replace(
+        contents.candidates[-1], costs={**contents.candidates[-1].costs, "latency_ms": 1.5}
+    )
+    page, _ = written(dataclasses.replace(changed, candidates=[found], pareto=[found]), tmp_path)
+    assert "1.5 ms" in page
+    assert "<tr><td>ms</td>" in page, "a row of tighter budgets"
 
 
 def test_ten_thousand_candidates_make_no_heavy_page(
