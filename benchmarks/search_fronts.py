@@ -55,7 +55,7 @@ def measure(flags: argparse.Namespace) -> list[Row]:
     settings = _settings(config.search, flags)
     if needs_device(settings):
         raise UserError(
-            f"the search in --workdir={workdir.root} limits costs of a device; set --max_flops instead"
+            f"--workdir={workdir.root} limits costs of a device; set --max_flops instead"
         )
     config = dataclasses.replace(config, search=settings)
     spec = workdir.spec(config)
