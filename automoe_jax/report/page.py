@@ -91,7 +91,7 @@ def _key_figures(contents: ReportContents) -> Iterator[tuple[str, str, str, str]
             judged.unit,
             f"{judged.second} {numbers.score(second)}" if second is not None else "",
         )
-    flops, took = number(contents.costs, "flops"), number(found, "deployed_ms")
+    flops, took = number(contents.costs, "flops"), number(retrained, "deployed_ms")
     if took is not None:
         yield "Time of one sentence", numbers.significant(took), "ms", _time_limit(contents, took)
     if flops is not None:
