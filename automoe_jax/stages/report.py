@@ -76,7 +76,8 @@ def _searched(workdir: Workdir) -> tuple[list[Candidate], list[Candidate]]:
     """
     path = workdir.pareto_path
     candidates, front = history.load(workdir.candidates_path), history.load_front(path)
-    if lost := [one for one in front if one not in candidates]:
+    archs = {one.arch for one in candidates}
+    if lost := [one for one in front if one.arch not in archs]:
         raise UserError(
             f"{workdir.candidates_path} lacks {len(lost)} of the {len(front)} candidates in"
             f" {path.name}; remove {workdir.done_path('search')} and run the same command"

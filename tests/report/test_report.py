@@ -126,7 +126,7 @@ def test_shows_every_piece(report: tuple[str, str], contents: ReportContents) ->
         assert piece in document, piece
     assert headline(contents.results) in text
     assert "nrefs:1|case:mixed" in text
-    assert len(re.findall(r"\(figures/", document)) == 5
+    assert len(re.findall(r"\(figures/", document)) == 6
 
 
 def test_escapes_what_comes_from_outside(report: tuple[str, str]) -> None:
