@@ -8,6 +8,7 @@ from automoe_jax.report.contents import ReportContents, finite, number, scored
 from automoe_jax.report.drawing import has_ghosts, has_identity
 
 MOST_COLUMNS = 8
+SMALL = 1000  # limits below it are shown with their fractions
 FILLED = 0.75  # share of cells that must not be empty for groups to form one table
 
 SECTIONS = {
@@ -130,7 +131,10 @@ def search_caption(contents: ReportContents) -> str:
         else []
     )
     limits = {name: limit for name in contents.limits if (limit := number(contents.limits, name))}
-    shown = [f"{name} = {numbers.count(limit)}" for name, limit in limits.items()]
+    shown = [
+        f"{name} = {numbers.count(limit) if limit >= SMALL else f'{limit:g}'}"
+        for name, limit in limits.items()
+    ]
     return " ".join([*parts, f"Limits: {', '.join(shown)}." if shown else "No limit was set."])
 
 

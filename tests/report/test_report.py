@@ -306,6 +306,7 @@ def test_the_time_and_its_limit_have_a_tile(
     page, _ = written(changed, tmp_path)
     assert '<dt>Time of one sentence</dt><dd><span class="value">1.78</span>' in page
     assert "limit 20 ms, 0.76 of the largest dense one, limit 0.80" in page
+    assert "Limits: max_latency_ms = 20, max_latency_share = 0.8." in page
     page, _ = written(dataclasses.replace(contents, curves={}), tmp_path)
     assert "Time of one sentence" not in page
     found = dataclasses.replace(
