@@ -367,6 +367,7 @@ def test_imports_neither_jax_nor_the_model() -> None:
         "automoe_jax.space",
         "automoe_jax.costs",
         "automoe_jax.config",
+        "automoe_jax.names",
         "automoe_jax.report",
         "automoe_jax.search",
     }
