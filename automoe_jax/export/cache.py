@@ -15,7 +15,7 @@ from typing import Any
 
 from automoe_jax.errors import UserError
 from automoe_jax.export.settings import FLOAT32, PRECISIONS
-from automoe_jax.inference.engine.folder import DESCRIPTION, VERSION, sha256
+from automoe_jax.inference.engine.folder import DESCRIPTION, VERSION, is_unchanged, sha256
 from automoe_jax.names import ARCH_FILE, CONFIG_FILE, DEFAULTS_FILE, RETRAINED_FOLDER, SUMMARY_FILE
 
 FOLDER = "export"
@@ -106,7 +106,7 @@ def _is_current(root: str, folder: pathlib.Path) -> bool:
     """Whether the folder holds an undamaged export of the weights that the workdir has now."""
     try:
         description = json.loads((folder / DESCRIPTION).read_text())
-        is_readable = description["version"] == VERSION
+        is_readable = description["version"] == VERSION and is_unchanged(description)
         same = (
             is_readable
             and bool(description["trained"])

@@ -9,7 +9,7 @@ import pytest
 from automoe_jax import names
 from automoe_jax.errors import UserError
 from automoe_jax.export import cache, workdirs
-from automoe_jax.inference.engine.folder import VERSION, sha256
+from automoe_jax.inference.engine.folder import VERSION, sha256, with_checksum
 from automoe_jax.runtime.files import absolute
 from automoe_jax.workdir import Workdir
 
@@ -48,8 +48,8 @@ def exporting(calls: list[str]):
     def export(root: str, folder: pathlib.Path, precision: str) -> None:
         calls.append(precision)
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"trained": cache.fingerprint(root), "version": VERSION})
-        (folder / cache.DESCRIPTION).write_text(text)
+        record = with_checksum({"trained": cache.fingerprint(root), "version": VERSION})
+        (folder / cache.DESCRIPTION).write_text(json.dumps(record))
 
     return export
 
@@ -86,7 +86,7 @@ def test_a_workdir_that_cannot_be_written_to_exports_to_a_temporary_folder(
     assert (folder / cache.DESCRIPTION).exists()
 
 
-@pytest.mark.parametrize("damage", ["changed", "removed", "description", "null"])
+@pytest.mark.parametrize("damage", ["changed", "removed", "description", "null", "entry"])
 def test_a_damaged_export_is_made_again(
     damage: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,7 +97,7 @@ def test_a_damaged_export_is_made_again(
         (folder / "weights.bin").write_bytes(b"weights")
         files = {"weights.bin": sha256(folder / "weights.bin")}
         text = json.loads((folder / cache.DESCRIPTION).read_text())
-        (folder / cache.DESCRIPTION).write_text(json.dumps(text | {"files": files}))
+        (folder / cache.DESCRIPTION).write_text(json.dumps(with_checksum(text | {"files": files})))
 
     monkeypatch.setattr(workdirs, "export_onnx", export)
     workdir_with(tmp_path, "first")
@@ -106,6 +106,9 @@ def test_a_damaged_export_is_made_again(
         (folder / "weights.bin").write_bytes(b"")
     elif damage == "removed":
         (folder / "weights.bin").unlink()
+    elif damage == "entry":
+        text = json.loads((folder / cache.DESCRIPTION).read_text())
+        (folder / cache.DESCRIPTION).write_text(json.dumps(text | {"pad_id": 7}))
     else:
         (folder / cache.DESCRIPTION).write_text("null" if damage == "null" else "")
     for _ in range(2):

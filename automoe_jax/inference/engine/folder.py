@@ -76,7 +76,17 @@ def described(description: Description, files: Mapping[str, str]) -> str:
     """The text of `model.json`; files: the checksum of each."""
     top = {"format": FORMAT, "version": VERSION}
     record = top | dataclasses.asdict(description) | {"files": dict(files)}
-    return json.dumps(record | {_OWN_CHECKSUM: _checksum(record)}, indent=1)
+    return json.dumps(with_checksum(record), indent=1)
+
+
+def with_checksum(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The contents of `model.json` with their own checksum."""
+    return dict(record) | {_OWN_CHECKSUM: _checksum(record)}
+
+
+def is_unchanged(record: Mapping[str, Any]) -> bool:
+    """Whether these contents of `model.json` have their own checksum."""
+    return record.get(_OWN_CHECKSUM) == _checksum(record)
 
 
 def _checksum(record: Mapping[str, Any]) -> str:
@@ -107,7 +117,7 @@ def open_folder(path: str | os.PathLike[str], flag: str = "--model") -> Folder:
             f"{where} has the format version {version}, and this package reads version {VERSION};"
             " export the model again with this package"
         )
-    if fields.pop(_OWN_CHECKSUM, None) != _checksum(fields):
+    if not is_unchanged(fields):
         raise UserError(
             f"{where}/{DESCRIPTION} is not the file that was exported (its checksum differs);"
             f" {_AGAIN}"
@@ -119,7 +129,8 @@ def open_folder(path: str | os.PathLike[str], flag: str = "--model") -> Folder:
             raise UserError(
                 f"{where}/{name} is not the file that was exported (its checksum differs); {_AGAIN}"
             )
-    del fields["format"], fields["version"]
+    for name in ("format", "version", _OWN_CHECKSUM):
+        del fields[name]
     description = Description(**fields)
     buckets, labels = tuple(description.buckets), tuple(description.labels)
     return Folder(folder, dataclasses.replace(description, buckets=buckets, labels=labels))
