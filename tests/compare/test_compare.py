@@ -128,9 +128,8 @@ def test_a_search_is_taken_over_where_only_the_retraining_differs(tmp_path: path
         [str(tmp_path / f"{name}.py") for name in ("searched", "balanced", "longer")]
     )
     other = Workdir(epath.Path(root / "searched-2"))
-    write_json(
-        other.root / "config.json", flatten(dataclasses.asdict(searched.config)) | {"seed": 2}
-    )
+    settings = flatten(dataclasses.asdict(searched.config))
+    write_json(other.root / "config.json", settings | {"seed": 2, "search.dense_rival": False})
     other.candidates_path.parent.mkdir()
     other.candidates_path.write_text("{}\n")
     write_json(other.arch_path, {"the winner": 1})
