@@ -130,7 +130,7 @@ def test_what_is_compared_can_make_an_update(file: str, name: str) -> None:
     [
         (
             "systems.py:tor",
-            r"^system='tor' must be one of dense, .*; did you mean 'thor'\?; a system",
+            r"^system='tor' must be one of dense, .*; did you mean 'thor'\?; your own system",
         ),
         ("classify.py", "^system='' must be one of top1, top2, "),
         ("wmt_supernet.py:many", "^'many' behind the configuration's colon must be the most"),

@@ -60,7 +60,7 @@ def test_ids_are_those_of_the_dictionary(tmp_path: pathlib.Path) -> None:
     assert tokenizer.decode([PAD, 7, 5]) == "oth"  # cut within a word
     pieces = ["▁the", "▁o", "th", "er", "▁b", "an", "an", "a", "▁<unk>", "▁."]
     assert tokenizer.pieces(ids) == pieces
-    assert tokenizer.byte_pieces() == []
+    assert tokenizer.target_byte_pieces() == []
     both = SeparateTokenizers(tokenizer, tokenizer)
     assert both.encode_target(["the"])[0].tolist() == [4]
     assert both.decode(both.encode(["the banana"])[0]) == "the banana"

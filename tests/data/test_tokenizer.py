@@ -126,7 +126,7 @@ def test_lines_with_sentencepieces_own_signs_are_learnt_from(tmp_path):
 
 def test_byte_pieces_do_not_break_a_line(tokenizer):
     text = "a\nb\r\nc\x0bd\u2028e\x85f\u2029g\ufeff"
-    first = tokenizer.byte_pieces()[0]
+    first = tokenizer.target_byte_pieces()[0]
     assert tokenizer.piece(first) == "<0x00>"
     ids = [first + byte for byte in text.encode()]
     assert tokenizer.decode(ids) == "a b c d e f g"

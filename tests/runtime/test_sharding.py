@@ -27,10 +27,11 @@ def settings(**mesh: int) -> ConfigDict:
 
 
 def test_every_axis_of_a_network_has_a_rule_and_no_rule_is_idle() -> None:
-    both = [AXES, logical_axes(dataclasses.replace(SPEC, classes=5))]
+    specs = [dataclasses.replace(SPEC, **change) for change in ({"classes": 5}, {"weight_sets": 2})]
+    networks = [AXES, *map(logical_axes, specs)]
     used = {
         name
-        for names in jax.tree.leaves(both, is_leaf=lambda x: isinstance(x, tuple))
+        for names in jax.tree.leaves(networks, is_leaf=lambda x: isinstance(x, tuple))
         for name in names
     }
     assert used == set(RULES)

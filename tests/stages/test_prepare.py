@@ -277,7 +277,7 @@ def test_separate_vocabularies_have_a_tokenizer_each(tmp_path, capsys):
     copied = np.flatnonzero(shortlist.copies >= 0)
     assert 256 < len(copied) < sizes[0]
     assert list(map(tokenizer.piece, copied)) == list(
-        map(tokenizer.target_piece, shortlist.copies[copied])
+        map(tokenizer.target.piece, shortlist.copies[copied])
     )
     spec = workdir.spec(config)
     assert (spec.vocab_size, spec.output_size) == sizes
