@@ -66,6 +66,7 @@ def test_cut_short_and_damaged(tmp_path, name):
         (b"7z\xbc\xaf\x27\x1c\0", "7z"),
         (gzip.compress(b"a.txt".ljust(257, b"\0") + b"ustar\x0000"), "tar"),
     ],
+    ids=["zip", "7z", "tar"],  # the bytes of gzip hold the time
 )
 def test_archives_are_named(tmp_path, content, name):
     with pytest.raises(UserError, match=f"a is a {name} archive; unpack it"):
@@ -118,7 +119,11 @@ def test_unknown_encodings(tmp_path, name):
         read(tmp_path / "a", CONTENT, encoding=name)
 
 
-@pytest.mark.parametrize("content", [b"", b"\n \n", b"\xef\xbb\xbf", gzip.compress(b"")])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\n \n", b"\xef\xbb\xbf", gzip.compress(b"")],
+    ids=["nothing", "blank", "mark", "gzip"],
+)
 def test_empty_files(tmp_path, content):
     with pytest.raises(UserError, match=r"a is empty; config.data.path"):
         read(tmp_path / "a", content)
