@@ -4,10 +4,14 @@
     --workdir=runs/systems
 
 Every system trains its final network with each rate for a quarter of its updates, with one seed.
-The table has the validation loss of each, in nats per token. The test text is not used. Finished
-runs are skipped, and `compare` reuses their SuperNets and searches in the same --workdir.
+The table has the validation loss of each, in nats per token. The test text is not used. Losses
+that `rates.json` in the folder of results holds are not measured again unless the system's settings
+have changed, so one file collects the runs of several machines and days; `compare` reuses the
+SuperNets and searches in the same --workdir.
 """
 
+import hashlib
+import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,10 +23,11 @@ from automoe_jax.command.parser import Parser
 from automoe_jax.command.run import run_for_people
 from automoe_jax.compare.experiments import Experiment, load_experiments
 from automoe_jax.compare.results import RATES
-from automoe_jax.compare.runs import run
+from automoe_jax.compare.runs import run, settings
+from automoe_jax.dependencies import relevant
 from automoe_jax.errors import UserError
 from automoe_jax.report.tables import markdown_rows
-from automoe_jax.runtime.files import write_json
+from automoe_jax.runtime.files import read_json, write_json
 from automoe_jax.train import runs
 from automoe_jax.workdir import Workdir
 
@@ -46,6 +51,25 @@ def validation_loss(experiment: Experiment, rate: float, seed: int, root: Path) 
     if not runs.is_complete(trained) and not run(experiment, seed, root, folder, flags):
         return None
     return runs.summary(trained).validation_nll
+
+
+def recorded(file: Path, experiments: Sequence[Experiment], seed: int) -> dict[str, dict]:
+    """The contents of `rates.json` without the losses of experiments whose settings have changed:
+    by system, the digest of its settings and its losses by rate.
+    """
+    known = read_json(epath.Path(file), dict) if file.exists() else {}
+    for experiment in experiments:
+        digest = _digest(experiment, seed)
+        if known.get(experiment.name, {}).get("settings") != digest:
+            known[experiment.name] = {"settings": digest, "losses": {}}
+    return known
+
+
+def _digest(experiment: Experiment, seed: int) -> str:
+    """Of the settings that training depends on; the rate in the configuration is not one."""
+    depends = relevant("retrain", settings(experiment, seed))
+    depends.pop("retrain.learning_rate", None)
+    return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def table(losses: Mapping[str, Mapping[str, float | None]], rates: Sequence[float]) -> str:
@@ -72,7 +96,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rates", default="2e-3,4e-3,8e-3", help="separated by commas")
     parser.add_argument("--seed", type=int, default=1, help="of all runs (default: 1)")
     parser.add_argument("--workdir", required=True, help="folder of the runs")
-    parser.add_argument("--results", help=f"folder of {RATES} (default: WORKDIR/results)")
+    parser.add_argument(
+        "--results", help=f"folder of {RATES}, which may hold others (default: WORKDIR/results)"
+    )
     flags = parser.parse(arguments)
     try:
         rates = [float(rate) for rate in flags.rates.split(",")]
@@ -82,15 +108,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ) from None
     root = Path(flags.workdir)
     file = (Path(flags.results) if flags.results else root / "results") / RATES
-    losses: dict[str, dict[str, float | None]] = {}
-    for experiment in load_experiments([path for path in flags.configs.split(",") if path]):
-        by_rate = {
-            f"{rate:g}": validation_loss(experiment, rate, flags.seed, root) for rate in rates
-        }
-        losses[experiment.name] = by_rate
-        write_json(epath.Path(file), losses)
-    print(table(losses, rates))
-    return int(any(loss is None for by_rate in losses.values() for loss in by_rate.values()))
+    experiments = load_experiments([path for path in flags.configs.split(",") if path])
+    known = recorded(file, experiments, flags.seed)
+    for experiment in experiments:
+        losses = known[experiment.name]["losses"]
+        for rate in rates:
+            if losses.get(f"{rate:g}") is None:
+                losses[f"{rate:g}"] = validation_loss(experiment, rate, flags.seed, root)
+                write_json(epath.Path(file), known)
+    print(table({name: one["losses"] for name, one in known.items()}, rates))
+    failed = any(
+        known[experiment.name]["losses"][f"{rate:g}"] is None
+        for experiment in experiments
+        for rate in rates
+    )
+    return int(failed)
 
 
 if __name__ == "__main__":

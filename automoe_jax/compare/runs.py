@@ -76,7 +76,7 @@ def changes(experiment: Experiment, seed: int, results: Path) -> str:
     name = f"{experiment.name}-{seed}"
     if not record_path(results, name).exists():
         return ""
-    recorded, now = completed(load_record(results, name).config), _settings(experiment, seed)
+    recorded, now = completed(load_record(results, name).config), settings(experiment, seed)
     there, here = (
         {name: value for name, value in one.items() if name in relevant(_LAST, now)}
         for one in (recorded, now)
@@ -87,7 +87,7 @@ def changes(experiment: Experiment, seed: int, results: Path) -> str:
     )
 
 
-def _settings(experiment: Experiment, seed: int) -> dict[str, Any]:
+def settings(experiment: Experiment, seed: int) -> dict[str, Any]:
     """The flat settings of a run."""
     return settings_of(experiment.config) | {"seed": seed} | _ALONE
 
@@ -97,10 +97,13 @@ def share(stage: str, experiment: Experiment, seed: int, root: Path, folder: Pat
     done, kept = Path("stages") / f"{stage}.json", TABLE[stage].results
     if (folder / done).exists():
         return
-    wanted = relevant(stage, _settings(experiment, seed))
+    wanted = relevant(stage, settings(experiment, seed))
     for marker in sorted(root.glob(f"*/{done}")):
         other = marker.parents[1]
-        there = relevant(stage, recorded_settings(Workdir(epath.Path(other)).config_path))
+        config = Workdir(epath.Path(other)).config_path
+        if not config.exists():  # another process has just begun that run
+            continue
+        there = relevant(stage, recorded_settings(config))
         if wanted == there and all((other / name).exists() for name in kept):
             for name in kept:
                 if (other / name).is_dir():

@@ -145,6 +145,9 @@ def test_a_search_is_taken_over_where_only_the_retraining_differs(tmp_path: path
     assert taken_over(balanced, 2)
     mine = Workdir(epath.Path(root / "balanced-2"))
     assert read_json(mine.arch_path) == {"the winner": 1}
+    begun = Workdir(epath.Path(root / "begun-2"))  # by another process, just now
+    begun.mark_done("search", 1.0)
+    assert not taken_over(longer, 2)
     assert mine.candidates_path.read_text() == "{}\n"
     assert mine.seconds("search") == 7.0
 
@@ -262,13 +265,43 @@ def test_learning_rates_by_validation_loss(
     )
     arguments = [f"--configs={configs / 'dense.py'}", "--rates=1e-4,1e-2", f"--workdir={tmp_path}"]
     assert rates.main(arguments) == 0
-    losses = read_json(epath.Path(tmp_path / "results" / "rates.json"))["dense"]
+    file = epath.Path(tmp_path / "results" / "rates.json")
+    losses = read_json(file)["dense"]["losses"]
     assert set(losses) == {"0.0001", "0.01"}
     assert losses["0.01"] < losses["0.0001"], "a rate of 1e-4 hardly moves in ten updates"
     assert f"**{losses['0.01']:.3f}**" in capsys.readouterr().out
     trained = Workdir(epath.Path(tmp_path / "rate_0.01_dense-1")).retrained
     assert summary(trained).updates == 10
     assert not (tmp_path / "rate_0.01_dense-1" / "evaluate").exists(), "the test text is not used"
-    before = (trained / "summary.json").stat().mtime
-    assert rates.main(arguments) == 0
-    assert (trained / "summary.json").stat().mtime == before, "finished runs are skipped"
+
+
+def test_learning_rates_are_measured_once(
+    configs: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of results that came without its runs is completed; changed settings measure again."""
+    measured = []
+
+    def loss(experiment: Experiment, rate: float, *_: object) -> float:
+        measured.append((experiment.name, rate))
+        return rate
+
+    monkeypatch.setattr(rates, "validation_loss", loss)
+    dense, moe = (f"--configs={configs / name}.py" for name in ("dense", "moe"))
+    assert rates.main([dense, "--rates=1e-3,2e-3", f"--workdir={tmp_path}"]) == 0
+    assert rates.main([moe, "--rates=1e-3", f"--workdir={tmp_path}"]) == 0
+    assert measured == [("dense", 1e-3), ("dense", 2e-3), ("moe", 1e-3)]
+    measured.clear()
+    elsewhere = [f"--workdir={tmp_path / 'elsewhere'}", f"--results={tmp_path / 'results'}"]
+    assert rates.main([dense, "--rates=1e-3,2e-3,4e-3", *elsewhere]) == 0
+    assert measured == [("dense", 4e-3)]
+    written = read_json(epath.Path(tmp_path / "results" / "rates.json"))
+    assert written["dense"]["losses"] == {"0.001": 1e-3, "0.002": 2e-3, "0.004": 4e-3}
+    assert written["moe"]["losses"] == {"0.001": 1e-3}
+
+    measured.clear()
+    (configs / "dense.py").write_text(TINY.format(more="config.retrain.learning_rate = 0.5"))
+    assert rates.main([dense, "--rates=1e-3", *elsewhere]) == 0
+    assert measured == []
+    (configs / "dense.py").write_text(TINY.format(more="config.retrain.steps = 9"))
+    assert rates.main([dense, "--rates=1e-3", *elsewhere]) == 0
+    assert measured == [("dense", 1e-3)]
