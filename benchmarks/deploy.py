@@ -36,6 +36,7 @@ from automoe_jax.arch import Arch
 from automoe_jax.command.parser import Parser
 from automoe_jax.command.run import run_for_people
 from automoe_jax.export.settings import FLOAT32, INT8
+from automoe_jax.latency.timing import in_turn
 from benchmarks import deploy_models
 from benchmarks.deploy_models import PAPER_VOCABULARY, SHAPES
 from benchmarks.deploy_worker import CANDIDATES, STEPS, reads
@@ -194,12 +195,13 @@ def measured(case: Case, models: Path) -> dict[str, Measured]:
             process.ask(**request, warm_up=True)
         started, least, most = time.perf_counter(), *ROUNDS
         answers: dict[str, list[dict[str, Any]]] = {label: [] for label in processes}
+        labels = list(processes)
         for done in tqdm(range(most), desc=case.name, leave=False):
             spent = time.perf_counter() - started
             if done >= least and spent * (done + 1) / done > ROW_SECONDS:
                 break
-            for label, process in processes.items():
-                answers[label].append(process.ask(**request, warm_up=False))
+            for label in (labels[i] for i in in_turn(len(labels), done)):
+                answers[label].append(processes[label].ask(**request, warm_up=False))
         return {
             label: Measured([one["seconds"] for one in own], own[-1]["peak_bytes"])
             for label, own in answers.items()

@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from automoe_jax.command.parser import Parser
 from automoe_jax.command.run import run_for_people
+from automoe_jax.latency.timing import in_turn
 
 REPEATS = 9  # of each case, unless --repeats gives another number
 
@@ -140,10 +141,11 @@ def timings(
     for call in tqdm(cases.values(), desc=f"{title} (compile)", file=sys.stderr, leave=False):
         jax.block_until_ready(call())
     seconds: dict[str, list[float]] = {name: [] for name in cases}
-    for _ in tqdm(range(repeats), desc=title, file=sys.stderr, leave=False):
-        for name, call in cases.items():
+    names = list(cases)
+    for number in tqdm(range(repeats), desc=title, file=sys.stderr, leave=False):
+        for name in (names[i] for i in in_turn(len(names), number)):
             started = time.perf_counter()
-            jax.block_until_ready(call())
+            jax.block_until_ready(cases[name]())
             seconds[name].append(time.perf_counter() - started)
     return seconds
 

@@ -33,7 +33,7 @@ def exported(root: str, precision: str | None = None) -> pathlib.Path:
     """
     precision = precision or default_precision(root)
     folder = pathlib.Path(root) / FOLDER / precision
-    if _is_current(root, folder):
+    if is_current(root, folder):
         return folder
     from automoe_jax.export.workdirs import export_onnx  # imports JAX
 
@@ -102,7 +102,7 @@ def _path(root: str) -> Any:
     return epath.Path(root)
 
 
-def _is_current(root: str, folder: pathlib.Path) -> bool:
+def is_current(root: str, folder: pathlib.Path) -> bool:
     """Whether the folder holds an undamaged export of the weights that the workdir has now."""
     try:
         description = json.loads((folder / DESCRIPTION).read_text())

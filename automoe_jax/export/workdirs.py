@@ -12,12 +12,18 @@ from automoe_jax.config import Config
 from automoe_jax.costs import costs
 from automoe_jax.data.tokenizer import EOS, SeparateTokenizers
 from automoe_jax.errors import UserError
-from automoe_jax.export import models
-from automoe_jax.export.cache import default_shortlist, fingerprint
+from automoe_jax.export import folder, models
+from automoe_jax.export.cache import (
+    FOLDER,
+    default_precision,
+    default_shortlist,
+    fingerprint,
+    is_current,
+)
 from automoe_jax.export.ctranslate2 import to_ctranslate2
 from automoe_jax.export.folder import write_folder
 from automoe_jax.export.network import inputs_of
-from automoe_jax.export.settings import FLOAT32, INT8
+from automoe_jax.export.settings import FLOAT32, INT8, PRECISIONS
 from automoe_jax.export.stablehlo import to_stablehlo
 from automoe_jax.export.tensors import to_safetensors
 from automoe_jax.export.web import page_files, runtime_files
@@ -32,14 +38,25 @@ from automoe_jax.inference.engine.folder import (
 )
 from automoe_jax.inference.engine.shortlist import load_shortlist
 from automoe_jax.model.network import Network
-from automoe_jax.report.rows import Role, RowKey
+from automoe_jax.report.rows import Role, Row, RowKey
 from automoe_jax.runtime.files import absolute
 from automoe_jax.train import runs
 from automoe_jax.workdir import Workdir, read_json
 
 SAFETENSORS = "model.safetensors"
 STABLEHLO = "model.stablehlo"
-_SCORES = ("bleu", "bleu_signature", "chrf", "chrf_signature", "accuracy", "macro_f1")
+_SCORES = (
+    "bleu",
+    "bleu_signature",
+    "bleu_difference",
+    "bleu_interval",
+    "chrf",
+    "chrf_signature",
+    "chrf_difference",
+    "chrf_interval",
+    "accuracy",
+    "macro_f1",
+)
 NO_LICENSE = "not stated; that of the training text applies"
 
 
@@ -97,6 +114,21 @@ def export_web(
     described = description(root, workdir, config, precision, license)
     model = _onnx_files(workdir, config, network, precision)
     write_folder(out, described, page_files(model, library, described.shortlist))
+
+
+def describe_again(root: epath.PathLike) -> None:
+    """Describes the current exports in a local workdir as one that is made now would be, with the
+    scores and defaults that the stage evaluate has measured since.
+    """
+    where = os.fspath(root)
+    if "://" in where:
+        return
+    for precision in PRECISIONS:
+        out = pathlib.Path(where) / FOLDER / precision
+        if is_current(where, out):
+            workdir = Workdir(absolute(root))
+            described = description(root, workdir, workdir.config(), precision, NO_LICENSE)
+            folder.describe_again(out, described)
 
 
 def _onnx_files(
@@ -186,7 +218,7 @@ def description(
         costs=_plain(cost),
         languages={"source": config.data.source_language, "target": config.data.target_language},
         license=license,
-        scores=_scores(workdir, precision, shortlist),
+        scores=_scores(os.fspath(root), workdir, precision, shortlist),
         buckets=tuple(config.data.buckets),
         beam_size=config.evaluate.beam_size,
         length_penalty=config.evaluate.length_penalty,
@@ -198,14 +230,18 @@ def description(
     )
 
 
-def _scores(workdir: Workdir, precision: str, shortlist: int) -> dict[str, Any]:
+def _scores(root: str, workdir: Workdir, precision: str, shortlist: int) -> dict[str, Any]:
     """The scores of the sub-Transformer on the test text where the stage evaluate measured them, if
-    possible in this precision and with this shortlist.
+    possible in this precision and with this shortlist; the title of their row as `measured`, and
+    the `default_precision` of the workdir, which is int8 where that passed the stage's test.
     """
-    variants = [variant(precision, shortlist), variant(precision), ""]
-    paths = [workdir.evaluate / f"{RowKey(Role.RETRAINED, one)}.json" for one in variants]
-    row: dict[str, Any] = next((read_json(path) for path in paths if path.exists()), {})
-    return {name: row[name] for name in _SCORES if row.get(name) is not None}
+    for one in (variant(precision, shortlist), variant(precision), ""):
+        path = workdir.evaluate / f"{RowKey(Role.RETRAINED, one)}.json"
+        if path.exists():
+            row = Row.from_json(read_json(path)).to_json()
+            found = {name: row[name] for name in _SCORES if name in row}
+            return found | {"measured": row["name"], "default_precision": default_precision(root)}
+    return {}
 
 
 def _plain(record: Any) -> dict[str, Any]:

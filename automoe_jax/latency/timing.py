@@ -78,16 +78,17 @@ def build(
 def milliseconds(models: Sequence[Model], rounds: int = ROUNDS) -> list[float]:
     """For each model the median time of a batch.
 
-    All run once per round, so that a slow moment of the machine does not fall on one of them.
+    All run once per round, and the first of a round is the second model of the one before, so that
+    neither a slow moment of the machine nor what ran just before falls on one of them.
     Raises `UserError` where the timer is too coarse for a batch.
     """
     seconds: list[list[float]] = [[] for _ in models]
     for number in range(WARM_UPS + rounds):
-        for model, taken in zip(models, seconds, strict=True):
+        for i in in_turn(len(models), number):
             started = time.perf_counter()
-            model.translate()
+            models[i].translate()
             if number >= WARM_UPS:
-                taken.append(time.perf_counter() - started)
+                seconds[i].append(time.perf_counter() - started)
     medians = [statistics.median(taken) for taken in seconds]
     tick = time.get_clock_info("perf_counter").resolution
     if tick > COARSE * min(medians):
@@ -96,3 +97,8 @@ def milliseconds(models: Sequence[Model], rounds: int = ROUNDS) -> list[float]:
             f" batch of {1000 * min(medians):g} ms; raise config.search.device.batch"
         )
     return [1000 * median for median in medians]
+
+
+def in_turn(count: int, number: int) -> list[int]:
+    """The order of `count` cases in a round with this number: each comes first in turn."""
+    return [(number + i) % count for i in range(count)]

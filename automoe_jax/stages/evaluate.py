@@ -14,6 +14,7 @@ from automoe_jax.evaluation.engine import deployed_rows
 from automoe_jax.evaluation.networks import inferences, joined, network_row
 from automoe_jax.evaluation.results import Evaluation, Scored
 from automoe_jax.evaluation.usage import evenly_spaced
+from automoe_jax.export.workdirs import describe_again
 from automoe_jax.inference.scores import tokenization
 from automoe_jax.report import Sample, results_table
 from automoe_jax.report.rows import DENSE, INHERITED, RETRAINED, RIVAL, RowKey
@@ -50,6 +51,7 @@ def run(config: Config, workdir: Workdir) -> None:
         rows, samples, count, workdir.spec(config).output_size, device(), versions()
     )
     results.save(workdir, evaluation)
+    describe_again(workdir.root)
     print(results_table(rows), flush=True)
     for row in rows:
         if row.note:

@@ -60,6 +60,11 @@ def test_the_predicted_size_is_the_models(config: Config, path: pathlib.Path) ->
         assert size(arch) == pytest.approx(model.file_bytes / 1e6, rel=0.05)
 
 
+def test_each_model_comes_first_in_turn() -> None:
+    orders = [timing.in_turn(3, number) for number in range(4)]
+    assert orders == [[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 1, 2]]
+
+
 def test_an_interrupted_collection_continues(
     config: Config, path: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

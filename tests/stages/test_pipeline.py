@@ -15,6 +15,9 @@ from typing import Any
 import pytest
 
 from automoe_jax.config import STAGES
+from automoe_jax.export.settings import PRECISIONS
+from automoe_jax.export.workdirs import export_onnx
+from automoe_jax.inference.engine.folder import open_folder
 
 ROOT = pathlib.Path(__file__).parents[2]
 TINY = pathlib.Path(__file__).with_name("tiny.py")
@@ -104,6 +107,9 @@ def test_everything_is_there_and_a_second_run_skips_it(
         ("baseline", "copy"),
         ("baseline", "word_by_word"),
     ]
+    exported = json.loads((workdir / "export" / "float32" / "model.json").read_text())
+    assert exported["scores"]["bleu"] == rows[1]["bleu"]
+    assert exported["scores"]["measured"] == rows[1]["name"]
     assert all(0 <= row["bleu"] <= 100 and "version" in row["bleu_signature"] for row in rows)
     page = (workdir / "report.html").read_text()
     assert all(row["name"] in page for row in rows)
@@ -407,6 +413,28 @@ def test_separate_vocabularies_from_text_to_translation(tmp_path: pathlib.Path) 
     translated = run(translate, b"The child sleeps.\n")
     assert translated.returncode == 0, translated.stderr.decode()
     assert translated.stdout.count(b"\n") == 1
+
+
+@pytest.mark.slow
+def test_exports_state_what_the_evaluation_measured_after_them(
+    finished: tuple[pathlib.Path, dict[str, float]], tmp_path: pathlib.Path
+) -> None:
+    workdir = copied(finished, tmp_path / "run")
+    settings = ("--config.evaluate.int8=True", "--config.evaluate.shortlist=20", "--redo")
+    done = run(command(workdir, *settings))
+    assert done.returncode == 0, done.stderr.decode()
+    defaults = json.loads((workdir / "evaluate" / "defaults.json").read_text())
+    for precision in PRECISIONS:
+        export_onnx(str(workdir), tmp_path / precision, precision)
+        own = (workdir / "export" / precision / "model.json").read_text()
+        assert own == (tmp_path / precision / "model.json").read_text()
+        stored = json.loads(own)
+        assert stored["shortlist"] == defaults["shortlist"][precision]
+        assert stored["scores"]["default_precision"] == defaults["precision"]
+        short = f", shortlist of {stored['shortlist']}" if stored["shortlist"] else ""
+        measured = stored["scores"]["measured"].removeprefix("retrained sub-Transformer (")
+        assert measured == {"float32": short[2:] or "onnx", "int8": "int8" + short}[precision] + ")"
+        assert open_folder(workdir / "export" / precision).description.shortlist in (0, 20)
 
 
 @pytest.mark.slow
