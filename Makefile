@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format docs bench lock clean
+.PHONY: help install demo test oldest lint format docs links bench lock resolve clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -18,6 +18,11 @@ demo: $(INSTALLED)  ## run the whole pipeline on the built-in corpus; resumes (W
 
 test: $(INSTALLED)  ## run all tests (PYTEST_ARGS="-k costs -x" for some)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+oldest: $(INSTALLED)  ## run the quick tests with the oldest allowed versions, in build/oldest (PYTEST_ARGS="tests/ops")
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/oldest
+	$(BIN)/uv pip install --quiet --python build/oldest/bin/python --resolution lowest-direct -r pyproject.toml --extra dev --extra formats
+	build/oldest/bin/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
 lint: $(INSTALLED)  ## run ruff, mypy and shellcheck; changes nothing
 	$(BIN)/ruff check .
@@ -32,6 +37,9 @@ format: $(INSTALLED)  ## fix and format the code
 docs: $(INSTALLED)  ## build the documentation site, build/docs/index.html; a warning is an error
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -j 2 docs build/docs
 
+links: $(INSTALLED)  ## look up every external link of the documentation site on the Internet
+	$(BIN)/python -m sphinx --builder linkcheck --quiet -j 2 docs build/links
+
 bench: $(INSTALLED)  ## run all benchmarks and write docs/BENCHMARKS.md and docs/benchmarks/deploy.md: an hour on an idle machine (needs a finished demo)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[bench]"
 	mkdir -p runs/bench
@@ -44,6 +52,11 @@ bench: $(INSTALLED)  ## run all benchmarks and write docs/BENCHMARKS.md and docs
 lock: $(INSTALLED)  ## pin the newest versions within the bounds, for every supported Python
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra formats --extra docs --universal --python-version 3.11 --upgrade --no-annotate \
 		--custom-compile-command "make lock" --quiet --output-file requirements.lock
+
+resolve: $(INSTALLED)  ## check that all extras fit together, with the newest and the oldest allowed versions
+	mkdir -p build
+	for versions in highest lowest-direct; do $(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+		--resolution $$versions --quiet --output-file build/extras_$$versions.txt || exit 1; done
 
 install: $(INSTALLED)  ## make the virtual environment
 

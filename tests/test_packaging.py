@@ -1,12 +1,15 @@
-"""Imports are declared, declared packages have bounds, and the lock file pins them without naming
-an index.
+"""Imports are declared, declared packages have bounds, the lock file pins them without naming an
+index, and the source distribution is complete.
 """
 
 import ast
 import importlib.metadata
 import pathlib
 import re
+import shutil
+import subprocess
 import sys
+import tarfile
 import tomllib
 
 import pytest
@@ -81,3 +84,20 @@ def test_lock_pins(requirement: Requirement) -> None:
 def test_lock_is_portable_and_small() -> None:
     assert not re.search(r"://|file:|^-", LOCK, re.MULTILINE)
     assert not names(requirements(LOCK)) & {"torch", "tensorflow", "tensorflow-cpu"}
+
+
+def test_source_distribution_is_the_repository(tmp_path: pathlib.Path) -> None:
+    """A packager builds the documentation and runs the tests from it."""
+    copy = tmp_path / "repository"
+    left_out = (".*", "runs", "build", "dist", "__pycache__", "*.egg-info", "reference")
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*left_out))
+    shutil.rmtree(copy / "docs" / "notebooks", ignore_errors=True)  # copied by `make docs`
+    expected = {path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()}
+    code = f"from setuptools.build_meta import build_sdist; build_sdist({str(tmp_path)!r})"
+    subprocess.run([sys.executable, "-c", code], cwd=copy, check=True, capture_output=True)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as file:
+        found = {name.partition("/")[2] for name in file.getnames()}
+    assert {"docs/index.md", "tests/conftest.py", "CITATION.cff", "CHANGELOG.md"} <= expected
+    assert not sorted(expected - found)
+    assert not [name for name in found if name.endswith(".pyc")]
