@@ -48,6 +48,9 @@ default_role = "code"  # single backticks
 
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
+linkcheck_ignore = [r"data:"]  # a mesh such as data:64,expert:4 in a docstring
+linkcheck_anchors = False  # GitHub's are made by scripts; tests/test_docs.py checks our own
+linkcheck_timeout, linkcheck_retries = 20, 2
 nb_execution_mode = "off"  # notebooks have no outputs in the repository; a test executes them
 
 

@@ -1,7 +1,11 @@
-"""Documents: relative links, their anchors, and pages named in code exist."""
+"""Documents: relative links, their anchors, and pages named in code exist; external links are
+well-formed (`make links` looks them up).
+"""
 
 import pathlib
 import re
+import tomllib
+import urllib.parse
 
 import pytest
 
@@ -12,6 +16,13 @@ CODE = sorted(
     for folder in ("automoe_jax", "benchmarks", "configs", "launch", "tests")
     for path in (ROOT / folder).rglob("*")
     if path.suffix in (".py", ".sh", ".sbatch", ".yaml")
+)
+LINKING = [*PAGES, *sorted((ROOT / "notebooks").glob("*.ipynb")), ROOT / "CITATION.cff"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+REPOSITORY = PROJECT["urls"]["Repository"]
+# Files of this repository as GitHub and Colab show them.
+OWN = re.compile(
+    rf"(?:{REPOSITORY}|https://colab.research.google.com/github/.*?/.*?)/(?:blob|tree)/main/(.*)"
 )
 
 
@@ -48,3 +59,16 @@ def test_pages_named_in_code() -> None:
         if not (ROOT / name).exists()
     }
     assert not missing
+
+
+@pytest.mark.parametrize("page", LINKING, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_external_links_of_a_page(page: pathlib.Path) -> None:
+    for link in re.findall(r"https?://[^\s)<>\"'`\\]+", page.read_text()):
+        parts = urllib.parse.urlsplit(link)
+        if parts.hostname == "localhost":
+            continue
+        assert parts.scheme == "https", f"{link} is not https"
+        assert re.fullmatch(r"([\w-]+\.)+[a-z]{2,}", parts.hostname or ""), f"{link} has no host"
+        assert link[-1] not in ".,;:", f"{link} ends in punctuation"
+        own = OWN.fullmatch(link)
+        assert not own or (ROOT / own[1]).exists(), f"{link} is no file of this repository"
