@@ -518,8 +518,9 @@ def _data_rules(data: DataConfig) -> Iterator[Rule]:
     known = not data.format or data.format in FORMATS
     yield FORMATS.setting, data.format, known, FORMATS.rule(data.format)
     yield from _cleaning_rules(data.cleaning)
-    single = len(data.delimiter) <= 1 or data.delimiter in TAB_NAMES
-    yield "config.data.delimiter", data.delimiter, single, "must be one character, or 'tab'"
+    single = len(data.delimiter) <= 1 and data.delimiter not in ('"', "\n", "\r")
+    rule = "must be one character, no quotation mark or line break, or 'tab'"
+    yield "config.data.delimiter", data.delimiter, single or data.delimiter in TAB_NAMES, rule
 
 
 def _cleaning_rules(cleaning: CleaningConfig) -> Iterator[Rule]:

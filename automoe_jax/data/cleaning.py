@@ -28,8 +28,9 @@ _SHAPES_NOTHING = re.compile(
     rf"|(?<![{_VIRAMAS}])[{_JOINERS}](?=[\x00-\x7f\s{_JOINERS}]|$)"
     rf"|(?<!\S)[{_SELECTORS}]"
 )
-# A larger share of NUL bytes is found in UTF-16 and UTF-32 only.
-_NUL_SHARE, _NUL_LENGTH = 0.2, 8
+# A larger share of control characters is found in UTF-16, UTF-32 and binary files only.
+_CONTROLS = bytes({*range(32)} - set(b"\t\n\v\f\r\x1c\x1d\x1e\x1f"))
+_CONTROL_SHARE, _CONTROL_LENGTH = 0.2, 8
 # Marks that a writer may leave out: Hebrew points and Arabic vowels; and Arabic's lengthening.
 _OPTIONAL = re.compile(
     "[\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0640\u064b-\u065f\u0670]"
@@ -47,8 +48,10 @@ def clean_line(line: str) -> str:
 
 def decoded(line: bytes) -> str:
     """The text of a line in UTF-8; raises `ValueError` with the reason where it is not UTF-8."""
-    if len(line) >= _NUL_LENGTH and line.count(0) > _NUL_SHARE * len(line):
-        raise ValueError("many NUL bytes, as in UTF-16")
+    controls = len(line) - len(line.translate(None, _CONTROLS))
+    if len(line) >= _CONTROL_LENGTH and controls > _CONTROL_SHARE * len(line):
+        name = "NUL bytes" if line.count(0) > controls / 2 else "control characters"
+        raise ValueError(f"many {name}, as in UTF-16")
     try:
         return line.decode()
     except UnicodeDecodeError as error:

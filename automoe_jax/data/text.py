@@ -148,6 +148,7 @@ def _read_two_files(
     source: TextFile, target: TextFile, config: DataConfig, wanted: Wanted, found: Parallel
 ) -> None:
     """Appends the pairs of two files with a side each."""
+    _check_two_files(source, target, config)
     by_ending = ending_of(source), ending_of(target)
     name = config.format or (by_ending[0] if by_ending == ("sgml", "sgml") else TWO_FILES)
     kind = FORMATS[name]
@@ -170,7 +171,8 @@ def _read_two_files(
     _append(units(), source.path, kind, found)
     if counts[0] != counts[1]:
         raise UserError(
-            f"{source.path} has {counts[0]} {kind.unit}s and {target.path} has {counts[1]};"
+            f"{source.path} has {counts[0]} {kind.unit}{'' if counts[0] == 1 else 's'} and"
+            f" {target.path} has {counts[1]};"
             f" {kind.unit} i of one must translate {kind.unit} i of the other, so give two files of"
             " equal length"
         )
@@ -180,6 +182,29 @@ def _read_two_files(
     _check_no_blank(found.source, start, "is empty", found)
     named = dataclasses.replace(found, files=[*found.files[:-1], (target.path, kind.unit, start)])
     _check_no_blank(found.target, start, "is empty", named)
+
+
+def _check_two_files(source: TextFile, target: TextFile, config: DataConfig) -> None:
+    """Raises `UserError` where the files or the settings belong to a file with both sides."""
+    if pathlib.Path(source.path) == pathlib.Path(target.path):
+        raise UserError(
+            f"config.data.path and config.data.target_path both name {source.path}; name the file"
+            " of the other side, or leave config.data.target_path empty if it holds both"
+        )
+    for file in (source, target):
+        name = "" if config.format else recognised(file)
+        if name and FORMATS[name].side is None:
+            raise UserError(
+                f"{file.path} is read as {name!r}, which has both sides in a file; leave"
+                " config.data.target_path empty, or set config.data.format='lines' if each of its"
+                " lines is a sentence"
+            )
+    for setting in ("source_column", "target_column"):
+        if value := getattr(config, setting):
+            raise UserError(
+                f"config.data.{setting}={value!r} is of a file with columns and"
+                " config.data.target_path names a second file; leave one of them empty"
+            )
 
 
 def ending_of(file: TextFile) -> str:

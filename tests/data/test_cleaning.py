@@ -121,6 +121,7 @@ def test_lines_of_symbols_only_have_keys_of_their_own():
         (b"Gr\xfc\xdfe", r"byte 0xfc at column 3"),
         ("Anna finds".encode("utf-16-le"), "many NUL bytes, as in UTF-16"),
         ("Anna finds".encode("utf-32-be"), "many NUL bytes, as in UTF-16"),
+        ("Это число".encode("utf-16-le"), "many control characters, as in UTF-16"),
         ("猫".encode("utf-16"), "byte 0xff at column 1, as in UTF-16"),
     ],
 )

@@ -47,8 +47,9 @@ def test_tsv(tmp_path, name):
 
 
 def test_only_a_newline_ends_a_line(tmp_path):
-    source = write(tmp_path / "a", "one\u2028still one\x0bstill\ntwo\n")
-    assert read_pairs(source, source).source == ("one still one still", "two")
+    content = "one\u2028still one\x0bstill\ntwo\n"
+    source, target = (write(tmp_path / name, content) for name in ("a", "b"))
+    assert read_pairs(source, target).source == ("one still one still", "two")
 
 
 def test_corpus_is_split_without_duplicates(tmp_path):
@@ -103,6 +104,29 @@ def test_mistakes_name_file_and_line(tmp_path, source, target, message):
     with pytest.raises(UserError, match=message) as caught:
         read_pairs(source, target)
     assert "\n" not in str(caught.value)
+
+
+def test_two_files_are_two_and_have_no_columns(tmp_path):
+    source = write(tmp_path / "a.en", joined(SOURCE))
+    target = write(tmp_path / "a.de", joined(TARGET))
+    with pytest.raises(
+        UserError, match=r"target_path both name .*a.en; name the file of the other"
+    ):
+        read_pairs(source, source)
+    with pytest.raises(UserError, match=r"source_column='en' is of a file with columns and .*sec"):
+        read_pairs(source, target, source_column="en")
+    table = write(tmp_path / "a.tsv", joined(TARGET))
+    with pytest.raises(UserError, match=r"a.tsv is read as 'tsv', which has both sides in a file"):
+        read_pairs(source, table)
+    assert read_pairs(source, table, format="lines").target == tuple(TARGET)
+
+
+@pytest.mark.parametrize(("name", "between"), [("a.tsv", "\t"), ("a.csv", ",")])
+def test_one_column_on_both_sides(tmp_path, name, between):
+    path = write(tmp_path / name, f"en{between}de\n" * 3)
+    for column in ("en", "2"):
+        with pytest.raises(UserError, match=r"source and the target are both .*; name two of them"):
+            read_pairs(path, source_column=column, target_column=column)
 
 
 def test_missing_file_and_folder(tmp_path):
@@ -198,8 +222,8 @@ def test_several_files_by_patterns_and_names(tmp_path):
     assert found == corpus.Pairs(tuple(SOURCE[:5]), tuple(TARGET[:5]))
     found = read_pairs(str(tmp_path / "c,d.en"), str(tmp_path / "c,d.de"))
     assert found == corpus.Pairs((SOURCE[4],), (TARGET[4],))
-    both = ", ".join(str(tmp_path / name) for name in ("b.en", "a.en"))
-    assert read_pairs(both, both).source == (*SOURCE[2:4], *SOURCE[:2])
+    both = [", ".join(str(tmp_path / f"{name}.{end}") for name in "ba") for end in ("en", "de")]
+    assert read_pairs(*both).source == (*SOURCE[2:4], *SOURCE[:2])
 
 
 def test_several_files_name_the_one_at_fault(tmp_path):

@@ -6,7 +6,7 @@ its plural with the last form of the translation.
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from automoe_jax.data.formats import fields
@@ -17,6 +17,7 @@ from automoe_jax.errors import UserError
 
 _CHARSET = re.compile(rb"charset=([\w.:-]+)")
 _UTF8 = ("utf-8", "utf8", "charset")  # also of a template, which does not name one
+_REASON_CHARACTERS = 200
 _LANGUAGE_CODE = re.compile(r"[a-z]{2,3}([-_@]\w+)*", re.IGNORECASE)
 
 
@@ -29,14 +30,22 @@ def po(file: TextFile, wanted: Wanted) -> Iterator[Unit]:
 def mo(file: TextFile, wanted: Wanted) -> Iterator[Unit]:
     """The messages of a compiled catalogue."""
     module = optional("translate.storage.mo", "an MO file", "translate-toolkit")
-    yield from _units(file, wanted, module.mofile(), file.content())
+    yield from _units(file, wanted, module.mofile(), file.content(), _check_ends)
 
 
-def _units(file: TextFile, wanted: Wanted, store: Any, content: bytes) -> Iterator[Unit]:
+def _units(
+    file: TextFile,
+    wanted: Wanted,
+    store: Any,
+    content: bytes,
+    check: Callable[[bytes], None] | None = None,
+) -> Iterator[Unit]:
     try:
         store.parse(content)
+        if check:
+            check(content)
     except (ValueError, LookupError, struct.error) as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split())[:_REASON_CHARACTERS]
         raise UserError(
             f"{file.path} is not a complete gettext catalogue ({reason}); check it, for example"
             " with msgfmt --check"
@@ -57,6 +66,19 @@ def _units(file: TextFile, wanted: Wanted, store: Any, content: bytes) -> Iterat
             f"{file.path} has no translated message; name a catalogue with translations, and not a"
             " template"
         )
+
+
+def _check_ends(content: bytes) -> None:
+    """Raises `ValueError` for a compiled catalogue that ends before its messages, which the library
+    reads as shorter or blank ones.
+    """
+    order = "<" if content.startswith(b"\xde") else ">"
+    count, *tables = struct.unpack(f"{order}3I", content[8:20])
+    for start in tables:
+        strings = content[start : start + count * struct.calcsize("2I")]
+        ends = [sum(string) for string in struct.iter_unpack(f"{order}2I", strings)]
+        if len(ends) < count or max(ends, default=0) > len(content):
+            raise ValueError(f"it ends at byte {len(content)}")
 
 
 def _forms(text: Any) -> list[str]:

@@ -100,6 +100,7 @@ class _Table:
                     f"config.data.{setting}={str(side)!r} is not in line 1 of {self._file.path},"
                     f" which has {_columns(len(names))}"
                 )
+        fields.check_two(sides, self._file.path)
         return sides[0] - 1, sides[1] - 1
 
     def _unequal(self, number: int, row: list[str], blank: bool) -> str:

@@ -21,8 +21,9 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-# Encodings by the offsets in four bytes at which many NULs are found.
-_WIDE = {"x000": "utf-32-le", "000x": "utf-32-be", "x0x0": "utf-16-le", "0x0x": "utf-16-be"}
+_WIDE = ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")
+_OF_NAMES = ("idna", "punycode")  # encode names of hosts, not text
+_NO_CHARACTERS = ("Cc", "Cn", "Co")  # categories: controls, unassigned, private use
 _GUESSES = 3
 _SAMPLE_CHARACTERS = 12
 
@@ -35,6 +36,8 @@ def of_mark(head: bytes) -> str:
 def is_known(name: str) -> bool:
     """Whether Python decodes text by this name."""
     try:
+        if codecs.lookup(name).name in _OF_NAMES:
+            return False
         "a".encode(name)
     except (LookupError, ValueError):
         return False
@@ -43,7 +46,8 @@ def is_known(name: str) -> bool:
 
 def suggested(name: str) -> str:
     """The known encoding that is closest to `name`, as the end of a sentence."""
-    return suggestion(name.lower().replace("-", "_"), encodings.aliases.aliases)
+    names = [*filter(is_known, encodings.aliases.aliases)]
+    return suggestion(name.lower().replace("-", "_"), names)
 
 
 def guesses(sample: bytes, line: bytes) -> dict[str, str]:
@@ -53,7 +57,7 @@ def guesses(sample: bytes, line: bytes) -> dict[str, str]:
     able = [
         match.encoding
         for match in charset_normalizer.from_bytes(sample)
-        if not match.encoding.startswith(("utf_16", "utf_32", "utf_7"))
+        if not match.encoding.startswith("utf_")
     ]
     found: dict[str, str] = {}
     for encoding in sorted(able, key=lambda one: _oddities(sample.decode(one, "replace"))):
@@ -64,13 +68,26 @@ def guesses(sample: bytes, line: bytes) -> dict[str, str]:
 
 
 def wide(head: bytes) -> dict[str, str]:
-    """The form of UTF-16 or UTF-32 that the first bytes of a file have by the places of their NULs,
-    with its first characters; empty for other text.
+    """The form of UTF-16 or UTF-32 in which the first bytes of a file are text, with its first
+    characters; empty for other text, which has no NUL.
     """
-    head = head[: len(head) // 4 * 4]
-    zeros = [head[offset::4].count(0) * 8 > len(head[offset::4]) for offset in range(4)]
-    name = _WIDE.get("".join("0" if zero else "x" for zero in zeros))
-    return {name: head.decode(name, "ignore").strip()[:_SAMPLE_CHARACTERS]} if name else {}
+    if 0 not in head:
+        return {}
+    texts = {name: text for name in _WIDE if (text := _strictly(head, name))}
+    name = max(texts, key=lambda one: sum(map(str.isascii, texts[one])), default="")
+    return {name: texts[name].strip()[:_SAMPLE_CHARACTERS]} if name else {}
+
+
+def _strictly(head: bytes, encoding: str) -> str:
+    """The text of the first bytes of a file, or nothing where they are no text in this encoding."""
+    try:
+        text = codecs.getincrementaldecoder(encoding)().decode(head)
+    except UnicodeDecodeError:
+        return ""
+    able = any(map(str.isascii, text)) and not any(
+        unicodedata.category(char) in _NO_CHARACTERS for char in text if char not in "\t\r\n"
+    )
+    return text if able else ""
 
 
 def _oddities(text: str) -> int:

@@ -69,7 +69,17 @@ def chosen(names: Sequence[str], wanted: Wanted, place: str) -> tuple[str, str]:
                 f" holds it in {setting}"
             )
         both.append(name or (recognised or ("", ""))[side])
+    check_two(both, place)
     return both[0], both[1]
+
+
+def check_two(sides: Sequence[str | int], place: str) -> None:
+    """Raises `UserError` if the source is the target too."""
+    if sides[0] == sides[1]:
+        raise UserError(
+            f"the source and the target are both {sides[0]!r} in {place}; name two of them in"
+            " config.data.source_column and config.data.target_column"
+        )
 
 
 def listed(names: Sequence[str]) -> str:
@@ -86,6 +96,11 @@ class Languages:
     """The two wanted languages among those of the units of a file."""
 
     def __init__(self, file: TextFile, wanted: Wanted):
+        if len({language.casefold() for language in wanted.languages}) == 1:
+            raise UserError(
+                f"config.data.source_language and config.data.target_language are both"
+                f" {wanted.languages[0]!r}; name two of the languages in {file.path}"
+            )
         self._file, self._wanted = file, wanted
         self._seen: set[str] = set()
         self._found = False
@@ -102,7 +117,8 @@ class Languages:
         """Raises `UserError` if no unit had text in both."""
         if not self._found:
             source, target = self._wanted.languages
-            has = f"its languages are {listed(sorted(self._seen))}" if self._seen else "it has none"
+            seen = sorted(self._seen - {""})
+            has = f"its languages are {listed(seen)}" if seen else "it names no language of a text"
             raise UserError(
                 f"{self._file.path} has no unit with text in {source!r} and in {target!r}; {has}:"
                 " set config.data.source_language and config.data.target_language"

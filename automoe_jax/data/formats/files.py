@@ -27,11 +27,22 @@ _HEAD_BYTES = 512
 _SAMPLE_BYTES = 20_000  # for the detection of an encoding
 # Zstandard's frames, also skippable ones, with which parallel compressors begin.
 _ZSTD = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", re.DOTALL)
-_ARCHIVES = {
-    "zip": re.compile(rb"PK\x03\x04"),
-    "7z": re.compile(rb"7z\xbc\xaf\x27\x1c"),
-    "rar": re.compile(rb"Rar!\x1a\x07"),
-    "tar": re.compile(rb".{257}ustar", re.DOTALL),
+_UNPACK = "unpack it and name the files in it (gzip, bzip2, xz and zstd are read as they are)"
+_SAVE = "save its text as a plain text file"
+# What is often named instead of a file of text: first bytes, and the way out.
+_NO_TEXT = {
+    "a zip archive": (rb"PK(\x03\x04|\x05\x06)", _UNPACK),
+    "a 7z archive": (rb"7z\xbc\xaf\x27\x1c", _UNPACK),
+    "a rar archive": (rb"Rar!\x1a\x07", _UNPACK),
+    "a tar archive": (rb"(?s:.{257})ustar", _UNPACK),
+    "a PDF document": (rb"%PDF-", _SAVE),
+    "an RTF document": (rb"\{\\rtf", _SAVE),
+    "a document of an old Office": (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", _SAVE),
+    "a web page": (rb"\s*(?i:<!doctype html|<html)", "download the file itself"),
+    "a pointer of Git LFS": (
+        rb"version https://git-lfs\.github\.com/",
+        "get the file itself with git lfs pull",
+    ),
 }
 _COMPRESSIONS: Mapping[str, tuple[re.Pattern[bytes], Callable[[IO[bytes]], Any]]] = {
     "gzip": (re.compile(rb"\x1f\x8b\x08"), lambda file: gzip.GzipFile(fileobj=file, mode="rb")),
@@ -126,12 +137,9 @@ class TextFile:
         )
 
     def _check(self, head: bytes) -> None:
-        for name, sign in _ARCHIVES.items():
-            if sign.match(head):
-                raise UserError(
-                    f"{self.path} is a {name} archive; unpack it and name the files in it (gzip,"
-                    " bzip2, xz and zstd are read as they are)"
-                )
+        for name, (sign, way_out) in _NO_TEXT.items():
+            if re.match(sign, head):
+                raise UserError(f"{self.path} is {name}; {way_out}")
 
     def _check_known(self, encoding: str) -> None:
         if not encodings.is_known(encoding):
@@ -146,9 +154,12 @@ class TextFile:
             except ValueError as error:
                 sample = line + b"\n" + stream.read(_SAMPLE_BYTES)
                 _exhaust(stream)  # a damaged file is not decompressed to the end
-                guesses = encodings.wide(self.head()) or encodings.guesses(sample, line)
+                guesses = encodings.wide(self.head())
+                if not guesses and 0 in sample:
+                    raise UserError(f"{self.path} holds NUL bytes and is no text; {RULE}") from None
+                choice = self._choice(guesses or encodings.guesses(sample, line))
                 raise UserError(
-                    f"{self.path}, line {number} is not UTF-8 ({error}); {self._choice(guesses)}"
+                    f"{self.path}, line {number} is not UTF-8 ({error}); {choice}"
                 ) from None
 
     def _choice(self, guesses: Mapping[str, str]) -> str:
@@ -173,8 +184,8 @@ class TextFile:
                 number += 1 + before.count("\n")
                 place = f" (byte 0x{error.object[error.start]:02x})"
             raise UserError(
-                f"{self.path}, line {number} is not {encoding}{place}; set {self.setting} to the"
-                " encoding of this file, or convert it to UTF-8"
+                f"{self.path}, line {max(number, 1)} is not {encoding}{place}; set"
+                f" {self.setting} to the encoding of this file, or convert it to UTF-8"
             ) from None
         finally:
             with contextlib.suppress(ValueError):

@@ -5,7 +5,7 @@ can be a bomb, are refused (defusedxml).
 from collections.abc import Collection, Iterator
 from xml.etree.ElementTree import Element, ParseError
 
-from automoe_jax.data.formats.files import TextFile, optional
+from automoe_jax.data.formats.files import RULE, TextFile, optional
 from automoe_jax.errors import UserError
 
 LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
@@ -24,6 +24,8 @@ def elements(
     library = optional("defusedxml.ElementTree", "an XML file", "defusedxml")
     common = optional("defusedxml.common", "an XML file", "defusedxml")
     ancestors: list[Element] = []
+    if not file.head().strip():
+        raise UserError(f"{file.path} is empty; {RULE}")
     with file.opened() as stream:
         try:
             for event, element in library.iterparse(stream, events=("start", "end")):

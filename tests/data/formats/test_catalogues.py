@@ -1,5 +1,7 @@
 """Gettext's catalogues: what is translated, plurals, charsets, and broken files."""
 
+import struct
+
 import pytest
 
 from automoe_jax.data.formats import catalogues
@@ -93,6 +95,21 @@ def test_mistakes_name_the_file(read, content, message):
     with pytest.raises(UserError, match=message) as caught:
         read(catalogues.po, content)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_mo_that_ends_early(read, order):
+    """The library reads cut messages as shorter or blank ones."""
+    strings = [b"", b"Language: de\n", b"cat", b"Katze"]
+    tables, text = b"", b""
+    for string in (strings[0], strings[2], strings[1], strings[3]):
+        tables += struct.pack(f"{order}2I", len(string), 28 + 32 + len(text))
+        text += string + b"\0"
+    content = struct.pack(f"{order}7I", 0x950412DE, 0, 2, 28, 28 + 16, 0, 0) + tables + text
+    assert read(catalogues.mo, content) == [Unit(2, "cat", "Katze")]
+    for end in (-3, -9, 50, 30):
+        with pytest.raises(UserError, match=r"a is not a complete gettext catalogue \("):
+            read(catalogues.mo, content[:end])
 
 
 @pytest.mark.parametrize("content", [b"", b"\xde\x12\x04\x95", b"\xde\x12\x04\x95" + b"\xff" * 40])

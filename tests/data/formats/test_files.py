@@ -73,6 +73,45 @@ def test_archives_are_named(tmp_path, content, name):
         read(tmp_path / "a", content)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"%PDF-1.7\n", "a is a PDF document; save its text"),
+        (b"{\\rtf1\\ansi x}", "a is an RTF document; save its text"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(512), "a is a document of an old Office"),
+        (b"\n<!doctype HTML>\n<html>", "a is a web page; download the file itself"),
+        (b"version https://git-lfs.github.com/spec/v1\noid x\n", "a is a pointer of Git LFS; get"),
+        (b"PK\x05\x06" + bytes(18), "a is a zip archive; unpack it"),
+        (b"SQLite format 3\0" + bytes(300), "a holds NUL bytes and is no text; config.data.path"),
+        (bytes(1000), "a holds NUL bytes and is no text"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "a holds NUL bytes and is no text"),
+    ],
+    ids=["pdf", "rtf", "office", "web", "lfs", "zip", "sqlite", "nul", "png"],
+)
+def test_what_is_no_text_is_named(tmp_path, content, message):
+    with pytest.raises(UserError, match=message):
+        read(tmp_path / "a", content)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Это число",
+        "我们在这里学习语言，也学习数学。",
+        "यह एक संख्या है",
+        "これは数です",
+        "\U0001f600 ok",
+    ],
+)
+def test_wide_encodings_of_other_scripts_are_suggested(tmp_path, encoding, line):
+    """Their bytes can be valid UTF-8: letters and control characters."""
+    content = f"{line}\n".encode(encoding) * 60
+    with pytest.raises(UserError, match=rf"config.data.encoding='{encoding}' if that is right"):
+        read(tmp_path / "a", content)
+    assert read(tmp_path / "a", content, encoding=encoding) == [line] * 60
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
 def test_a_byte_order_mark_names_the_encoding(tmp_path, encoding):
     path, notes = tmp_path / "a", []
@@ -108,15 +147,18 @@ def test_the_place_of_an_invalid_byte(tmp_path):
         match=r"a, line 9001 is not cp1252 \(byte 0x81\); set config.data.target_encoding to",
     ):
         read(tmp_path / "a", content, encoding="cp1252", setting="config.data.target_encoding")
+    with pytest.raises(UserError, match=r"a, line 1 is not utf-16; set"):
+        read(tmp_path / "a", b"plain text without a mark\n", encoding="utf-16")
     odd = "one\ntwo\n".encode("utf-16") + b"x"
     with pytest.raises(UserError, match=r"a, line 3 is not utf-16"):
         read(tmp_path / "a", odd)
 
 
-@pytest.mark.parametrize("name", ["latin-l", "base64", "no such\0"])
+@pytest.mark.parametrize("name", ["latin-l", "base64", "idna", "no such\0"])
 def test_unknown_encodings(tmp_path, name):
-    with pytest.raises(UserError, match=r"config.data.encoding=.* is no encoding of text"):
+    with pytest.raises(UserError, match=r"config.data.encoding=.* is no encoding of") as caught:
         read(tmp_path / "a", CONTENT, encoding=name)
+    assert f"did you mean {name!r}" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

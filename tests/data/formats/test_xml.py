@@ -1,5 +1,7 @@
 """TMX, XLIFF and WMT's test sets: small files as tools write them, and broken ones."""
 
+import re
+
 import pytest
 
 from automoe_jax.data.formats import tmx, wmt, xliff, xml
@@ -69,6 +71,24 @@ def test_xliff(read, content):
     assert [unit[1:] for unit in backwards] == [pair[::-1] for pair in expected]
 
 
+@pytest.mark.parametrize(
+    ("content", "state"),
+    [
+        (XLIFF_1.replace('"final"', '"needs-translation"'), "needs-translation"),
+        (XLIFF_1.replace('"final"', '"new"'), "new"),
+        (XLIFF_2.replace("<segment>", '<segment state="initial">', 1), "initial"),
+    ],
+)
+def test_targets_in_the_state_of_no_translation_are_blank(read, content, state):
+    assert state in content
+    assert [unit.target for unit in read(xliff.pairs, content)] == ["", "", "Ja"]
+
+
+def test_one_language_on_both_sides(read):
+    with pytest.raises(UserError, match=r"target_language are both 'en'; name two of the lang"):
+        read(tmx.pairs, TMX, languages=("en", "en"))
+
+
 def test_the_same_as_translate_toolkit(read):
     from_xliff = pytest.importorskip("translate.storage.xliff").xlifffile
     from_xliff_2 = pytest.importorskip("translate.storage.xliff2").Xliff2File
@@ -102,7 +122,14 @@ def test_other_encodings_are_declared(read):
     [
         (tmx.pairs, TMX[:500], r"a, line 8 is not well-formed XML \(.*, column \d+\); correct"),
         (tmx.pairs, TMX.replace("</seg></tuv></tu>", "</tuv></tu>"), r"a, line 7 .*mismatched tag"),
-        (tmx.pairs, "", r"a, line 1 is not well-formed XML \(no element found"),
+        (tmx.pairs, "", r"a is empty; config.data.path"),
+        (tmx.pairs, TMX[:40], r"a, line 2 is not well-formed XML \(.*, column \d+\)"),
+        (tmx.pairs, "<!DOCTYPE HTML><html><p>404</html>", r"a is a web page; download the file"),
+        (
+            tmx.pairs,
+            re.sub(r'xml:lang="[\w-]+"', "", TMX),
+            r"no unit with text in 'en' and in 'de'; it names no language of a text",
+        ),
         (tmx.pairs, TMX.encode("latin-1"), r"a, line 7 is not well-formed XML \(not well-formed"),
         (tmx.pairs, TMX.replace("UTF-8", "Shift_JIS"), r"cannot be read as XML \(.*; convert it"),
         (tmx.pairs, XLIFF_1, r"a has the root element <xliff> and not <tmx>"),
