@@ -69,8 +69,7 @@ def link_to_repository(app: Sphinx, name: str, source: list[str]) -> None:
         kind = "tree" if (ROOT / path).is_dir() else "blob"
         return f"{before}{REPOSITORY}/{kind}/main/{path}{after}"
 
-    title = "# All columns\n\n" if name.endswith("/comparison") else ""  # these begin with a table
-    source[0] = title + LINK.sub(linked, source[0])
+    source[0] = LINK.sub(linked, source[0])
 
 
 def copy_notebooks(app: Sphinx) -> None:

@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _report(failed)
     measure_latencies(root, results, records)
     systems = gather(results, flags.baseline)
-    print(write_table(systems, results, flags.baseline))
+    print(write_table(systems, records, results, flags.baseline))
     print(f"compare: {results / FILE} and its plots", flush=True)
     return _report(failed)
 

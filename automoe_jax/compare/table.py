@@ -18,6 +18,7 @@ from automoe_jax.report.rows import Row
 from automoe_jax.runtime.files import atomic_writer
 
 FILE = "comparison.md"
+_DATE = len("2026-11-23")
 
 
 class _Run(NamedTuple):
@@ -62,9 +63,11 @@ def gather(results: Path, baseline: str) -> list[System]:
     )
 
 
-def write_table(systems: Sequence[System], results: Path, baseline: str) -> str:
-    """Writes `FILE` and its plots to the folder; returns the text."""
-    text = comparison.table(systems, baseline) + "\n"
+def write_table(
+    systems: Sequence[System], records: Sequence[Record], results: Path, baseline: str
+) -> str:
+    """Writes `FILE` and its plots to the folder of the records; returns the text."""
+    text = f"{head(records, results, baseline)}\n{comparison.table(systems, baseline)}\n"
     for system in systems:
         if system.pieces:
             text += (
@@ -81,6 +84,21 @@ def write_table(systems: Sequence[System], results: Path, baseline: str) -> str:
         with atomic_writer(results / name) as file:
             file.write(content.encode())
     return text
+
+
+def head(records: Sequence[Record], results: Path, baseline: str) -> str:
+    """The title of `FILE`, the command that writes it, and where its figures come from."""
+    dates = sorted({record.date[:_DATE] for record in records})
+    seeds = sorted({record.seed for record in records})
+    devices = sorted({record.device for record in records})
+    return (
+        "# All columns\n\n"
+        f"`python -m automoe_jax.compare --workdir=W --results={results} --baseline={baseline}`"
+        " writes this page from the records in its folder; with `--configs` and `--seeds` it trains"
+        " the runs first.\n\n"
+        f"Runs of {' to '.join(dict.fromkeys((dates[0], dates[-1])))}, seeds"
+        f" {', '.join(map(str, seeds))}, on {'; '.join(devices)}.\n"
+    )
 
 
 def _runs(results: Path, records: Sequence[Record]) -> dict[str, dict[int, _Run]]:

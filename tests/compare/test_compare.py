@@ -173,6 +173,10 @@ def test_from_configurations_to_the_table(
     assert [key.variant for key in every] == [""]
     assert all(len(outputs) == 30 for outputs in every.values())
     table = (root / "results" / "comparison.md").read_text()
+    assert table.startswith(
+        "# All columns\n\n`python -m automoe_jax.compare --workdir=W --results="
+    )
+    assert f"Runs of {record['date'][:10]}, seeds 1, on {record['device']}.\n" in table
     assert "| **dense** |" in table
     assert "| moe |" in table
     assert "Experts of a token of the source, moe:" in table
