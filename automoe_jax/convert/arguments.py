@@ -23,9 +23,8 @@ _FIXED: dict[str, Any] = {
     "adaptive_input": False,
     "adaptive_softmax_cutoff": None,
     "decoder_learned_pos": False,
-    "decoder_normalize_before": False,
     "encoder_learned_pos": False,
-    "encoder_normalize_before": False,
+    "no_decoder_final_norm": False,
     "no_token_positional_embeddings": False,
     "vocab_original_scaling": False,
 }
@@ -119,6 +118,7 @@ def _check(arguments: argparse.Namespace) -> None:
                 f"the checkpoint's setting {name}={value!r} is not supported; only models with"
                 f" {name}={only!r} can be converted"
             )
+    _check_norm(arguments)
     for side in SIDES:
         for part in ("mha", "ffn"):
             name = f"{side}_drop_{part}_sublayer"
@@ -128,6 +128,28 @@ def _check(arguments: argparse.Namespace) -> None:
                     " of layers, which is not supported"
                 )
         _require(arguments, f"{side}_embed_dim", f"{side}_ffn_embed_dim", f"{side}_layers")
+
+
+def _check_norm(arguments: argparse.Namespace) -> None:
+    """Raises `UserError` for pre-norm on one side only, and where decoder layers see the states of
+    several encoder layers: the original then normalises those of the last one only.
+    """
+    names = [f"{side}_normalize_before" for side in SIDES]
+    encoder, decoder = (bool(_get(arguments, name, False)) for name in names)
+    if encoder != decoder:
+        raise UserError(
+            f"the checkpoint's settings {names[0]}={encoder} and {names[1]}={decoder} differ, which"
+            " is not supported; only models with pre-norm on both sides or none can be converted"
+        )
+    sub = _get(arguments, "train_subtransformer", False)
+    cross = f"decoder_arbitrary_ende_attn_{'all_subtransformer' if sub else 'choice'}"
+    seen = list(_get(arguments, cross, None) or [-1])
+    if encoder and set(seen) != {-1}:
+        raise UserError(
+            f"the checkpoint's setting {cross}={seen} is not supported with {names[0]}=True; only"
+            " models with pre-norm whose cross attention sees the last encoder layer (-1) can be"
+            " converted"
+        )
 
 
 def _require(arguments: argparse.Namespace, *names: str) -> list[Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
+from automoe_jax.arch import SIDES
 from automoe_jax.config import SHARED_EMBEDDINGS
 from automoe_jax.errors import UserError
 from automoe_jax.model.network import Network, Spec
@@ -19,8 +20,10 @@ from automoe_jax.space import SearchSpace
 _IGNORED = re.compile(r".*(version|_float_tensor|positions_table)$")
 _SOURCE, _TARGET = "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"
 _OUTPUTS = ("decoder.embed_out", "decoder.output_projection.weight")  # of old and new versions
+_FINAL_NORM = "{}.layer_norm.weight"
 _LAYOUT = re.compile(
     r"(encoder|decoder)\.embed_tokens\.weight|decoder\.(embed_out|output_projection\.weight)"
+    r"|(encoder|decoder)\.layer_norm\.(weight|bias)"
     r"|(encoder|decoder)\.layers\.\d+\.("
     r"(self_attn|encoder_attn)\.(in_proj_weight|in_proj_bias|out_proj\.(weight|bias))"
     r"|(self_attn|encoder_attn|final)_layer_norm\.(weight|bias)"
@@ -36,7 +39,7 @@ def check_layout(names: Iterable[str]) -> None:
         if not _LAYOUT.fullmatch(plain) and not _IGNORED.match(plain):
             raise UserError(
                 f"the checkpoint's weight {name!r} has no place in a model of HAT or AutoMoE; only"
-                " their checkpoints, with post-norm and sinusoidal positions, can be converted"
+                " their checkpoints, with sinusoidal positions, can be converted"
             )
 
 
@@ -51,7 +54,8 @@ def from_fairseq(
     gradients too.
 
     Arrays keep their dtype. fairseq saves a shared table under each of its names. Unless
-    `shared_embeddings` is given, as in `Spec`, tables with equal values are shared. Raises
+    `shared_embeddings` is given, as in `Spec`, tables with equal values are shared. A LayerNorm
+    after the last layer of a side (`layer_norm`) is that of pre-norm. Raises
     `UserError` for a weight that is missing, is left over, has another shape than `space` asks for,
     or differs from the table that it is said to share.
     """
@@ -64,6 +68,7 @@ def from_fairseq(
         space,
         sizes["embedding"],
         pad_id,
+        norm="pre" if any(_FINAL_NORM.format(side) in reader.weights for side in SIDES) else "post",
         shared_embeddings=shared,
         target_vocab_size=sizes.get("target_embedding", 0),
     )
@@ -71,10 +76,13 @@ def from_fairseq(
         table: {"table": reader.take(names[table], (shape.rows, shape.width))}
         for table, shape in spec.tables().items()
     }
-    for side in ("encoder", "decoder"):
+    for side in SIDES:
         params[side] = {
             f"layer_{i}": _layer(reader, spec, side, i) for i in range(spec.layers(side))
         }
+        if spec.norm == "pre":
+            name = _FINAL_NORM.format(side).removesuffix(".weight")
+            params[side]["final_norm"] = _norm(reader, name, getattr(spec.widths, side))
     left = sorted(
         name for name in reader.weights if name not in reader.taken and not _IGNORED.match(name)
     )

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from automoe_jax.arch import Arch
+from automoe_jax.arch import SIDES, Arch
 from automoe_jax.command import configuration
 from automoe_jax.config import Config, from_config_dict
 from automoe_jax.convert import from_fairseq
@@ -23,7 +23,8 @@ from automoe_jax.convert.checkpoint import Checkpoint, parse, read_checkpoint
 from automoe_jax.convert.workdirs import Vocabulary, convert
 from automoe_jax.errors import UserError
 from automoe_jax.export.workdirs import trained
-from automoe_jax.model import Spec, forward
+from automoe_jax.model import Network, Spec, forward
+from automoe_jax.model.transformer import embed
 from automoe_jax.runtime.files import absolute
 from automoe_jax.space import SearchSpace
 from automoe_jax.train import runs
@@ -112,6 +113,83 @@ def test_a_dictionary_of_its_own_for_the_target(tmp_path: pathlib.Path) -> None:
     assert (root / "target_tokenizer.model").exists()
 
 
+@pytest.mark.parametrize("sharing", ["all", "decoder", "none"])
+def test_pre_norm_and_separate_tables(sharing: str, tmp_path: pathlib.Path) -> None:
+    """The logits of fairseq's formula for pre-norm, written out."""
+    rng = np.random.default_rng(0)
+    own = weights("dense2")
+    shape = own["encoder.embed_tokens.weight"].shape
+    extra = {f"{side}.layer_norm.weight": 1 + 0.3 * rng.normal(size=32) for side in SIDES}
+    extra |= {f"{side}.layer_norm.bias": rng.normal(size=32) for side in SIDES}
+    if sharing != "all":
+        extra["decoder.embed_tokens.weight"] = rng.normal(size=shape) / 6
+    if sharing == "none":
+        extra["decoder.embed_out"] = rng.normal(size=shape) / 6
+    own |= {name: array.astype(np.float32) for name, array in extra.items()}
+    own = {name: array for name, array in own.items() if "output_projection" not in name}
+    pre = {f"{side}_normalize_before": True for side in SIDES}
+    arguments = settings("dense2", decoder_arbitrary_ende_attn_choice=[-1], **pre)
+    root = converted(tmp_path, Checkpoint(own, arguments))
+    workdir = Workdir(absolute(root))
+    config = workdir.config()
+    assert (config.model.norm, config.model.shared_embeddings) == ("pre", sharing)
+    network = runs.load(workdir.supernet, workdir.spec(config))
+    arch = config.space.largest()
+    found = logits_of(network, arch, *batch())
+    real = np.asarray(batch()[1]) != 1
+    np.testing.assert_allclose(found[real], pre_norm_logits(own, network, arch)[real], atol=2e-4)
+    for name in ("encoder.layer_norm.bias", "decoder.layer_norm.weight"):
+        with pytest.raises(UserError, match=f"weight '{name}' is missing"):
+            from_fairseq({k: v for k, v in own.items() if k != name}, space=config.space)
+
+
+def pre_norm_logits(own: dict[str, np.ndarray], network: Network, arch: Arch) -> np.ndarray:
+    """Logits [B, T, V] of a dense pre-norm Transformer with fairseq's weights."""
+    genes = arch.to_dict()
+    source, target = map(np.asarray, batch())
+
+    def normalised(name: str, x: np.ndarray) -> np.ndarray:
+        scaled = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+        return scaled * own[f"{name}.weight"] + own[f"{name}.bias"]
+
+    def attention(name: str, x: np.ndarray, memory: np.ndarray, heads: int, mask: Any) -> Any:
+        into, bias = own[f"{name}.in_proj_weight"], own[f"{name}.in_proj_bias"]
+        parts = zip((x, memory, memory), np.split(into, 3), np.split(bias, 3), strict=True)
+        q, k, v = (
+            (states @ matrix.T + offset).reshape(*states.shape[:2], heads, -1).swapaxes(1, 2)
+            for states, matrix, offset in parts
+        )
+        scores = np.where(mask, q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1]), -np.inf)
+        shares = np.exp(scores - scores.max(-1, keepdims=True))
+        mixed = (shares / shares.sum(-1, keepdims=True) @ v).swapaxes(1, 2)
+        flat = mixed.reshape(*x.shape[:2], -1)
+        return flat @ own[f"{name}.out_proj.weight"].T + own[f"{name}.out_proj.bias"]
+
+    def feed_forward(name: str, x: np.ndarray) -> np.ndarray:
+        hidden = np.maximum(x @ own[f"{name}.fc1.weight"].T + own[f"{name}.fc1.bias"], 0)
+        return hidden @ own[f"{name}.fc2.weight"].T + own[f"{name}.fc2.bias"]
+
+    padding = (source != 1)[:, None, None, :]
+    x = np.asarray(embed(network, "encoder", network.spec.widths, source))
+    for i, layer in enumerate(genes["encoder"]["layers"]):
+        at = f"encoder.layers.{i}"
+        inner = normalised(f"{at}.self_attn_layer_norm", x)
+        x = x + attention(f"{at}.self_attn", inner, inner, layer["self_heads"], padding)
+        x = x + feed_forward(at, normalised(f"{at}.final_layer_norm", x))
+    memory = normalised("encoder.layer_norm", x)
+    past = np.tril(np.ones((target.shape[1],) * 2, bool))
+    y = np.asarray(embed(network, "decoder", network.spec.widths, target))
+    for i, layer in enumerate(genes["decoder"]["layers"]):
+        at = f"decoder.layers.{i}"
+        inner = normalised(f"{at}.self_attn_layer_norm", y)
+        y = y + attention(f"{at}.self_attn", inner, inner, layer["self_heads"], past)
+        inner = normalised(f"{at}.encoder_attn_layer_norm", y)
+        y = y + attention(f"{at}.encoder_attn", inner, memory, layer["cross_heads"], padding)
+        y = y + feed_forward(at, normalised(f"{at}.final_layer_norm", y))
+    output = own.get("decoder.embed_out", own["decoder.embed_tokens.weight"])
+    return normalised("decoder.layer_norm", y) @ output.T
+
+
 def test_experts_on_one_side_only() -> None:
     """AutoMoE with experts in the encoder: its decoder has no routers. With one expert in each
     layer it has routers that change nothing.
@@ -138,7 +216,12 @@ def test_experts_on_one_side_only() -> None:
     ("changed", "message"),
     [
         ({"activation_fn": "gelu"}, r"activation_fn='gelu' is not supported"),
-        ({"encoder_normalize_before": True}, r"encoder_normalize_before=True is not supported"),
+        ({"encoder_normalize_before": True}, r"encoder_normalize_before=True and decoder_norm"),
+        (
+            {f"{side}_normalize_before": True for side in SIDES},
+            r"decoder_arbitrary_ende_attn_choice=\[-1, 1\] is not supported with encoder_normalize",
+        ),
+        ({"no_decoder_final_norm": True}, r"no_decoder_final_norm=True is not supported"),
         ({"encoder_is_scale_prob": False}, r"encoder_is_scale_prob=False is not supported"),
         ({"decoder_drop_ffn_sublayer": [1, 0]}, r"decoder_drop_ffn_sublayer=\[1, 0\] leaves out"),
         ({"encoder_ffn_embed_dim_choice": [32]}, None),
