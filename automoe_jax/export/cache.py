@@ -72,7 +72,7 @@ def _defaults(root: str) -> tuple[str, dict[str, int]]:
         if stored["precision"] not in PRECISIONS:
             raise ValueError(stored["precision"])
         return stored["precision"], sizes
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return FLOAT32, {}
     except (ValueError, LookupError, TypeError, AttributeError):
         raise UserError(
@@ -114,5 +114,5 @@ def is_current(root: str, folder: pathlib.Path) -> bool:
         )
         files = description.get("files", {})
         return same and all(sha256(folder / name) == checksum for name, checksum in files.items())
-    except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return False

@@ -38,6 +38,13 @@ def test_damaged_defaults_are_named(content: str, tmp_path: pathlib.Path) -> Non
             read(str(tmp_path))
 
 
+def test_a_file_in_place_of_a_workdir_has_no_defaults(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "run").write_text("")
+    assert cache.default_precision(str(tmp_path / "run")) == "float32"
+    with pytest.raises(UserError, match="holds no run"):
+        cache.exported(str(tmp_path / "run"))
+
+
 def workdir_with(root: pathlib.Path, weights: str) -> None:
     for name, *_ in cache._SOURCES:
         (root / name).parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ import pytest
 from automoe_jax.data.tokenizer import EOS
 from automoe_jax.export import models
 from automoe_jax.export.network import inputs_of
+from automoe_jax.export.settings import INT8, PRECISIONS
 from automoe_jax.export.untrained import untrained
 from automoe_jax.inference.decode import beam_search
 from automoe_jax.inference.engine.hypotheses import Records, finished
@@ -50,6 +51,27 @@ def test_beam_search_is_that_of_jax(number: int) -> None:
             expected = tokens[b, i][: int(np.argmax(tokens[b, i] == EOS))]
             np.testing.assert_array_equal(hypothesis.tokens, expected)
             np.testing.assert_allclose(hypothesis.score, scores[b, i], rtol=1e-5)
+
+
+@pytest.mark.parametrize("number", range(len(ALL)))
+def test_int8_is_nearly_float32(number: int) -> None:
+    one = network(number, RANDOM)  # routes that rounding cannot change
+    texts = {"source": SOURCE, "target_input": TARGET_INPUT}
+    ((exact,), (rounded,)) = (
+        outputs(models.scorer(*inputs_of(one, BUCKETS, precision)), **texts)
+        for precision in PRECISIONS
+    )
+    assert 0 < np.abs(rounded - exact).max() < 0.1 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_int8_with_a_shortlist_of_all_pieces_is_the_full_search(number: int) -> None:
+    model = models.translator(*inputs_of(network(number), BUCKETS, INT8))
+    full = Records(*outputs(model, **feeds(2)))
+    short = Records(*outputs(model, **feeds(2, tuple(range(VOCAB)))))
+    np.testing.assert_array_equal(short.tokens, full.tokens)
+    np.testing.assert_array_equal(short.origins, full.origins)
+    np.testing.assert_allclose(short.scores, full.scores, rtol=1e-6)
 
 
 @pytest.mark.parametrize("number", range(len(ALL)))

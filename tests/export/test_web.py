@@ -41,16 +41,21 @@ def sentences() -> list[str]:
     return ODD + lines
 
 
+@pytest.mark.parametrize("skips", ["", "attention", "FFN"])
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_a_browser_translates_as_python_does(precision: str, tmp_path: pathlib.Path) -> None:
-    """In 8 bits the sentences of a batch share the scales of activations, so they go alone."""
+def test_a_browser_translates_as_python_does(
+    precision: str, skips: str, tmp_path: pathlib.Path
+) -> None:
+    """Also where layers skip blocks. In 8 bits the sentences of a batch share the scales of
+    activations, so they go alone.
+    """
     if chromium.EXECUTABLE is None:
         pytest.skip("no chromium is installed")
     try:
         runtime = web.runtime_files()
     except UserError as error:
         pytest.skip(str(error))
-    plain = folders.write(tmp_path / "plain", shortlist=2, precision=precision)
+    plain = folders.write(tmp_path / "plain", shortlist=2, precision=precision, skips=skips)
     described = open_folder(plain).description
     names = (MODEL, WEIGHTS, TOKENIZER, SHORTLIST)
     model = {name: (plain / name).read_bytes() for name in names}

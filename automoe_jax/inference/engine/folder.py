@@ -108,6 +108,10 @@ def open_folder(path: str | os.PathLike[str], flag: str = "--model") -> Folder:
             f"{where} holds no exported model ({DESCRIPTION} is absent); write one with python -m"
             " automoe_jax.export --workdir=DIR --out=DIR"
         ) from None
+    except OSError as error:
+        raise UserError(
+            f"{where}/{DESCRIPTION} cannot be read ({error.strerror}); {_AGAIN}"
+        ) from None
     except ValueError:
         raise UserError(f"{where}/{DESCRIPTION} is damaged; {_AGAIN}") from None
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
@@ -122,18 +126,47 @@ def open_folder(path: str | os.PathLike[str], flag: str = "--model") -> Folder:
             f"{where}/{DESCRIPTION} is not the file that was exported (its checksum differs);"
             f" {_AGAIN}"
         )
-    for name, checksum in fields.pop("files").items():
-        if not (folder / name).is_file():
-            raise UserError(f"{where} lacks the file {name}; {_AGAIN}")
-        if sha256(folder / name) != checksum:
-            raise UserError(
-                f"{where}/{name} is not the file that was exported (its checksum differs); {_AGAIN}"
-            )
+    files = fields.pop("files", None)
     for name in ("format", "version", _OWN_CHECKSUM):
         del fields[name]
-    description = Description(**fields)
-    buckets, labels = tuple(description.buckets), tuple(description.labels)
-    return Folder(folder, dataclasses.replace(description, buckets=buckets, labels=labels))
+    description = _description(fields) if isinstance(files, dict) else None
+    if description is None:
+        raise UserError(
+            f"{where}/{DESCRIPTION} was written by another version of this package (its entries are"
+            " different); export the model again with this package"
+        )
+    for name, checksum in files.items():
+        _check_file(folder / name, checksum, where)
+    return Folder(folder, description)
+
+
+def _description(fields: Mapping[str, Any]) -> Description | None:
+    """The description with these fields; None if some are missing, unknown or of another kind."""
+    try:
+        description = Description(**fields)
+        buckets = tuple(map(int, description.buckets))
+        labels = tuple(map(str, description.labels))
+        if not buckets or not isinstance(description.shortlist, int):
+            return None
+        _ = description.languages["source"], description.languages["target"]
+    except (TypeError, ValueError, LookupError):
+        return None
+    return dataclasses.replace(description, buckets=buckets, labels=labels)
+
+
+def _check_file(path: pathlib.Path, checksum: str, where: str) -> None:
+    """Raises `UserError` unless the file is complete; where: the folder, in words."""
+    if not path.is_file():
+        raise UserError(f"{where} lacks the file {path.name}; {_AGAIN}")
+    try:
+        found = sha256(path)
+    except OSError as error:
+        raise UserError(f"{where}/{path.name} cannot be read ({error.strerror})") from None
+    if found != checksum:
+        raise UserError(
+            f"{where}/{path.name} is not the file that was exported (its checksum differs);"
+            f" {_AGAIN}"
+        )
 
 
 def check_has_model(folder: Folder) -> None:

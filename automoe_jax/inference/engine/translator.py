@@ -198,10 +198,20 @@ def _each(
 
 
 def _tokenizer(folder: Folder) -> Tokenizer | SeparateTokenizers:
-    source = Tokenizer(folder.file(TOKENIZER))
+    source = _loaded_tokenizer(folder, TOKENIZER)
     if not (folder.path / TARGET_TOKENIZER).exists():
         return source
-    return SeparateTokenizers(source, Tokenizer(folder.file(TARGET_TOKENIZER)))
+    return SeparateTokenizers(source, _loaded_tokenizer(folder, TARGET_TOKENIZER))
+
+
+def _loaded_tokenizer(folder: Folder, name: str) -> Tokenizer:
+    try:
+        return Tokenizer(folder.file(name))
+    except (RuntimeError, OSError) as error:  # SentencePiece's
+        raise UserError(
+            f"{folder.file(name)} is no tokenizer ({str(error).splitlines()[0]}); export the model"
+            " again from a workdir whose tokenizer can be read"
+        ) from None
 
 
 def _shortlist(folder: Folder) -> Shortlist:

@@ -21,6 +21,7 @@ from automoe_jax.inference.engine.folder import (
 )
 from automoe_jax.inference.engine.shortlist import Shortlist
 from automoe_jax.model import Network
+from tests.model.test_skips import ARCHS, SKIPPING
 from tests.oracles import SPACE, random_network
 
 BUCKETS = (8, 24)
@@ -29,9 +30,10 @@ VOCAB = 304
 
 
 @functools.cache
-def network() -> tuple[Arch, Network]:
-    arch = SPACE.largest()
-    return arch, random_network(SPACE, VOCAB, arch=arch)
+def network(skips: str = "") -> tuple[Arch, Network]:
+    """A random network; skips: the name of one of `test_skips.ARCHS`, whose layers skip blocks."""
+    space, arch = (SKIPPING, ARCHS[skips]) if skips else (SPACE, SPACE.largest())
+    return arch, random_network(space, VOCAB, arch=arch)
 
 
 def shortlist_of(tokenizer: Tokenizer) -> Shortlist:
@@ -45,10 +47,14 @@ def shortlist_of(tokenizer: Tokenizer) -> Shortlist:
 
 
 def write(
-    out: pathlib.Path, shortlist: int = 0, with_table: bool = True, precision: str = "float32"
+    out: pathlib.Path,
+    shortlist: int = 0,
+    with_table: bool = True,
+    precision: str = "float32",
+    skips: str = "",
 ) -> pathlib.Path:
-    """Writes the folder `out`, with the default `shortlist`."""
-    arch, net = network()
+    """Writes the folder `out`, with the default `shortlist`; skips: as in `network`."""
+    arch, net = network(skips)
     path = out.parent / "tokenizer.model"
     assert train_tokenizer(LINES * 5, VOCAB, path) == VOCAB
     model, weights = separated(models.translator(*inputs_of(net, BUCKETS, precision)), WEIGHTS)

@@ -26,6 +26,8 @@ from automoe_jax.inference.engine.folder import (
     WEIGHTS,
     Description,
     open_folder,
+    sha256,
+    with_checksum,
 )
 from automoe_jax.inference.engine.translator import load
 from tests.oracles import SPACE, random_network
@@ -88,6 +90,23 @@ def change(name: str, edit: Callable[[dict], None]) -> Callable[[pathlib.Path], 
     return apply
 
 
+def resealed(edit: Callable[[dict], object]) -> Callable[[pathlib.Path], None]:
+    """Changes the description and its checksum, as another version of the package may."""
+
+    def apply(folder: pathlib.Path) -> None:
+        change(DESCRIPTION, lambda record: (record.pop("sha256"), edit(record)))(folder)
+        record = json.loads((folder / DESCRIPTION).read_text())
+        (folder / DESCRIPTION).write_text(json.dumps(with_checksum(record)))
+
+    return apply
+
+
+def resealed_tokenizer(folder: pathlib.Path) -> None:
+    (folder / TOKENIZER).write_bytes((folder / TOKENIZER).read_bytes()[:300])
+    checksum = sha256(folder / TOKENIZER)
+    resealed(lambda record: record["files"].update({TOKENIZER: checksum}))(folder)
+
+
 def append(name: str) -> Callable[[pathlib.Path], None]:
     def apply(folder: pathlib.Path) -> None:
         with (folder / name).open("ab") as file:
@@ -109,6 +128,16 @@ def append(name: str) -> Callable[[pathlib.Path], None]:
         (change(DESCRIPTION, lambda r: r.update(pad_id=7)), "model.json is not the file that was"),
         (change(DESCRIPTION, lambda r: r.pop("sha256")), "model.json is not the file that was"),
         (lambda folder: (folder / DESCRIPTION).write_text("{"), "is damaged"),
+        (
+            lambda folder: ((folder / DESCRIPTION).unlink(), (folder / DESCRIPTION).mkdir()),
+            "model.json cannot be read (Is a directory)",
+        ),
+        (resealed(lambda r: r.update(wings=2)), "was written by another version of this package"),
+        (resealed(lambda r: r.pop("pad_id")), "was written by another version of this package"),
+        (resealed(lambda r: r.pop("files")), "was written by another version of this package"),
+        (resealed(lambda r: r.update(buckets=None)), "was written by another version"),
+        (resealed(lambda r: r.update(languages={})), "was written by another version"),
+        (resealed_tokenizer, "tokenizer.model is no tokenizer ("),
         (lambda folder: (folder / WEIGHTS).unlink(), "lacks the file weights.bin; copy the whole"),
         (append(WEIGHTS), "weights.bin is not the file that was exported"),
         (append(TOKENIZER), "tokenizer.model is not the file that was exported"),
