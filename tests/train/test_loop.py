@@ -6,9 +6,11 @@ import functools
 import json
 import pathlib
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from etils import epath
@@ -20,7 +22,7 @@ from automoe_jax.errors import UserError
 from automoe_jax.model import ForwardOptions, Network, init
 from automoe_jax.runtime.interruption import Interrupted
 from automoe_jax.space import SearchSpace
-from automoe_jax.train import runs
+from automoe_jax.train import loop, runs
 from automoe_jax.train.loop import Run, train
 from automoe_jax.train.metrics import MetricsWriter, read_metrics
 
@@ -57,6 +59,7 @@ def settings(steps: int = 10, **changes: Any) -> TrainConfig:
     fixed = {
         "tokens_per_batch": 64,
         "warmup_steps": 2,
+        "schedule": "inverse_sqrt",  # a shorter run has the same rates
         "log_every": 2,
         "evaluate_every": 5,
         "checkpoint_every": 5,
@@ -79,19 +82,37 @@ def a_run(folder: pathlib.Path, **changes: Any) -> Run:
     )
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _one_compilation() -> Iterator[None]:
+    """Runs with equal settings share their compiled update and validation."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("make_train_step", "make_eval_step"):
+            patch.setattr(loop, name, functools.cache(getattr(loop, name)))
+        yield
+
+
+@functools.cache
+def initial() -> Network:
+    return init(SPACE, VOCABULARY, jax.random.key(0))
+
+
 def trained(run: Run, steps: int | None = None) -> Network:
     if steps is not None:
         run = run._replace(train=settings(**{**vars(run.train), "steps": steps}))
-    network = init(SPACE, VOCABULARY, jax.random.key(0))
+    network = jax.tree.map(jnp.copy, initial())  # an update donates its state
     batches = train_batches(TRAINING, BUCKETS, 64, 0)
     return train(run, network, batches, evaluation_batches(VALIDATION, BUCKETS, 64)).network
 
 
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> Network:
+    """After ten updates without an interruption."""
+    return trained(a_run(tmp_path_factory.mktemp("straight"), average_checkpoints=1))
+
+
 def test_ten_updates_are_five_and_five(tmp_path: pathlib.Path) -> None:
-    # The cosine must not end early: the learning rate is set by the run's full length, so
-    # inverse_sqrt is used.
-    straight = trained(a_run(tmp_path / "straight", schedule="inverse_sqrt", average_checkpoints=1))
-    broken = a_run(tmp_path / "broken", schedule="inverse_sqrt", average_checkpoints=1)
+    straight = trained(a_run(tmp_path / "straight", average_checkpoints=1))
+    broken = a_run(tmp_path / "broken", average_checkpoints=1)
     trained(broken, steps=5)
     resumed = trained(broken)
     jax.tree.map(np.testing.assert_array_equal, resumed.params, straight.params)
@@ -108,9 +129,8 @@ def test_ten_updates_are_five_and_five(tmp_path: pathlib.Path) -> None:
     [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM"), (signal.SIGHUP, "SIGHUP")],
 )
 def test_an_update_in_which_a_signal_arrives_is_saved(
-    update: int, number: int, name: str, tmp_path: pathlib.Path
+    update: int, number: int, name: str, straight: Network, tmp_path: pathlib.Path
 ) -> None:
-    straight = trained(a_run(tmp_path / "straight", average_checkpoints=1))
     run = a_run(tmp_path / "stopped", average_checkpoints=1)
 
     def archs(step: int) -> list[Arch]:
@@ -129,9 +149,8 @@ def test_an_update_in_which_a_signal_arrives_is_saved(
 
 
 def test_a_broken_checkpoint_is_named_and_the_one_before_taken(
-    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+    straight: Network, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    straight = trained(a_run(tmp_path / "straight", average_checkpoints=1))
     run = a_run(tmp_path / "broken", average_checkpoints=1)
     trained(run)
     checkpoints = tmp_path / "broken" / "checkpoints"
@@ -154,7 +173,10 @@ def test_a_loss_that_is_no_number_names_update_and_architecture(tmp_path: pathli
 
 def test_a_complete_run_is_loaded_not_repeated(tmp_path: pathlib.Path) -> None:
     run, data = a_run(tmp_path), DataConfig(buckets=BUCKETS)
-    start = functools.partial(init, SPACE, VOCABULARY, jax.random.key(0))
+
+    def start() -> Network:
+        return jax.tree.map(jnp.copy, initial())
+
     first = runs.complete(run, start, data, TRAINING, VALIDATION)
     assert first.updates == 10
     assert first.tokens == sum(record.get("tokens", 0) for record in read_metrics(tmp_path))
