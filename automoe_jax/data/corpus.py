@@ -197,15 +197,7 @@ def split_indices(
 
     Raises `UserError` where too little text remains, with the cause.
     """
-    asked = config.validation_pairs + config.test_pairs
-    if asked > _LARGEST_HELD_OUT_SHARE * len(pairs):
-        duplicates = f" ({removed} duplicates were removed)" if removed else ""
-        raise UserError(
-            f"{what} has {len(pairs)} usable pair{'' if len(pairs) == 1 else 's'}{duplicates}, too"
-            f" few to hold out config.data.validation_pairs={config.validation_pairs} and"
-            f" config.data.test_pairs={config.test_pairs}; hold out fewer (at most half of the"
-            " pairs) or give more text"
-        )
+    _check_size(len(pairs), config, what, removed)
     members: dict[Any, list[int]] = {}
     for i, group in enumerate(groups):
         members.setdefault(group, []).append(i)
@@ -216,9 +208,7 @@ def split_indices(
     rest = sorted(i for name in order[position:] for i in members[name])
     similarity = config.cleaning.max_similarity
     test_pairs = pairs.take(test)
-    near = overlapping(pairs.take(validation), [test_pairs], similarity)
-    near_validation = {validation[i]: line for i, line in near.items()}
-    kept_validation = [i for i in validation if i not in near_validation]
+    kept_validation, near_validation = _apart(pairs, validation, [test_pairs], similarity)
     if not validation:
         raise UserError(
             f"{what} has too few groups of pairs that belong together: the test text has all"
@@ -231,15 +221,38 @@ def split_indices(
             " config.data.validation_pairs, or give text that repeats itself less"
         )
     held_out = [test_pairs, pairs.take(kept_validation)]
-    near = overlapping(pairs.take(rest), held_out, similarity)
-    near_train = {rest[i]: line for i, line in near.items()}
-    train = [i for i in rest if i not in near_train]
+    train, near_train = _apart(pairs, rest, held_out, similarity)
     if not train:
         raise UserError(
-            f"{what} has nothing left to train on after holding out {asked} pairs: the {len(rest)}"
+            f"{what} has nothing left to train on after holding out"
+            f" {config.validation_pairs + config.test_pairs} pairs: the {len(rest)}"
             f" others are near-duplicates of them ({_NEAR}); hold out fewer or give more text"
         )
     return Split(train, kept_validation, test, near_train, near_validation)
+
+
+def _check_size(count: int, config: DataConfig, what: str, removed: int) -> None:
+    """Raises `UserError` if the held-out text would be most of the `count` pairs."""
+    if config.validation_pairs + config.test_pairs <= _LARGEST_HELD_OUT_SHARE * count:
+        return
+    duplicates = f" ({removed} duplicates were removed)" if removed else ""
+    raise UserError(
+        f"{what} has {count} usable pair{'' if count == 1 else 's'}{duplicates}, too"
+        f" few to hold out config.data.validation_pairs={config.validation_pairs} and"
+        f" config.data.test_pairs={config.test_pairs}; hold out fewer (at most half of the"
+        " pairs) or give more text"
+    )
+
+
+def _apart(
+    pairs: Pairs, indices: list[int], held_out: Sequence[Pairs], similarity: float
+) -> tuple[list[int], dict[int, str]]:
+    """The `indices` of pairs unlike the held-out text, and the held-out lines that the others
+    resemble.
+    """
+    near = overlapping(pairs.take(indices), held_out, similarity)
+    left_out = {indices[i]: line for i, line in near.items()}
+    return [i for i in indices if i not in left_out], left_out
 
 
 def limited(train: Pairs, config: DataConfig) -> Pairs:
