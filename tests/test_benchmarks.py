@@ -10,7 +10,8 @@ import pytest
 
 from automoe_jax.costs import costs
 from automoe_jax.export.untrained import untrained
-from benchmarks import deploy, deploy_models, deploy_worker, harness
+from automoe_jax.inference.engine.hypotheses import Records
+from benchmarks import deploy, deploy_models, deploy_routes, deploy_worker, harness
 from benchmarks.harness import Row
 from benchmarks.render import tables
 
@@ -86,3 +87,17 @@ def test_an_engine_process_makes_all_steps(tmp_path: pathlib.Path) -> None:
     source = np.random.default_rng(0).integers(4, 50, (3, deploy_worker.STEPS))
     assert sum(map(len, translate(source, 2))) == 3
     assert deploy_worker.turn(translate, source, 2) > 0
+
+
+def test_the_widest_expert_remains_alone() -> None:
+    arch = deploy_models.architecture(16, 2, [[32, 8]], [[8, 32], [16]])
+    dense = deploy_routes.widest_alone(arch)
+    assert list(map(tuple, dense.decoder_experts)) == [(32,), (16,)]
+    assert list(map(tuple, dense.encoder_experts)) == [(32, 8)]
+
+
+def test_distinct_experts_are_those_of_all_hypotheses() -> None:
+    arch = deploy_models.architecture(16, 2, [[32]], [[8, 32], [16]])
+    gates = np.array([[[1, 0, 1, 0, 1, 1]], [[0, 0.5, 1, 0, 0.5, 1]]], np.float32)
+    nothing = dict.fromkeys(Records._fields) | {"gates": gates}
+    assert deploy_routes.distinct_experts(Records(**nothing), 2, arch) == [1.5, 1.0]
