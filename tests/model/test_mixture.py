@@ -5,18 +5,27 @@ no mixture.
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from automoe_jax.arch import SIDES
+from automoe_jax.arch import SIDES, Arch
 from automoe_jax.extract import extract
 from automoe_jax.model import Network, Spec, forward
 from automoe_jax.model.mixture import NAME
 from automoe_jax.model.network import initialised
+from automoe_jax.space import SearchSpace
+from tests.model.test_skips import ARCHS as SKIPPED
+from tests.model.test_skips import SKIPPING
 from tests.model.test_supernet import BATCH, VOCAB
 from tests.oracles import SPACE, quick_jit
 
 SETS = 3
 PLAIN, MIXED = (Spec(SPACE, VOCAB, weight_sets=sets) for sets in (1, SETS))
 ARCHS = [SPACE.largest(), SPACE.smallest(), SPACE.sample(np.random.default_rng(1))]
+# of a space, the first two with different genes in the encoder's first layer
+CASES = {
+    "all blocks": (SPACE, ARCHS),
+    "skipped blocks": (SKIPPING, [SKIPPING.largest(), SKIPPED["attention"], SKIPPED["FFN"]]),
+}
 logits = quick_jit(forward)
 
 
@@ -28,7 +37,7 @@ def apart(params: dict) -> dict:
     return jax.tree.unflatten(tree, noisy)
 
 
-def mixed_by_hand(params: dict, arch) -> dict:
+def mixed_by_hand(space: SearchSpace, params: dict, arch: Arch) -> dict:
     """Every layer's sets summed with their shares, in NumPy."""
     params = jax.tree.map(np.asarray, params)
     out = {name: part for name, part in params.items() if name not in SIDES}
@@ -37,17 +46,17 @@ def mixed_by_hand(params: dict, arch) -> dict:
         for name, layer in params[side].items():
             i = int(name.removeprefix("layer_"))
             experts = layer["experts"]["b_out"].shape[1]
-            most_cross = max(SPACE.decoder_cross_heads)
-            heads = max(getattr(arch, f"{side}_self_heads")[i], 1)
-            cross = max(arch.decoder_cross_heads[i], 1)
+            most_cross = max(space.decoder_cross_heads)
+            heads = getattr(arch, f"{side}_self_heads")[i]
+            cross = arch.decoder_cross_heads[i]
             genes = [
                 1,
-                heads / max(getattr(SPACE, f"{side}_self_heads")),
+                heads / max(getattr(space, f"{side}_self_heads")),
                 cross / most_cross if side == "decoder" else cross,
-                getattr(arch, f"{side}_top_k")[i] / max(SPACE.top_k),
+                getattr(arch, f"{side}_top_k")[i] / max(space.top_k),
             ]
             widths = np.maximum(getattr(arch, f"{side}_ffn_dims")[i][:experts], 0)
-            scores = np.array([*genes, *(widths / SPACE.super_ffn_dim)]) @ layer[NAME]["kernel"]
+            scores = np.array([*genes, *(widths / space.super_ffn_dim)]) @ layer[NAME]["kernel"]
             shares = np.exp(scores - scores.max())
             shares /= shares.sum()
             sets = {key: part for key, part in layer.items() if key != NAME}
@@ -57,16 +66,19 @@ def mixed_by_hand(params: dict, arch) -> dict:
     return out
 
 
-def test_computes_with_the_mixture_and_is_extracted_with_it() -> None:
-    network = Network(apart(initialised(MIXED, jax.random.key(0)).params), MIXED)
+@pytest.mark.parametrize("name", CASES)
+def test_computes_with_the_mixture_and_is_extracted_with_it(name: str) -> None:
+    space, archs = CASES[name]
+    plain, sets = (Spec(space, VOCAB, weight_sets=count) for count in (1, SETS))
+    network = Network(apart(initialised(sets, jax.random.key(0)).params), sets)
     different = []
-    for arch in ARCHS:
-        by_hand = Network(mixed_by_hand(network.params, arch), PLAIN)
+    for arch in archs:
+        by_hand = Network(mixed_by_hand(space, network.params, arch), plain)
         expected = logits(by_hand, arch, *BATCH)
         np.testing.assert_allclose(logits(network, arch, *BATCH), expected, atol=2e-5)
         small = extract(network, arch)
-        assert small.spec == Spec(SPACE, VOCAB, arch=arch)
-        np.testing.assert_allclose(forward(small, arch, *BATCH), expected, atol=2e-5)
+        assert small.spec == Spec(space, VOCAB, arch=arch)
+        np.testing.assert_allclose(logits(small, arch, *BATCH), expected, atol=2e-5)
         different.append(by_hand.params["encoder"]["layer_0"]["experts"]["w_in"])
     assert np.abs(different[0] - different[1]).max() > 0.01, "weights depend on the genes"
 

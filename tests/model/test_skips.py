@@ -12,7 +12,7 @@ import pytest
 from automoe_jax.arch import Arch
 from automoe_jax.costs import costs
 from automoe_jax.errors import UserError
-from automoe_jax.extract import extract
+from automoe_jax.extract import extract, insert
 from automoe_jax.model import ForwardOptions, Network, Spec
 from automoe_jax.model.network import abstract
 from automoe_jax.model.transformer import Output, apply
@@ -93,6 +93,19 @@ def test_parameters_equal_costs_and_those_of_a_new_network() -> None:
         fresh = abstract(Spec(SKIPPING, VOCAB, arch=arch)).params
         shapes = jax.tree.map(lambda leaf: leaf.shape, fresh)
         assert shapes == jax.tree.map(lambda leaf: leaf.shape, extract(network, arch).params)
+
+
+@pytest.mark.parametrize("name", ARCHS)
+def test_inserted_weights_are_those_of_the_sub_transformer(name: str) -> None:
+    """`insert` of what `extract` cut: the same weights in their places, 0 elsewhere."""
+    arch = ARCHS[name]
+    cut = extract(supernet(), arch)
+    whole = insert(cut)
+    assert whole.spec == supernet().spec
+    jax.tree.map(np.testing.assert_array_equal, extract(whole, arch).params, cut.params)
+    assert_zero_outside(whole, arch)
+    logits, _ = masked(whole, arch, *BATCH)
+    np.testing.assert_allclose(logits[REAL], masked(supernet(), arch, *BATCH)[0][REAL], atol=2e-5)
 
 
 @pytest.mark.parametrize("name", ARCHS)

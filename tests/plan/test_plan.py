@@ -107,6 +107,32 @@ def test_flops_are_three_times_the_closed_form() -> None:
     assert 0 < supernet.again < supernet.model / 3
 
 
+def test_skipped_blocks_count_nothing(tmp_path: pathlib.Path) -> None:
+    space = dataclasses.replace(
+        SPACE,
+        decoder_layers=(1,),
+        encoder_self_heads=(0, 2),
+        decoder_self_heads=(0, 2),
+        decoder_cross_heads=(0, 2),
+        encoder_experts=(0, 1, 2),
+        decoder_experts=(0, 1, 2),
+    )
+    config = dataclasses.replace(CONFIG, space=space)
+    smallest, file = space.smallest(), tmp_path / "arch.json"
+    file.write_text(smallest.to_json())
+    job = make_job(config, ONE, arch=str(file))
+    forward = costs(smallest, 16, 16, 64)
+    assert forward.flops < costs(SPACE.smallest(), 16, 16, 64).flops
+    assert flops_of(job).model == 3 * 32 * forward.flops_with_vocabulary
+    supernet = flops_of(make_job(config, ONE))
+    assert 3 * 32 * forward.flops_with_vocabulary < supernet.model < supernet.largest
+    memory = make_plan(job, CHIPS["h100"]).memory
+    weights = forward.params + job.spec.vocab_size * 16
+    tokens = 2 * 4 * job.sentences * job.bucket
+    # weights and both moments, and the batch; nothing of the skipped blocks
+    assert 12 * weights + tokens <= memory.arguments <= 12 * weights + tokens + 10_000
+
+
 @pytest.fixture(scope="module")
 def plan() -> Plan:
     """Of the largest dense architecture on one simulated device."""
