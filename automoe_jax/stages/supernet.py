@@ -32,7 +32,7 @@ def run(config: Config, workdir: Workdir) -> None:
     trained = trained_part(config, search_conditions(config, workdir, workdir.spec(config)))
     print(
         f"supernet: a space of {space.size():.3g} architectures; the limits of the search admit"
-        f" {trained.admitted:.0%} of even draws from it",
+        f" about {trained.admitted:.0%} of even draws from it",
         flush=True,
     )
     run = Run(
