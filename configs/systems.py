@@ -26,14 +26,18 @@ UPDATES = 3500  # 8 epochs of 876 462 target tokens, of which an update has abou
 
 
 def dense() -> ConfigDict:
-    """A dense Transformer of 2 + 2 layers, the baseline of the others; no search. Not run."""
+    """A dense Transformer of 2 + 2 layers, the baseline of the others; no search.
+
+    BLEU 21.7 with seed 1, trained in 36 minutes on one core (docs/results/eight_epochs).
+    """
     return base()
 
 
 def dense_budget() -> ConfigDict:
     """A dense Transformer of the budget of the searches: 1 + 1 layers with an FFN of 192.
 
-    Its 19.2 MFLOPs are just below their limit; no search. Not run.
+    Its 19.2 MFLOPs are just below their limit; no search. BLEU 18.7 with seed 1, trained in 17
+    minutes on one core (docs/results/eight_epochs).
     """
     config = base()
     config.space.encoder_layers = config.space.decoder_layers = (1,)
@@ -122,7 +126,7 @@ def hat() -> ConfigDict:
 def automoe() -> ConfigDict:
     """AutoMoE (arXiv 2210.07535): a search among up to four experts of different width a layer.
 
-    Not run.
+    BLEU 18.7 at 18.9 MFLOPs with seed 1, in 45 minutes on one core (docs/results/eight_epochs).
     """
     return searched(EXPERTS)
 

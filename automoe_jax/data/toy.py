@@ -43,7 +43,7 @@ class Noun:
 
 @dataclasses.dataclass(frozen=True)
 class Verb:
-    """A verb in both languages. `kind` is its complement; `prefix` is the separable prefix; `first`
+    """A verb in both languages. `complement` is what it needs; `prefix` is the separable prefix; `first`
     and `third` lack it.
     """
 
@@ -53,7 +53,7 @@ class Verb:
     german_first: str
     german_third: str
     german_participle: str
-    kind: str
+    complement: str
     prefix: str = ""
     auxiliary: str = "haben"
 
@@ -489,7 +489,7 @@ def _german_parts(clause: Clause, with_time: bool = True) -> tuple[str, str, str
     """(subject, finite verb, middle field, end of a main clause)."""
     verb = VERBS[clause.verb]
     person = (
-        _german_phrase(clause.person, "accusative" if verb.kind == "person" else "dative")
+        _german_phrase(clause.person, "accusative" if verb.complement == "person" else "dative")
         if clause.person
         else ""
     )
@@ -557,8 +557,8 @@ def _german_noun(phrase: NounPhrase, case: str) -> str:
 # Drawing sentences
 
 _SHAPES = {"plain": 25, "fronted": 20, "question": 10, "after": 15, "before": 15, "that": 15}
-_SPEECH_VERBS = tuple(verb for verb, entry in VERBS.items() if entry.kind == "clause")
-_OTHER_VERBS = tuple(verb for verb, entry in VERBS.items() if entry.kind != "clause")
+_SPEECH_VERBS = tuple(verb for verb, entry in VERBS.items() if entry.complement == "clause")
+_OTHER_VERBS = tuple(verb for verb, entry in VERBS.items() if entry.complement != "clause")
 _TENSES = {"present": 40, "perfect": 28} | dict.fromkeys(MODALS, 8)
 
 
@@ -605,7 +605,7 @@ def _draw_lemmas(rng: random.Random, size: str) -> tuple[str, str, str, str]:
     """(subject, verb, person or "", thing or "")."""
     subject = _pick(rng, tuple(PRONOUNS) if rng.random() < 0.3 else tuple(PERSONS))
     verb = _pick(rng, _SPEECH_VERBS if size == "speech" else _OTHER_VERBS)
-    kind = VERBS[verb].kind
+    kind = VERBS[verb].complement
     person = _pick_other(rng, PERSONS, subject) if kind in ("person", "helped", "both") else ""
     thing = (
         _pick(rng, OPENINGS if kind == "opening" else tuple(THINGS))
@@ -620,7 +620,7 @@ def _with_circumstances(rng: random.Random, clause: Clause, size: str) -> Clause
     tense = _weighted(rng, _TENSES)
     time = _draw_time(rng, tense) if rng.random() < (0.3 if size == "long" else 0.1) else ""
     clause = dataclasses.replace(clause, tense=tense, time=time)
-    empty = VERBS[clause.verb].kind == "nothing"
+    empty = VERBS[clause.verb].complement == "nothing"
     if rng.random() < (0.35 if size == "long" or empty else 0.1):
         return _with_place(rng, clause)
     objects = [phrase for phrase in (clause.person, clause.thing) if phrase]
