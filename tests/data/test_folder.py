@@ -89,7 +89,7 @@ def test_mistakes(tmp_path):
     with pytest.raises(UserError, match=r"has no test set among .*; name sets for validation and"):
         folder.find(config(tmp_path, test_files="newstest2013", validation_files="newstest2013"))
     (tmp_path / "commoncrawl.de-en.de.gz").write_bytes(gzip.compress(b"drei\nvier\n"))
-    with pytest.raises(UserError, match=r"commoncrawl.de-en.en.gz has 1 lines and .* has 2"):
+    with pytest.raises(UserError, match=r"commoncrawl.de-en.en.gz has 1 line and .* has 2"):
         folder.load(config(tmp_path), tmp_path)
 
 

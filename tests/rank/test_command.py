@@ -128,9 +128,9 @@ def test_killed_and_continued_it_gives_the_same_table(
         json.loads((path / "rank" / "rank.json").read_text()) for path in (root, ranked)
     )
     for ours, theirs in zip(table["networks"], reference["networks"], strict=True):
-        assert ours | {"trained": ours["trained"][:1]} == theirs | {
-            "trained": theirs["trained"][:1]
-        }
+        # on a busy machine sums of a training were seen to differ in the last bits, 2e-8
+        assert ours.pop("trained")[0] == pytest.approx(theirs.pop("trained")[0], rel=1e-6)
+        assert ours == theirs
 
 
 def test_mistakes_are_sentences(ranked: pathlib.Path, tmp_path: pathlib.Path) -> None:
