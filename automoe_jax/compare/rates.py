@@ -47,10 +47,10 @@ def validation_loss(experiment: Experiment, rate: float, seed: int, root: Path) 
         f"--config.retrain.steps={math.ceil(train.steps / SHARE)}",
         f"--config.retrain.warmup_steps={math.ceil(train.warmup_steps / SHARE)}",
     ]
-    trained = Workdir(epath.Path(folder)).retrained
-    if not runs.is_complete(trained) and not run(experiment, seed, root, folder, flags):
+    # Of a finished run, which `main` skips, it rejects other settings.
+    if not run(experiment, seed, root, folder, flags):
         return None
-    return runs.summary(trained).validation_nll
+    return runs.summary(Workdir(epath.Path(folder)).retrained).validation_nll
 
 
 def recorded(file: Path, experiments: Sequence[Experiment], seed: int) -> dict[str, dict]:
