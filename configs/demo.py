@@ -3,8 +3,8 @@
     make demo
     python -m automoe_jax.main --config=configs/demo.py --workdir=runs/demo
 
-Two cores of an AMD EPYC that also ran tests: 11 min; BLEU 98.7 at 3.23 ms for a sentence, the best
-dense Transformer within the limit 98.3 at 3.15 ms, the largest 98.5 at 4.14 ms
+Two cores of an AMD EPYC: 8 min; BLEU 98.2 at 2.54 ms for a sentence, the best dense Transformer
+within the limit 98.3 at 2.46 ms, the largest 98.5 at 3.36 ms
 (docs/results/demo.md).
 """
 
