@@ -23,6 +23,7 @@ from automoe_jax.ops.dropout import dropout
 from automoe_jax.ops.dropout import split as split_key
 from automoe_jax.ops.grouped import ExpertDropout, ExpertRows, Experts, TableShape, dense_ffn
 from automoe_jax.ops.grouped.capacity import capacity_ffn
+from automoe_jax.ops.grouped.chosen import chosen_ffn
 from automoe_jax.ops.grouped.parallel import parallel_experts_ffn
 from automoe_jax.ops.norm import layer_norm
 from automoe_jax.ops.routers import (
@@ -50,6 +51,7 @@ class Rates(NamedTuple):
 
 
 INFERENCE = Rates(0.0, 0.0, 0.0)
+APART, EACH = "apart", "each"  # collection and variable of experts by themselves (`chosen_ffn`)
 
 
 class ExpertGenes(NamedTuple):
@@ -224,7 +226,11 @@ class ExpertLayer(_Layer):
         rates: Rates,
         rng: PRNGKeyArray | None = None,
     ) -> "LayerOutput":
-        """x [N, D] → [N, D], metrics over the counted tokens [N] and the routing [N, K]."""
+        """x [N, D] → [N, D], metrics over the counted tokens [N] and the routing [N, K].
+
+        A decoding step may bring a copy of the weights by experts (`ops/grouped/chosen.py`), as the
+        variable EACH of the collection APART.
+        """
         shape = self.shape
         gate = self._gate(x.shape[-1]) if shape.gated else None
         if not shape.units:  # a single identity expert
@@ -248,6 +254,9 @@ class ExpertLayer(_Layer):
             )
             kept_share = jnp.sum(kept) / jnp.maximum(tokens.counted.sum() * kept.shape[1], 1)
             return LayerOutput(y, metrics._replace(dropped=1 - kept_share), routing)
+        if self.has_variable(APART, EACH):
+            y = chosen_ffn(x, routing, self.get_variable(APART, EACH))
+            return LayerOutput(y, metrics, routing)
         rows, table = ExpertRows(genes.starts, genes.widths), shape.table
         dropout = _dropout(len(widths), rates, rng)
         y = parallel_experts_ffn(x, routing, experts, rows, table, dropout)

@@ -29,6 +29,8 @@ from automoe_jax.config import Config
 from automoe_jax.model import masks
 from automoe_jax.model.inputs import check_same_batch, check_tokens
 from automoe_jax.model.layers import (
+    APART,
+    EACH,
     INFERENCE,
     DecoderLayer,
     KeysValues,
@@ -43,6 +45,8 @@ from automoe_jax.model.mixture import mixed
 from automoe_jax.model.network import EOS_ID, Network, Spec, Widths, logical_axes, narrow
 from automoe_jax.ops.columns import ROWS, by_columns
 from automoe_jax.ops.dropout import dropout
+from automoe_jax.ops.grouped import Experts
+from automoe_jax.ops.grouped.chosen import apart, pays
 from automoe_jax.ops.hashing import hashed_sentences
 from automoe_jax.ops.norm import layer_norm
 from automoe_jax.ops.routers import (
@@ -398,7 +402,7 @@ def cross_allowed(
 class DecodingLayer(NamedTuple):
     """Constants of a decoder layer in all decoding steps."""
 
-    params: dict[str, Any]
+    variables: dict[str, Any]  # of its module
     # keys and values of cross attention, [B, P, n·S, W] each; None where the layer has none
     memory: KeysValues | None
     allowed: Bool[Array, "B 1 1 keys"] | None
@@ -442,14 +446,23 @@ def start_decoding(
 
 
 def _laid_out(params: dict[str, Any], shape: LayerShape, rows: int) -> dict[str, Any]:
-    """A layer's parameters for products of few rows, in which no expert's weights are sliced
-    (`few_rows`).
+    """A layer's variables for products of few rows: each expert's weights by themselves where only
+    the chosen ones are computed, else a table of which no expert's weights are sliced (`few_rows`).
     """
-    if not shape.units or len(shape.max_widths) > rows:
-        return params
-    return params | {
-        "experts": params["experts"] | {"w_in": by_columns(params["experts"]["w_in"], rows)}
-    }
+    if not shape.units:
+        return {"params": params}
+    experts = params["experts"]
+    count = len(shape.max_widths)
+    measured = shape.router.declaration.experts_per_token(shape.router, count)
+    choices = shape.max_top_k if measured is None else measured
+    if jax.sharding.get_abstract_mesh().empty and pays(rows, choices, count):
+        table = Experts(*(experts[name] for name in Experts._fields))
+        each = apart(table, shape.max_widths, rows)
+        return {"params": params, APART: {"experts": {EACH: each}}}
+    if count > rows:
+        return {"params": params}
+    by_unit = experts | {"w_in": by_columns(experts["w_in"], rows)}
+    return {"params": params | {"experts": by_unit}}
 
 
 def decode_step(
@@ -489,7 +502,7 @@ def decode_step(
     for i, (layer, cache) in enumerate(zip(constants.layers, caches, strict=True)):
         genes = spec.layer_genes("decoder", i, arch)
         y, cache = spec.layer("decoder", i, spec.widths).apply(
-            {"params": layer.params},
+            layer.variables,
             y,
             cache,
             position,

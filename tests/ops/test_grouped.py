@@ -22,6 +22,7 @@ from automoe_jax.ops.grouped import (
     layout,
     width_choices,
 )
+from automoe_jax.ops.grouped.chosen import apart, chosen_ffn, pays
 from automoe_jax.ops.grouped.few_rows import few_rows_ffn
 from tests.oracles import experts_loop, quick_jit, routing
 
@@ -165,6 +166,37 @@ def test_few_rows_are_not_sorted(tokens, loops):
 
     program = str(jax.make_jaxpr(run)(x, drawn(range(E), shape=(tokens, K)), gates, experts))
     assert ("while[" in program) is loops
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [[[0], [1], [2], [3], [1]], [[3], [3], [3], [3], [3]], [[0, 2], [NOT_MADE, 1]]],
+    ids=["all", "one", "two each, one not made"],
+)
+def test_experts_by_themselves_equal_the_loop(chosen):
+    """An identity and three experts; those that no token chose hold NaN and are not computed."""
+    widths, chosen = np.array([0, 8, 5, 13], np.int32), np.array(chosen, np.int32)
+    starts = np.cumsum((0, *widths[:-1]))
+    (x, gates, cotangent), experts = tokens_and_gates(*chosen.shape), weights(26, E)
+    y, _ = experts_loop(x, gates, experts, chosen, starts, widths, cotangent)
+    unused = ~np.isin(np.arange(E), chosen)
+    spoilt = np.repeat(unused, widths)[:, None]
+    given = Experts(
+        *(jnp.where(spoilt, jnp.nan, w) for w in (experts.w_in, experts.b_in[:, None])),
+        jnp.where(spoilt, jnp.nan, experts.w_out),
+        experts.b_out[1:],
+    )
+    each = apart(given._replace(b_in=given.b_in[:, 0]), widths.tolist(), len(x))
+    computed = quick_jit(lambda x, *choices: chosen_ffn(x, routing(*choices), each))
+    np.testing.assert_allclose(computed(x, chosen, gates), y, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "choices", "experts", "expected"),
+    [(5, 1, 4, True), (5, 2, 4, False), (2, 2, 4, True), (9, 1, 16, False), (5, 1, 1, False)],
+)
+def test_few_choices_are_worth_skipping_experts(tokens, choices, experts, expected):
+    assert pays(tokens, choices, experts) is expected
 
 
 def test_bfloat16_stays_near_float32():
