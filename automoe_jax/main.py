@@ -12,6 +12,7 @@ from automoe_jax.command.parser import Parser
 from automoe_jax.command.run import run_for_people
 from automoe_jax.config import Config
 from automoe_jax.errors import UserError
+from automoe_jax.runtime.memory import keep_freed_memory
 
 
 def parse(argv: Sequence[str]) -> tuple[Config, str]:
@@ -25,6 +26,7 @@ def parse(argv: Sequence[str]) -> tuple[Config, str]:
 def run(argv: Sequence[str]) -> int:
     """Runs the stages; returns the exit code."""
     config, flags = configuration.parse(_parser(), argv[1:])
+    keep_freed_memory()
     # JAX is imported here, so that help and mistakes are answered at once.
     from automoe_jax.runtime.files import absolute
     from automoe_jax.runtime.interruption import Interrupted

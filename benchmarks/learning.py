@@ -19,6 +19,7 @@ from automoe_jax.command.run import run_for_people
 from automoe_jax.config import Config, default_config, from_config_dict
 from automoe_jax.model.network import initialised
 from automoe_jax.model.transformer import training_options
+from automoe_jax.runtime.memory import keep_freed_memory
 from automoe_jax.stages import run_stages
 from automoe_jax.train import runs
 from automoe_jax.train.loop import Run
@@ -140,6 +141,7 @@ def main() -> None:
     parser.add_argument("--updates", type=float, default=1.0, help="share of each run's updates")
     parser.add_argument("--rows", default="", help="only the rows whose name holds this text")
     flags = parser.parse()
+    keep_freed_memory()
     config = configuration(DENSE, "xavier", 1.0)
     prepared = open_workdir(flags.workdir, config)
     run_stages(dataclasses.replace(config, stages="prepare"), prepared)

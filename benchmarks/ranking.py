@@ -21,6 +21,7 @@ from automoe_jax.rank.command import FOLDER
 from automoe_jax.rank.draws import Drawn, draw_networks
 from automoe_jax.rank.networks import inherited_losses, trained_losses
 from automoe_jax.rank.table import FLOPS, INHERITED, PARAMS, Ranked, cell, correlations
+from automoe_jax.runtime.memory import keep_freed_memory
 from automoe_jax.search.limits import Conditions, CostFunction, cost_function
 from automoe_jax.search.sampling import even_draws
 from automoe_jax.stages import run_stages
@@ -124,6 +125,7 @@ def main() -> None:
     parser.add_argument("--schemes", default=";".join(SCHEMES), help="names, separated by ;")
     parser.add_argument("--train", help="networks, or supernets: trains these and prints no table")
     flags = parser.parse_args()
+    keep_freed_memory()
     config = configuration({})
     base = prepared(flags.workdir, config)
     cost = closed_form(config)

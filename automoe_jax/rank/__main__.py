@@ -5,6 +5,7 @@ import sys
 from automoe_jax.command.parser import Parser
 from automoe_jax.command.run import run_for_people
 from automoe_jax.errors import UserError
+from automoe_jax.runtime.memory import keep_freed_memory
 
 LEAST = 4  # networks
 
@@ -39,6 +40,7 @@ def main() -> int:
         raise UserError(f"--seeds={flags.seeds} must be positive")
     if flags.updates < 0:
         raise UserError(f"--updates={flags.updates} must be positive, or 0 for those of the run")
+    keep_freed_memory()
     from automoe_jax.rank.command import rank  # imports JAX, which takes seconds
 
     return rank(flags.workdir, flags.archs, flags.updates, flags.seeds)

@@ -1,0 +1,35 @@
+"""Freed memory stays with the process, so that its next use touches no new page."""
+
+import subprocess
+import sys
+
+import pytest
+
+ALLOCATES_TWICE = """
+import ctypes, resource, sys
+from automoe_jax.runtime.memory import keep_freed_memory
+kept = keep_freed_memory() if sys.argv[1] == "kept" else False
+libc, size = ctypes.CDLL(None), 100 << 20
+libc.malloc.restype = ctypes.c_void_p
+def use():
+    block = ctypes.c_void_p(libc.malloc(ctypes.c_size_t(size)))
+    ctypes.memset(block, 1, size)
+    libc.free(block)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+first = use()
+print(kept, use() - first)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc")
+def test_pages_are_touched_once() -> None:
+    """100 MiB twice: the second time the pages are new only by default."""
+    results = {}
+    for mode in ("kept", "default"):
+        command = [sys.executable, "-c", ALLOCATES_TWICE, mode]
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        kept, pages = output.split()
+        results[mode] = (kept, int(pages))
+    assert results["kept"][0] == "True"
+    assert results["kept"][1] < 10
+    assert results["default"][1] > 20  # 50 pages of 2 MiB, or 25 600 of 4 KiB
