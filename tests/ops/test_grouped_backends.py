@@ -2,13 +2,16 @@
 and CUDA.
 """
 
+import contextlib
 import functools
+import inspect
 import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
 from automoe_jax.ops.grouped import (
     ExpertDropout,
@@ -180,13 +183,21 @@ def lowered(platform, backend, dtype, tokens, widths, width):
 
     inputs = (shape((tokens, width), dtype), shape((tokens, K), jnp.float32), table)
     inputs += (shape((tokens, K), jnp.int32), shape((E,), jnp.int32), shape((2,), jnp.uint32))
-    with use_backend(backend):
+    with use_backend(backend), known_device(platform):
         return (
             jax.jit(jax.grad(loss, argnums=(0, 1, 2)))
             .trace(*inputs)
             .lower(lowering_platforms=(platform,))
             .as_text()
         )
+
+
+def known_device(platform):
+    """Since jax 0.12, whose devices state their platform, a kernel must know which GPU."""
+    if platform != "cuda" or "platform" not in inspect.signature(AbstractDevice).parameters:
+        return contextlib.nullcontext()
+    device = AbstractDevice("NVIDIA H100 80GB HBM3", 132, platform="gpu")
+    return use_abstract_mesh(AbstractMesh((), (), abstract_device=device))
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
