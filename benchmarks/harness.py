@@ -29,7 +29,6 @@ from tqdm import tqdm
 from automoe_jax.command.parser import Parser
 from automoe_jax.command.run import run_for_people
 from automoe_jax.latency.timing import in_turn
-from automoe_jax.runtime.memory import keep_freed_memory
 
 REPEATS = 9  # of each case, unless --repeats gives another number
 
@@ -71,7 +70,6 @@ def run(measure: Callable[[argparse.Namespace], list[Row]], flags: Parser) -> No
 
     def main() -> None:
         values = flags.parse()
-        keep_freed_memory()
         if values.json:
             # before measuring, whose result would otherwise be lost
             values.json.parent.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,7 @@ from typing import Any
 import jax
 
 from automoe_jax.model import Network, init
+from automoe_jax.runtime.memory import keep_freed_memory
 from automoe_jax.train.step import gradients_of, init_state, make_train_step
 from benchmarks import job
 from benchmarks.harness import Row, products, run, timed_parser, timings
@@ -33,6 +34,7 @@ CONTAINERS = ("while", "conditional", "call")
 
 def measure(flags: argparse.Namespace) -> list[Row]:
     """Profiles both programs and times the plain products."""
+    keep_freed_memory()
     (largest,), dense = job.archs("largest"), job.SPACE.largest_dense()
     batch = {side: array[None] for side, array in job.batch().items()}
     supernet = init(job.SPACE, job.VOCAB_SIZE, jax.random.key(0))

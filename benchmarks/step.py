@@ -17,6 +17,7 @@ from automoe_jax.arch import Arch
 from automoe_jax.config import TrainConfig
 from automoe_jax.costs import costs
 from automoe_jax.model import ForwardOptions, Network, init
+from automoe_jax.runtime.memory import keep_freed_memory
 from automoe_jax.train.step import Batch, gradients_of, init_state, make_train_step
 from benchmarks import job
 from benchmarks.harness import Row, medians, products, rates, run, timed_parser
@@ -28,6 +29,7 @@ KEY = jax.random.key(1, impl="rbg")
 
 def measure(flags: argparse.Namespace) -> list[Row]:
     """Times training steps of the fixed job."""
+    keep_freed_memory()
     sampled, (largest,), dense = (
         job.archs("train_step"),
         job.archs("largest"),

@@ -432,7 +432,8 @@ def start_decoding(
             network.params["decoder"][f"layer_{i}"],
         )
         known = _look_up(spec, module, {"params": params}, memory, allowed, 0)
-        layers.append(DecodingLayer(_laid_out(params, module.shape, rows), known, allowed))
+        variables = _laid_out(params, module.shape, rows, memory.layers.dtype)
+        layers.append(DecodingLayer(variables, known, allowed))
         heads = module.shape.max_self_heads
         if not heads:
             caches.append(None)
@@ -445,9 +446,12 @@ def start_decoding(
     return DecodingConstants(layers, by_columns(output_table(network, spec.widths), rows)), caches
 
 
-def _laid_out(params: dict[str, Any], shape: LayerShape, rows: int) -> dict[str, Any]:
-    """A layer's variables for products of few rows: each expert's weights by themselves where only
-    the chosen ones are computed, else a table of which no expert's weights are sliced (`few_rows`).
+def _laid_out(
+    params: dict[str, Any], shape: LayerShape, rows: int, dtype: jnp.dtype
+) -> dict[str, Any]:
+    """A layer's variables for products of few rows in `dtype`: each expert's weights by themselves
+    where only the chosen ones are computed, else a table of which no expert's weights are sliced
+    (`few_rows`).
     """
     if not shape.units:
         return {"params": params}
@@ -455,8 +459,8 @@ def _laid_out(params: dict[str, Any], shape: LayerShape, rows: int) -> dict[str,
     count = len(shape.max_widths)
     measured = shape.router.declaration.experts_per_token(shape.router, count)
     choices = shape.max_top_k if measured is None else measured
-    if jax.sharding.get_abstract_mesh().empty and pays(rows, choices, count):
-        table = Experts(*(experts[name] for name in Experts._fields))
+    if pays(rows, choices, count):
+        table = Experts(*(jnp.asarray(experts[name], dtype) for name in Experts._fields))
         each = apart(table, shape.max_widths, rows)
         return {"params": params, APART: {"experts": {EACH: each}}}
     if count > rows:

@@ -19,11 +19,27 @@ from automoe_jax.errors import UserError
 from automoe_jax.extract import extract
 from automoe_jax.inference import decode
 from automoe_jax.inference.decode import IMPOSSIBLE, beam_search, translate_ids, translate_lines
-from automoe_jax.model import Network, forward
+from automoe_jax.model import Network, forward, init
 from automoe_jax.model.transformer import start_decoding
+from automoe_jax.ops.grouped import use_backend
+from automoe_jax.space import SearchSpace
 from tests.oracles import SPACE, quick_jit, random_network, step_by_step
 
 VOCAB, B, S, T = 30, 2, 5, 4
+SIX_EXPERTS = SearchSpace(
+    qkv_dim=16,
+    encoder_embed_dims=(16,),
+    decoder_embed_dims=(16,),
+    encoder_layers=(1,),
+    decoder_layers=(1,),
+    encoder_self_heads=(1,),
+    decoder_self_heads=(1,),
+    decoder_cross_heads=(1,),
+    cross_layers=(1,),
+    encoder_experts=(1,),
+    decoder_experts=(6,),
+    expert_ffn_dims=(8,),
+)
 ARCHS = {
     "two layers, experts, two encoder layers seen": {
         "decoder_embed_dim": 8,
@@ -103,6 +119,32 @@ def test_steps_of_a_lone_sentence_read_weights_by_columns(sentences: int, moved:
     )
     assert (f"f32[{width},{VOCAB}]{{1,0}}" in loops) == moved
     assert (f"f32[{width},{units}]{{1,0}}" in loops) == moved
+
+
+@pytest.mark.parametrize(
+    ("sentences", "backend", "skips"),
+    [(1, None, True), (4, None, False), (1, "padded", False)],
+    ids=["three rows", "twelve rows", "chosen backend"],
+)
+def test_a_lone_sentence_skips_experts(sentences: int, backend: str | None, skips: bool) -> None:
+    """Six experts of which a token uses one; `test_experts_by_themselves_equal_the_loop` compares
+    the numbers.
+    """
+    layer = {"self_heads": 1, "expert_ffn_dims": [8], "top_k": 1}
+    seen = {"cross_heads": 1, "cross_layers": 1}
+    record = {
+        "qkv_dim": 16,
+        "encoder": {"embed_dim": 16, "layers": [layer]},
+        "decoder": {"embed_dim": 16, "layers": [layer | seen | {"expert_ffn_dims": [8] * 6}]},
+    }
+    arch = arch_lib.Arch.from_dict(record)
+    network = init(SIX_EXPERTS, VOCAB, jax.random.key(0), arch=arch)
+    options = {"beam_size": 3, "max_length": T, "length_penalty": 0.6}
+    with use_backend(backend):
+        program = jax.make_jaxpr(functools.partial(beam_search.__wrapped__, network, **options))(
+            jnp.full((sentences, S), 5)
+        )
+    assert (" = cond[" in str(program)) is skips
 
 
 def test_super_network_does_not_decode() -> None:

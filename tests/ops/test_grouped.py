@@ -20,6 +20,7 @@ from automoe_jax.ops.grouped import (
     dense_ffn,
     experts_ffn,
     layout,
+    use_backend,
     width_choices,
 )
 from automoe_jax.ops.grouped.chosen import apart, chosen_ffn, pays
@@ -193,10 +194,23 @@ def test_experts_by_themselves_equal_the_loop(chosen):
 
 @pytest.mark.parametrize(
     ("tokens", "choices", "experts", "expected"),
-    [(5, 1, 4, True), (5, 2, 4, False), (2, 2, 4, True), (9, 1, 16, False), (5, 1, 1, False)],
+    [
+        (5, 1, 4, True),
+        (5, 1, 16, True),
+        (2, 2, 4, True),
+        (1, 1, 2, True),
+        (5, 1, 2, False),
+        (8, 1, 4, False),
+        (5, 2, 4, False),
+        (1, 4, 4, False),
+        (9, 1, 16, False),
+        (5, 1, 1, False),
+    ],
 )
 def test_few_choices_are_worth_skipping_experts(tokens, choices, experts, expected):
     assert pays(tokens, choices, experts) is expected
+    with use_backend("padded"):
+        assert not pays(tokens, choices, experts)
 
 
 def test_bfloat16_stays_near_float32():

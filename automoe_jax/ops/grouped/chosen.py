@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from automoe_jax.ops.columns import ROWS, by_columns
 from automoe_jax.ops.grouped import dense_ffn
+from automoe_jax.ops.grouped.backends import use_backend
 from automoe_jax.ops.grouped.table import Experts
 from automoe_jax.ops.routers.routing import Routing
 
@@ -19,17 +20,23 @@ from automoe_jax.ops.routers.routing import Routing
 Apart = tuple[Experts | None, ...]
 
 
+MOST_USED = 0.8  # share of a layer's experts, up to which skipping the others saves time
+
+
 def pays(tokens: int, choices: int | float, experts: int) -> bool:
-    """Whether so few tokens, with `choices` experts each, probably leave some experts unused, and
-    the platform can skip them: an accelerator would wait for the decision.
+    """Whether so few tokens, with `choices` experts each, leave enough experts unused, and this
+    program can skip them: one without a mesh or a chosen backend, on a CPU. An accelerator would
+    wait for the decision.
     """
-    few = tokens <= ROWS and (choices <= 1 or tokens * choices <= experts)
-    return few and experts > 1 and jax.default_backend() == "cpu"
+    used = 1 - (1 - min(choices / experts, 1)) ** tokens  # expected share with even routes
+    here = jax.default_backend() == "cpu" and jax.sharding.get_abstract_mesh().empty
+    return tokens <= ROWS and used <= MOST_USED and here and not use_backend.value
 
 
 def apart(experts: Experts, widths: Sequence[int], tokens: int) -> Apart:
     """The matrices of each expert of a table, copied once for the products of `tokens` rows in many
-    steps. The table has b_out [E', D] of the E' experts with a width above 0.
+    steps: as much memory again as the table, whose b_out [E', D] is that of the E' experts with a
+    width above 0.
     """
     each: list[Experts | None] = []
     start = 0
