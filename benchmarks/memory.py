@@ -2,8 +2,9 @@
 
 python -m benchmarks.memory --json=memory.json
 
-The step of `dense` in configs/systems.py, with sentences of 24 tokens. Without, the C library's
-defaults are restored between the calls; both are timed in turn.
+The step of `dense` in configs/systems.py, with sentences of 24 tokens. Without, the thresholds of
+the C library are set to their initial values between the calls, which turns off their adaptation;
+both are timed in turn.
 """
 
 import argparse
