@@ -2,23 +2,23 @@
 
 python -m benchmarks.memory --json=memory.json
 
-The step of `dense` in configs/systems.py, with sentences of 24 tokens. Without, the thresholds of
-the C library are set to their initial values between the calls, which turns off their adaptation;
-both are timed in turn.
+The step of `dense` in configs/systems.py, with sentences of 24 tokens. Both ways run in processes
+of their own, in turn, since glibc cannot return to its defaults.
 """
 
 import argparse
-import ctypes
+import json
 import resource
-import statistics
+import subprocess
+import sys
 import time
 from typing import Any
 
 import jax
 import numpy as np
+from tqdm import tqdm
 
 from automoe_jax.command.configuration import ConfigFile, read_config
-from automoe_jax.latency.timing import in_turn
 from automoe_jax.model import init
 from automoe_jax.model.transformer import training_options
 from automoe_jax.runtime.memory import keep_freed_memory
@@ -26,29 +26,36 @@ from automoe_jax.train.step import init_state, make_train_step
 from benchmarks.harness import Row, run, timed_parser
 
 CONFIG, LENGTH = "configs/systems.py:dense", 24
-# M_TRIM_THRESHOLD, M_MMAP_THRESHOLD and M_MMAP_MAX of mallopt(3), and their defaults
-DEFAULTS = {-1: 128 << 10, -3: 128 << 10, -4: 65536}
+MODES = ("returned", "kept")
+ROUNDS = 3  # processes of each mode
 
 
 def measure(flags: argparse.Namespace) -> list[Row]:
-    """Times the step both ways."""
-    step, arguments = _step()
-    state, *rest = arguments
-    modes = {"returned": _return_freed_memory, "kept": keep_freed_memory}
-    seconds: dict[str, list[float]] = {mode: [] for mode in modes}
-    pages: dict[str, list[int]] = {mode: [] for mode in modes}
-    for number in range(flags.repeats + 1):
-        for index in in_turn(len(modes), number):
-            mode = list(modes)[index]
-            modes[mode]()
-            for measured in (False, True):  # the first call meets the memory as the other left it
-                before, started = _new_pages(), time.perf_counter()
-                state, _ = jax.block_until_ready(step(state, *rest))
-                if measured and number:
-                    seconds[mode].append(time.perf_counter() - started)
-                    pages[mode].append(_new_pages() - before)
-    medians = {mode: statistics.median(times) for mode, times in seconds.items()}
-    return [_row(mode, medians, statistics.median(pages[mode])) for mode in modes]
+    """Times the step both ways, or one way in this process and prints the result as JSON."""
+    if flags.mode:
+        print(json.dumps(_timed(flags.mode, flags.repeats)))
+        return []
+    steps: dict[str, list[list[float]]] = {mode: [] for mode in MODES}
+    for mode in tqdm(MODES * ROUNDS, desc="processes", file=sys.stderr, leave=False):
+        command = [sys.executable, "-m", "benchmarks.memory", f"--mode={mode}"]
+        command.append(f"--repeats={flags.repeats}")
+        ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        steps[mode] += json.loads(ran.stdout)
+    medians = {mode: np.median(measured, axis=0) for mode, measured in steps.items()}
+    return [_row(mode, medians[mode], medians["returned"]) for mode in MODES]
+
+
+def _timed(mode: str, repeats: int) -> list[tuple[float, int]]:
+    """Seconds and new pages of each step but the first two."""
+    if mode == "kept":
+        keep_freed_memory()
+    step, (state, *rest) = _step()
+    measured = []
+    for _ in range(2 + repeats):
+        before, started = _new_pages(), time.perf_counter()
+        state, _ = jax.block_until_ready(step(state, *rest))
+        measured.append((time.perf_counter() - started, _new_pages() - before))
+    return measured[2:]
 
 
 def _step() -> tuple[Any, tuple[Any, ...]]:
@@ -70,30 +77,23 @@ def _step() -> tuple[Any, tuple[Any, ...]]:
     return step, (init_state(network, train), batch, archs, jax.random.key(1, impl="rbg"))
 
 
-def _return_freed_memory() -> None:
-    libc = ctypes.CDLL(None)
-    for option, value in DEFAULTS.items():
-        libc.mallopt(option, value)
-    libc.malloc_trim(0)
-
-
 def _new_pages() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
-def _row(mode: str, seconds: dict[str, float], pages: float) -> Row:
+def _row(mode: str, median: np.ndarray, returned: np.ndarray) -> Row:
+    seconds, pages = (float(value) for value in median)
     cells = {
         "freed memory": mode,
-        "seconds": f"{seconds[mode]:.3f}",
-        "relative": f"{seconds[mode] / seconds['returned']:.2f}",
+        "seconds": f"{seconds:.3f}",
+        "relative": f"{seconds / returned[0]:.2f}",
         "new pages": f"{pages:.0f}",
     }
-    return Row(
-        "Training step, freed memory returned to the system or kept",
-        cells,
-        figures={"seconds": seconds[mode], "pages": pages},
-    )
+    title = "Training step, freed memory returned to the system or kept"
+    return Row(title, cells, figures={"seconds": seconds, "pages": pages})
 
 
 if __name__ == "__main__":
-    run(measure, timed_parser("benchmarks.memory", __doc__))
+    arguments = timed_parser("benchmarks.memory", __doc__)
+    arguments.add_argument("--mode", choices=MODES, help="measure in this process, print JSON")
+    run(measure, arguments)

@@ -9,7 +9,6 @@ and whose other operations took no time, would be faster by the bound.
 """
 
 import argparse
-import re
 import statistics
 import tempfile
 from collections import defaultdict
@@ -20,6 +19,7 @@ from typing import Any
 import jax
 
 from automoe_jax.model import Network, init
+from automoe_jax.plan import hlo
 from automoe_jax.runtime.memory import keep_freed_memory
 from automoe_jax.train.step import gradients_of, init_state, make_train_step
 from benchmarks import job
@@ -79,23 +79,18 @@ def parts(program: Any, arguments: tuple[Any, ...], repeats: int) -> dict[str, f
 
 def kinds_of(program: str) -> dict[str, str]:
     """The kind of each instruction of a compiled program's text, by name; none of containers."""
-    bodies: dict[str, str] = {}
-    calls: dict[str, str] = {}
-    for body in re.split(r"\n\}\n", program):
-        head = re.search(r"^(?:ENTRY )?%(\S+) \(", body, re.MULTILINE)
-        if head:
-            bodies[head[1]] = body
-    kinds = {}
-    for body in bodies.values():
-        for name, opcode, rest in re.findall(
-            r"^ +(?:ROOT )?%(\S+) = \S.*? ([a-z][a-z0-9-]*)\((.*)$", body, re.MULTILINE
-        ):
-            called = re.search(r"calls=%([\w.-]+)", rest)
-            calls[name] = bodies.get(called[1], "") if called else ""
-            if opcode not in CONTAINERS:
-                is_product = opcode == "dot" or " dot(" in calls[name]
-                kinds[name] = PRODUCTS if is_product else OTHERS
-    return kinds
+    _, computations = hlo.parse(program)
+
+    def multiplies(one: hlo.Instruction) -> bool:
+        inner = (part for name in hlo.called(one.attributes) for part in computations[name])
+        return one.opcode == "dot" or any(part.opcode == "dot" for part in inner)
+
+    return {
+        one.name: PRODUCTS if multiplies(one) else OTHERS
+        for computation in computations.values()
+        for one in computation
+        if one.opcode not in CONTAINERS
+    }
 
 
 def _profiled(folder: Path, kinds: Mapping[str, str]) -> dict[str, float]:

@@ -5,13 +5,15 @@ import functools
 import json
 import pathlib
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from automoe_jax.costs import costs
 from automoe_jax.export.untrained import untrained
 from automoe_jax.inference.engine.hypotheses import Records
-from benchmarks import deploy, deploy_models, deploy_routes, deploy_worker, harness
+from benchmarks import deploy, deploy_models, deploy_routes, deploy_worker, harness, parts
 from benchmarks.harness import Row
 from benchmarks.render import tables
 
@@ -38,6 +40,16 @@ def test_a_row_prints_as_one_line() -> None:
     assert str(Row("Speed", {"ms": "7.8"}, "≤ 8", True)) == "Speed: ms 7.8 (goal ≤ 8: met)"
     assert str(Row("Speed", {"ms": "9.1"}, "≤ 8", False)) == "Speed: ms 9.1 (goal ≤ 8: NOT met)"
     assert str(Row("Speed", {"ms": "9.1"})) == "Speed: ms 9.1"
+
+
+def test_products_of_a_program_are_told_from_the_rest() -> None:
+    x = jnp.ones((64, 64))
+    kinds = [
+        list(parts.kinds_of(jax.jit(function).lower(x).compile().as_text()).values())
+        for function in (lambda x: jnp.tanh(x @ x) @ x, jnp.tanh)
+    ]
+    assert [parts.PRODUCTS in of for of in kinds] == [True, False]
+    assert all(parts.OTHERS in of for of in kinds)
 
 
 def test_cases_that_are_in_the_file_are_not_measured_again(

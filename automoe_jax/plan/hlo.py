@@ -65,7 +65,9 @@ class Traffic:
         return self.memory + sum(moved.sent for moved in self.collectives.values())
 
 
-class _Instruction(NamedTuple):
+class Instruction(NamedTuple):
+    """A line of a computation."""
+
     name: str
     result: str  # its type
     opcode: str
@@ -77,28 +79,28 @@ def traffic(text: str, domain: int = 1 << 30) -> Traffic:
     """Traffic of the program `text` (`compiled.as_text()`); `domain` consecutive devices form a
     domain.
     """
-    entry, computations = _parse(text)
+    entry, computations = parse(text)
 
     @functools.cache
     def of(name: str) -> Traffic:
         types = {instruction.name: instruction.result for instruction in computations[name]}
         return sum((_moves(instruction, types) for instruction in computations[name]), Traffic())
 
-    def _moves(one: _Instruction, types: Mapping[str, str]) -> Traffic:
-        called = _called(one.attributes)
+    def _moves(one: Instruction, types: Mapping[str, str]) -> Traffic:
+        inner = called(one.attributes)
         if one.opcode == "while":
             trips = re.search(r'known_trip_count":\{"n":"(\d+)"', one.attributes)
-            runs = sum((of(name) for name in called), Traffic())
+            runs = sum((of(name) for name in inner), Traffic())
             return runs.times(int(trips[1])) if trips else runs + Traffic(unknown_loops=1)
         if one.opcode == "conditional":
-            return max((of(name) for name in called), key=lambda branch: branch.size)
+            return max((of(name) for name in inner), key=lambda branch: branch.size)
         if one.opcode in ("call", "async-start"):
-            return sum((of(name) for name in called), Traffic())
+            return sum((of(name) for name in inner), Traffic())
         kind = one.opcode.removesuffix("-start")
         if kind in COLLECTIVES:
             moved, crosses = _collective(kind, one, types, domain)
             return Traffic({Kind(kind, crosses): moved}, _touched(one, types))
-        inside = [Traffic(of(name).collectives) for name in called if one.opcode == "fusion"]
+        inside = [Traffic(of(name).collectives) for name in inner if one.opcode == "fusion"]
         return sum(inside, Traffic(memory=_touched(one, types)))
 
     return of(entry)
@@ -119,7 +121,7 @@ _FREE = {
 _SLICES = {"dynamic-slice", "slice", "gather", "broadcast"}
 
 
-def _touched(one: _Instruction, types: Mapping[str, str]) -> float:
+def _touched(one: Instruction, types: Mapping[str, str]) -> float:
     """Bytes of memory that an instruction reads and writes."""
     if one.opcode in _FREE or one.opcode.endswith("-done"):
         return 0
@@ -132,7 +134,7 @@ def _touched(one: _Instruction, types: Mapping[str, str]) -> float:
 
 
 def _collective(
-    kind: str, one: _Instruction, types: Mapping[str, str], domain: int
+    kind: str, one: Instruction, types: Mapping[str, str], domain: int
 ) -> tuple[Moved, bool]:
     """Bytes that one run of a collective moves, and whether it leaves a domain."""
     operands = sum(_bytes(types.get(name, "")) for name in one.operands)
@@ -181,7 +183,7 @@ def _bytes(type_text: str) -> float:
     return total
 
 
-def _called(attributes: str) -> list[str]:
+def called(attributes: str) -> list[str]:
     """The computations that an instruction runs."""
     names = re.findall(
         r"\b(?:body|condition|to_apply|calls|true_computation|false_computation)=%?([\w.\-]+)",
@@ -196,9 +198,9 @@ _HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
 _LINE = re.compile(r"^  (?:ROOT )?%?([\w.\-]+) = (.*)$")
 
 
-def _parse(text: str) -> tuple[str, dict[str, list[_Instruction]]]:
+def parse(text: str) -> tuple[str, dict[str, list[Instruction]]]:
     """The name of the first computation, and the instructions of each."""
-    computations: dict[str, list[_Instruction]] = {}
+    computations: dict[str, list[Instruction]] = {}
     entry, current = "", []
     for line in text.splitlines():
         if head := _HEAD.match(line):
@@ -209,14 +211,14 @@ def _parse(text: str) -> tuple[str, dict[str, list[_Instruction]]]:
     return entry, computations
 
 
-def _instruction(name: str, text: str) -> _Instruction:
+def _instruction(name: str, text: str) -> Instruction:
     """From "f32[8]{0} add(%a, %b), metadata={…}"; a tuple's type is in parentheses."""
     end = _closing(text, 0) + 1 if text.startswith("(") else text.index(" ")
     result, rest = text[:end], text[end:].lstrip()
     opened = rest.index("(")
     closed = _closing(rest, opened)
     operands = tuple(re.findall(r"%([\w.\-]+)", rest[opened:closed]))
-    return _Instruction(name, result, rest[:opened], operands, rest[closed + 1 :])
+    return Instruction(name, result, rest[:opened], operands, rest[closed + 1 :])
 
 
 def _closing(text: str, opened: int) -> int:
