@@ -4,8 +4,9 @@
 
 The space of the demo at half its width, on the built-in text, under a limit of FLOPs. The networks
 are trained from scratch once, into WORKDIR/rank; every scheme ranks the same ones, half of which
-have equal FLOPs. SuperNets are in WORKDIR/schemes. Finished parts are skipped. Intervals of 95 %
-are bootstrapped over the networks. No test text is used.
+have equal FLOPs. With --trainings=2, what two trainings of the same networks have in common is the
+most that a predictor can reach. SuperNets are in WORKDIR/schemes. Finished parts are skipped.
+Intervals of 95 % are bootstrapped over the networks. No test text is used.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from automoe_jax.costs import costs
 from automoe_jax.rank.command import FOLDER
 from automoe_jax.rank.draws import Drawn, draw_networks
 from automoe_jax.rank.networks import inherited_losses, trained_losses
-from automoe_jax.rank.table import FLOPS, INHERITED, PARAMS, Ranked, cell, correlations
+from automoe_jax.rank.table import AGAIN, FLOPS, INHERITED, PARAMS, Ranked, cell, correlations
 from automoe_jax.runtime.memory import keep_freed_memory
 from automoe_jax.search.limits import Conditions, CostFunction, cost_function
 from automoe_jax.search.sampling import even_draws
@@ -123,6 +124,7 @@ def main() -> None:
     parser.add_argument("--archs", type=int, default=32, help="networks")
     parser.add_argument("--seeds", default="0", help="of the SuperNets, separated by commas")
     parser.add_argument("--schemes", default=";".join(SCHEMES), help="names, separated by ;")
+    parser.add_argument("--trainings", type=int, default=1, help="of each network, by seed")
     parser.add_argument("--train", help="networks, or supernets: trains these and prints no table")
     flags = parser.parse_args()
     keep_freed_memory()
@@ -134,7 +136,7 @@ def main() -> None:
     drawn = draw_networks(draw, lambda arch: cost(arch)["flops"], flags.archs, size, seed=0)
     trained = []
     if flags.train != "supernets":
-        trained = trained_losses(config, base, base.root / FOLDER, drawn.archs, 1)
+        trained = trained_losses(config, base, base.root / FOLDER, drawn.archs, flags.trainings)
     if flags.train == "networks":
         return
     print("| predictor | all networks | equal FLOPs |\n| --- | ---: | ---: |")
@@ -149,7 +151,10 @@ def main() -> None:
                 title = f"{name}, seed {seed}, {losses} nats"
                 print(*rows(title, networks, shown), sep="\n", flush=True)
     if trained:
-        print(*rows("", networks, {FLOPS: "FLOPs alone", PARAMS: "parameters alone"}), sep="\n")
+        alone = {FLOPS: "FLOPs alone", PARAMS: "parameters alone"}
+        if flags.trainings > 1:
+            alone[AGAIN] = "another training"
+        print(*rows("", networks, alone), sep="\n")
 
 
 if __name__ == "__main__":
