@@ -169,6 +169,9 @@ class TrainConfig:
     # SuperNet only: sets of weights of each layer, of which an architecture uses a mixture that
     # depends on its genes (Mixture-of-Supernets, arXiv 2306.04845); 1: the same weights for all
     weight_sets: int = 1
+    # SuperNet only: LayerNorms with gains and biases for each embedding width (Slimmable Networks,
+    # arXiv 1812.08928); off: the leading ones of the largest width for all
+    width_norms: bool = False
     sandwich_random: int = 2  # random sub-networks, next to the largest and smallest
     # sandwich only: the others are trained on the largest one's predictions
     distillation: bool = True
@@ -190,6 +193,7 @@ SUPERNET_ONLY = (
     "sampling",
     "within_limits",
     "weight_sets",
+    "width_norms",
     "sandwich_random",
     "distillation",
     "distillation_weight",

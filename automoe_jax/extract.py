@@ -1,5 +1,6 @@
 """Extraction of a sub-Transformer from a SuperNet, by slicing only, and its inverse. Where the
-SuperNet mixes several sets of weights, the sub-Transformer has the mixture.
+SuperNet mixes several sets of weights, the sub-Transformer has the mixture; where its LayerNorms
+differ by embedding width, those of its own.
 
 Axes: U hidden units of all experts · E experts · D embedding width.
 """
@@ -13,7 +14,7 @@ import numpy as np
 from automoe_jax.arch import SIDES, Arch
 from automoe_jax.model.layers import LayerShape
 from automoe_jax.model.network import Network, abstract, logical_axes, narrow
-from automoe_jax.model.transformer import layer_params
+from automoe_jax.model.transformer import final_norm_params, layer_params
 
 
 def extract(network: Network, arch: Arch) -> Network:
@@ -27,14 +28,13 @@ def extract(network: Network, arch: Arch) -> Network:
     spec.check(arch)
     if spec.arch is not None:
         return network
-    cut = dataclasses.replace(spec, arch=arch, weight_sets=1)
+    cut = dataclasses.replace(spec, arch=arch, weight_sets=1, width_norms=False)
     axes = logical_axes(spec)
     params: dict[str, Any] = {
         name: narrow(network.params[name], axes[name], {"embed": table.width})
         for name, table in cut.tables().items()
     }
     for side in SIDES:
-        sizes = {"embed": getattr(cut.widths, side), "memory": cut.widths.encoder}
         params[side] = {}
         for i in range(cut.layers(side)):
             layer = dict(layer_params(network, side, i, cut.widths, arch))
@@ -46,8 +46,7 @@ def extract(network: Network, arch: Arch) -> Network:
                 name: part for name, part in layer.items() if part and name not in skipped
             }
         if "final_norm" in network.params[side] and cut.layers(side):
-            norm = narrow(network.params[side]["final_norm"], axes[side]["final_norm"], sizes)
-            params[side]["final_norm"] = norm
+            params[side]["final_norm"] = final_norm_params(network, side, cut.widths)
     return Network(params, cut)
 
 

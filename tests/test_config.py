@@ -198,6 +198,7 @@ def test_fair_sampling_is_for_the_whole_space() -> None:
         ("sampling", "sandwich"),
         ("within_limits", False),
         ("weight_sets", 2),
+        ("width_norms", True),
         ("sandwich_random", 3),
         ("distillation", False),
         ("distillation_weight", 0.1),

@@ -27,6 +27,7 @@ from automoe_jax.model.layers import (
     Skippable,
 )
 from automoe_jax.model.mixture import with_sets
+from automoe_jax.model.width_norms import for_each_width, is_norm
 from automoe_jax.ops.grouped import width_choices
 from automoe_jax.routers import TOP_K, RouterConfig, check_attention
 from automoe_jax.runtime.sharding import Placement
@@ -72,6 +73,7 @@ class Spec:
     shared_embeddings: str = "all"
     target_vocab_size: int = 0  # 0: as many pieces as the source has
     weight_sets: int = 1  # of each layer of a SuperNet, mixed by the architecture (model.mixture)
+    width_norms: bool = False  # LayerNorms of a SuperNet by width (model.width_norms)
 
     def __post_init__(self) -> None:
         """Raises `UserError` for sizes that no network has, or an `arch` that does not fit."""
@@ -171,6 +173,10 @@ class Spec:
     @property
     def super_widths(self) -> Widths:
         return Widths(self.space.super_encoder_embed_dim, self.space.super_decoder_embed_dim)
+
+    def embed_dims(self, side: str) -> tuple[int, ...]:
+        """The choices of a side's embedding width."""
+        return getattr(self.space, f"{side}_embed_dims")
 
     @property
     def super_ffn_dim(self) -> int:
@@ -318,7 +324,8 @@ class Network:
     layer's arrays; a classifier also has `params["classifier"]["table"]`, [C, D], and a translator
     whose embeddings are not shared those of `Spec.tables`. With pre-norm each side with layers has
     a `final_norm`. With several `weight_sets` the arrays of a layer have a leading axis for them,
-    and `layer_0["mixture"]` holds the parameters of their mixture.
+    and `layer_0["mixture"]` holds the parameters of their mixture. With `width_norms` the arrays of
+    a LayerNorm have an axis for the embedding widths before that of the features.
     """
 
     params: dict[str, Any]
@@ -345,6 +352,7 @@ def spec_of(
         shared_embeddings=config.model.shared_embeddings,
         target_vocab_size=target_vocab_size,
         weight_sets=config.supernet.weight_sets if arch is None else 1,
+        width_norms=config.supernet.width_norms and arch is None,
     )
 
 
@@ -443,7 +451,8 @@ def _boxed(spec: Spec, key: jax.Array) -> dict[str, Any]:
         }
         if spec.norm == "pre" and spec.layers(side):
             x = jnp.zeros((1, getattr(spec.widths, side)))
-            params[side]["final_norm"] = LayerNorm().init(key, x)["params"]
+            norm = LayerNorm().init(key, x)["params"]
+            params[side]["final_norm"] = _norm_params(spec, side, norm)
     return params
 
 
@@ -460,8 +469,15 @@ def _layer_params(spec: Spec, side: str, layer: int, key: jax.Array) -> dict[str
     genes = spec.layer_genes(side, layer, spec.arch or spec.space.largest())
     inputs = (x,) if side == "encoder" else (x, jnp.zeros((1, 1, widths.encoder)))
     variables = spec.layer(side, layer, widths).init(key, *inputs, real, genes, method="declare")
-    params = variables.get("params", {})  # none where the layer skips all of its blocks
+    params = {  # none where the layer skips all of its blocks
+        name: _norm_params(spec, side, part) if is_norm(name) else part
+        for name, part in variables.get("params", {}).items()
+    }
     if spec.weight_sets == 1:
         return params
     shape = spec.layer_shape(side, layer, widths)
     return with_sets(params, shape, spec.weight_sets, jax.random.fold_in(key, 1))
+
+
+def _norm_params(spec: Spec, side: str, params: dict[str, Any]) -> dict[str, Any]:
+    return for_each_width(params, len(spec.embed_dims(side))) if spec.width_norms else params

@@ -43,6 +43,7 @@ from automoe_jax.model.layers import (
 )
 from automoe_jax.model.mixture import mixed
 from automoe_jax.model.network import EOS_ID, Network, Spec, Widths, logical_axes, narrow
+from automoe_jax.model.width_norms import is_norm, of_width
 from automoe_jax.ops.columns import ROWS, by_columns
 from automoe_jax.ops.dropout import dropout
 from automoe_jax.ops.grouped import Experts
@@ -152,7 +153,7 @@ def at_widths(spec: Spec, arch: Arch, branch: Callable[[Widths], T]) -> T:
         return branch(spec.widths)
     choices = [
         Widths(*pair)
-        for pair in itertools.product(spec.space.encoder_embed_dims, spec.space.decoder_embed_dims)
+        for pair in itertools.product(spec.embed_dims("encoder"), spec.embed_dims("decoder"))
     ]
     if len(choices) == 1:
         return branch(choices[0])
@@ -525,11 +526,17 @@ def final_norm(
     network: Network, side: str, widths: Widths, x: Float[Array, "B T D"]
 ) -> Float[Array, "B T D"]:
     """States x [B,T,D] of the last layer of a side, normalised where the layers did not do it."""
-    params = network.params[side].get("final_norm")
-    if params is None:
-        return x
-    width = getattr(widths, side)
-    return layer_norm(x, params["scale"][:width], params["bias"][:width])
+    params = final_norm_params(network, side, widths)
+    return layer_norm(x, params["scale"], params["bias"]) if params else x
+
+
+def final_norm_params(network: Network, side: str, widths: Widths) -> dict[str, Any]:
+    """Parameters [D] of the LayerNorm after the last layer of a side, cut to these embedding
+    widths; empty without one.
+    """
+    whole = network.params[side].get("final_norm", {})
+    cut = jax.tree.map(lambda array: array[..., : getattr(widths, side)], whole)
+    return _norm_params(network.spec, side, cut, widths)
 
 
 def is_concrete(arch: Arch) -> bool:
@@ -604,17 +611,26 @@ def layer_params(
     network: Network, side: str, layer: int, widths: Widths, arch: Arch
 ) -> dict[str, Any]:
     """A layer's parameters cut to these embedding widths; those of `arch` where a SuperNet mixes
-    several sets.
+    several sets, those of the widths where its LayerNorms differ by width.
     """
     spec, name = network.spec, f"layer_{layer}"
     params = network.params[side][name]
     if widths != spec.widths:
         sizes = {"embed": getattr(widths, side), "memory": widths.encoder}
         params = narrow(params, logical_axes(spec)[side][name], sizes)
-    if spec.weight_sets == 1:
+    if spec.weight_sets > 1:
+        genes = spec.layer_genes(side, layer, arch)
+        params = mixed(params, spec.layer_shape(side, layer, widths), genes)
+    return {
+        name: _norm_params(spec, side, part, widths) if is_norm(name) else part
+        for name, part in params.items()
+    }
+
+
+def _norm_params(spec: Spec, side: str, params: dict[str, Any], widths: Widths) -> dict[str, Any]:
+    if not spec.width_norms:
         return params
-    genes = spec.layer_genes(side, layer, arch)
-    return mixed(params, spec.layer_shape(side, layer, widths), genes)
+    return of_width(params, spec.embed_dims(side).index(getattr(widths, side)))
 
 
 def _look_up(

@@ -40,6 +40,7 @@ RULES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "expert": (),
         "set": (),  # of weights that a SuperNet mixes
         "gene": (),
+        "width": (),  # of embeddings, for which a SuperNet's LayerNorms differ
     }
 )
 

@@ -27,7 +27,8 @@ def settings(**mesh: int) -> ConfigDict:
 
 
 def test_every_axis_of_a_network_has_a_rule_and_no_rule_is_idle() -> None:
-    specs = [dataclasses.replace(SPEC, **change) for change in ({"classes": 5}, {"weight_sets": 2})]
+    changes = ({"classes": 5}, {"weight_sets": 2}, {"width_norms": True})
+    specs = [dataclasses.replace(SPEC, **change) for change in changes]
     networks = [AXES, *map(logical_axes, specs)]
     used = {
         name

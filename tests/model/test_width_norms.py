@@ -1,0 +1,102 @@
+"""LayerNorms by embedding width against networks with the norms of one width; equal norms are
+shared ones, in values and gradients.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from automoe_jax.arch import SIDES
+from automoe_jax.extract import extract
+from automoe_jax.model import Network, Spec, forward
+from automoe_jax.model.network import initialised
+from automoe_jax.model.width_norms import is_norm
+from tests.model.test_mixture import apart
+from tests.model.test_supernet import ARCHS, BATCH, COTANGENT, REAL, VOCAB
+from tests.oracles import SPACE, quick_jit
+
+WIDTHS = {"encoder": SPACE.encoder_embed_dims, "decoder": SPACE.decoder_embed_dims}
+NARROW_AND_WIDE = list(ARCHS.values())[:2]
+
+
+def specs(norm: str, sets: int = 1) -> tuple[Spec, Spec]:
+    """With norms by width, and with shared ones."""
+    own, shared = (
+        Spec(SPACE, VOCAB, norm=norm, weight_sets=sets, width_norms=each) for each in (True, False)
+    )
+    return own, shared
+
+
+def with_norms_of(params: dict, numbers: dict[str, int]) -> dict:
+    """Parameters whose norms [..., N, D] are those [..., D] of one choice of each side's width."""
+
+    def picked(side: str, part: dict[str, Any]) -> dict[str, Any]:
+        return jax.tree.map(lambda array: array[..., numbers[side], :], part)
+
+    def one_side(side: str, parts: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: picked(side, part)
+            if is_norm(name)
+            else one_side(side, part)
+            if name.startswith("layer_")
+            else part
+            for name, part in parts.items()
+        }
+
+    return params | {side: one_side(side, params[side]) for side in SIDES}
+
+
+@quick_jit
+def value_and_gradient(network: Network, arch, source, target) -> tuple:
+    def loss(network: Network):
+        logits = forward(network, arch, source, target)
+        return jnp.sum(jnp.where(REAL[..., None], logits * COTANGENT, 0)), logits
+
+    (_, logits), gradient = jax.value_and_grad(loss, has_aux=True)(network)
+    return logits, gradient
+
+
+def test_an_architecture_has_the_norms_of_its_widths() -> None:
+    own, shared = specs("pre", sets=2)  # with final norms, and beside a mixture
+    network = Network(apart(initialised(own, jax.random.key(0)).params), own)
+    for arch in NARROW_AND_WIDE:
+        numbers = {
+            side: WIDTHS[side].index(int(getattr(arch, f"{side}_embed_dim"))) for side in SIDES
+        }
+        by_hand = Network(with_norms_of(network.params, numbers), shared)
+        logits, gradient = value_and_gradient(network, arch, *BATCH)
+        expected, reference = value_and_gradient(by_hand, arch, *BATCH)
+        np.testing.assert_allclose(logits[REAL], expected[REAL], atol=2e-5)
+        jax.tree.map(
+            lambda ours, theirs: np.testing.assert_allclose(ours, theirs, atol=1e-3),
+            with_norms_of(gradient.params, numbers),
+            reference.params,
+        )
+        others = {side: (numbers[side] + 1) % len(WIDTHS[side]) for side in SIDES}
+        unused = with_norms_of(gradient.params, others)["decoder"]["layer_0"]["experts_norm"]
+        assert not np.any(unused["scale"]), "the other width's norms have no gradient"
+
+
+def test_is_extracted_with_the_norms_of_its_widths() -> None:
+    own, _ = specs("pre")  # which has final norms too
+    network = Network(apart(initialised(own, jax.random.key(0)).params), own)
+    for arch in NARROW_AND_WIDE:
+        logits, gradient = value_and_gradient(network, arch, *BATCH)
+        cut = extract(network, arch)
+        assert cut.spec == Spec(SPACE, VOCAB, arch=arch, norm="pre")
+        cut_logits, cut_gradient = value_and_gradient(cut, arch, *BATCH)
+        np.testing.assert_allclose(logits[REAL], cut_logits[REAL], atol=2e-5)
+        jax.tree.map(
+            lambda ours, theirs: np.testing.assert_allclose(ours, theirs, atol=2e-3),
+            extract(Network(gradient.params, own), arch).params,
+            cut_gradient.params,
+        )
+
+
+def test_starts_like_shared_norms() -> None:
+    own, shared = (initialised(spec, jax.random.key(0)) for spec in specs("post"))
+    for number in range(2):
+        alike = with_norms_of(own.params, {"encoder": 0, "decoder": number})
+        jax.tree.map(np.testing.assert_array_equal, alike, shared.params)
