@@ -56,6 +56,15 @@ SMALL = dataclasses.replace(
     decoder_cross_heads=(2,),
     cross_layers=(1,),
 )
+# Every block of a layer may be absent, cross attention of the only decoder layer aside.
+SKIPPING = dataclasses.replace(
+    SMALL,
+    encoder_self_heads=(0, 2),
+    decoder_self_heads=(0, 2),
+    decoder_cross_heads=(0, 2),
+    encoder_experts=(0, 2),
+    decoder_experts=(0, 2),
+)
 TRAIN = TrainConfig(
     steps=10, warmup_steps=2, warmup_learning_rate=1e-3, learning_rate=1e-2, balance_loss=0.01
 )
@@ -87,10 +96,16 @@ ARCHS = [
     SUB,
     *(SMALL.sample(np.random.default_rng(seed)) for seed in range(STEPS - 2)),
 ]
+SKIPPED = [
+    *(SKIPPING.sample(np.random.default_rng(seed)) for seed in range(STEPS - 2)),
+    SKIPPING.smallest(),
+    SKIPPING.largest(),
+]
 # NumPy arrays, which are not donated.
 NETWORKS = jax.device_get(
     {
         "SuperNet": random_network(SMALL, VOCAB),
+        "SuperNet with skips": random_network(SKIPPING, VOCAB),
         "sub-Transformer": random_network(SMALL, VOCAB, arch=SUB),
         # the decoder has its own input and output tables, of another size
         "tables of each side": random_network(
@@ -98,6 +113,7 @@ NETWORKS = jax.device_get(
         ),
     }
 )
+TRAINED = {"SuperNet": ARCHS, "SuperNet with skips": SKIPPED}  # the others: SUB
 
 
 def tokens(seed: int) -> np.ndarray:
@@ -161,7 +177,7 @@ def outcome(name: str, mesh: str | None) -> Outcome:
 
         def run(state: TrainState) -> tuple[list[Any], list[float]]:
             losses, fetched = [], []
-            for arch in ARCHS if name == "SuperNet" else [SUB] * STEPS:
+            for arch in TRAINED.get(name, [SUB] * STEPS):
                 state, metrics = step(
                     state, batch, jax.tree.map(lambda gene: np.stack([gene]), arch), KEY
                 )
@@ -189,6 +205,7 @@ def assert_close(found: Any, expected: Any, atol: float) -> None:
 # All three meshes for both optimizers; the last with FSDP for one of them.
 CASES = [("SuperNet", "data"), ("SuperNet", "expert"), ("SuperNet", "model")]
 CASES += [
+    ("SuperNet with skips", "expert"),
     ("sub-Transformer", "data"),
     ("sub-Transformer", "expert"),
     ("sub-Transformer", "model fsdp"),
