@@ -10,7 +10,7 @@ from etils import epath
 
 from automoe_jax.arch import Arch
 from automoe_jax.config import Config, RetrainConfig
-from automoe_jax.dependencies import FREE
+from automoe_jax.dependencies import FREE, completed
 from automoe_jax.errors import UserError
 from automoe_jax.extract import insert
 from automoe_jax.model.network import Network, initialised
@@ -115,11 +115,11 @@ def _check_settings(config: Config, folder: epath.Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(path, settings)
         return
-    recorded = read_json(path, dict)
+    recorded = completed(read_json(path, dict))
     for name, value in settings.items():
-        if recorded.get(name) != value:
+        if recorded[name] != value:
             raise UserError(
-                f"the networks in {folder} were trained with {name}={recorded.get(name)!r}, and now"
+                f"the networks in {folder} were trained with {name}={recorded[name]!r}, and now"
                 f" it is {value!r}; move that folder away, or restore the setting"
             )
 

@@ -133,6 +133,14 @@ def test_killed_and_continued_it_gives_the_same_table(
         assert ours == theirs
 
 
+def test_a_folder_older_than_a_setting_is_used(ranked: pathlib.Path) -> None:
+    path = ranked / "rank" / "settings.json"
+    recorded = json.loads(path.read_text())
+    assert recorded.pop("retrain.width_norms") is False
+    path.write_text(json.dumps(recorded))
+    assert rank_networks(ranked) == 0
+
+
 def test_mistakes_are_sentences(ranked: pathlib.Path, tmp_path: pathlib.Path) -> None:
     for others, message in (
         (["--archs=2"], "--archs=2 must be at least 4"),
