@@ -10,12 +10,11 @@ have changed, so one file collects the runs of several machines and days; `compa
 SuperNets and searches in the same --workdir.
 """
 
-import hashlib
-import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from etils import epath
 
@@ -24,7 +23,7 @@ from automoe_jax.command.run import run_for_people
 from automoe_jax.compare.experiments import Experiment, load_experiments
 from automoe_jax.compare.results import RATES
 from automoe_jax.compare.runs import run, settings
-from automoe_jax.dependencies import relevant
+from automoe_jax.dependencies import completed, relevant
 from automoe_jax.errors import UserError
 from automoe_jax.report.tables import markdown_rows
 from automoe_jax.runtime.files import read_json, write_json
@@ -55,21 +54,24 @@ def validation_loss(experiment: Experiment, rate: float, seed: int, root: Path) 
 
 def recorded(file: Path, experiments: Sequence[Experiment], seed: int) -> dict[str, dict]:
     """The contents of `rates.json` without the losses of experiments whose settings have changed:
-    by system, the digest of its settings and its losses by rate.
+    by system, its settings and its losses by rate. A setting that is younger than the file had the
+    effect that `completed` gives it.
     """
     known = read_json(epath.Path(file), dict) if file.exists() else {}
     for experiment in experiments:
-        digest = _digest(experiment, seed)
-        if known.get(experiment.name, {}).get("settings") != digest:
-            known[experiment.name] = {"settings": digest, "losses": {}}
+        depends = _depends(experiment, seed)
+        fresh = {"settings": depends, "losses": {}}
+        measured = completed(known.setdefault(experiment.name, fresh)["settings"])
+        if any(measured[name] != value for name, value in depends.items()):
+            known[experiment.name] = fresh
     return known
 
 
-def _digest(experiment: Experiment, seed: int) -> str:
-    """Of the settings that training depends on; the rate in the configuration is not one."""
+def _depends(experiment: Experiment, seed: int) -> dict[str, Any]:
+    """The settings that training depends on; the rate in the configuration is not one."""
     depends = relevant("retrain", settings(experiment, seed))
     depends.pop("retrain.learning_rate", None)
-    return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:12]
+    return depends
 
 
 def table(losses: Mapping[str, Mapping[str, float | None]], rates: Sequence[float]) -> str:

@@ -282,7 +282,9 @@ def test_learning_rates_by_validation_loss(
 def test_learning_rates_are_measured_once(
     configs: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file of results that came without its runs is completed; changed settings measure again."""
+    """A file of results that came without its runs is completed; changed settings measure again,
+    settings younger than the file do not.
+    """
     measured = []
 
     def loss(experiment: Experiment, rate: float, *_: object) -> float:
@@ -303,6 +305,8 @@ def test_learning_rates_are_measured_once(
     assert written["moe"]["losses"] == {"0.001": 1e-3}
 
     measured.clear()
+    del written["dense"]["settings"]["supernet.width_norms"]
+    write_json(epath.Path(tmp_path / "results" / "rates.json"), written)
     (configs / "dense.py").write_text(TINY.format(more="config.retrain.learning_rate = 0.5"))
     assert rates.main([dense, "--rates=1e-3", *elsewhere]) == 0
     assert measured == []
