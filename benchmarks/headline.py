@@ -3,8 +3,9 @@ sentence and batches, float32 and 8-bit, in turns.
 
 python -m benchmarks.headline --runs=runs/systems --seeds=1,2 --json=headline.json
 
-The weights are the trained ones, and tokens are random: a source of 30 tokens, 30 steps. The last
-column has the smallest architecture of the searched space, untrained: no search in it gains more.
+The weights are the trained ones, and tokens are random: as many as `search.source_length` and
+`search.target_length` of the runs. The last column has the smallest architecture of the searched
+space, untrained: no search in it gains more.
 Rows with a shortlist and a beam of one show how much of the time is not that of the layers. The
 BLEU of the same runs, with the interval of the difference, is in the table of
 `automoe_jax.compare`.
@@ -84,7 +85,8 @@ def _row(
     dense_ms, found_ms, smallest_ms = milliseconds(models, flags.repeats)
     alone = conditions.batch == 1
     return Row(
-        "Deployed, 30 + 30 tokens, one thread: times as fast as the dense network",
+        f"Deployed, {conditions.source_length} + {conditions.target_length} tokens, one thread:"
+        f" times as fast as {flags.baseline}",
         {
             "seed": seed,
             "precision": precision,
