@@ -46,6 +46,16 @@ def dense_budget() -> ConfigDict:
     return config
 
 
+def dense_truncated() -> ConfigDict:
+    """`dense` with Switch's initial weights: the control of what `switch` and `thor` owe to theirs.
+
+    Not run.
+    """
+    config = base()
+    config.model.ffn_init = "truncated_normal"
+    return config
+
+
 def rdrop() -> ConfigDict:
     """R-Drop (arXiv 2106.14448): `dense` with THOR's two passes and loss, α = 5; the control of
     `thor` without experts.
@@ -226,6 +236,7 @@ SYSTEMS = Registry(
         for system in (
             dense,
             dense_budget,
+            dense_truncated,
             rdrop,
             topk,
             switch,
