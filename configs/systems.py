@@ -114,6 +114,7 @@ def da_moe() -> ConfigDict:
     config = mixture()
     config.router.kind = "importance"
     config.retrain.balance_loss = 0.01
+    config.retrain.learning_rate = 2e-3  # docs/results/rates.md
     return config
 
 
