@@ -21,8 +21,8 @@ def extract(network: Network, arch: Arch) -> Network:
     """The sub-Transformer `arch` of a SuperNet at its own shapes, with the SuperNet's weights.
 
     Without a mixture of weights a linear rearrangement, which maps gradients and optimizer moments
-    too. Raises `UserError` if
-    the SuperNet does not contain `arch`.
+    too. LayerNorms of other embedding widths are left out, like everything that `arch` does not
+    use. Raises `UserError` if the SuperNet does not contain `arch`.
     """
     spec = network.spec
     spec.check(arch)

@@ -4,9 +4,9 @@
 
 The space of the demo at half its width, on the built-in text, under a limit of FLOPs. The networks
 are trained from scratch once, into WORKDIR/rank; every scheme ranks the same ones, half of which
-have equal FLOPs. With --trainings=2, what two trainings of the same networks have in common is the
-most that a predictor can reach. SuperNets are in WORKDIR/schemes. Finished parts are skipped.
-Intervals of 95 % are bootstrapped over the networks. No test text is used.
+have equal FLOPs. With --trainings=2, the agreement of two trainings of the same networks says how
+much of a loss is noise, which bounds τ. SuperNets are in WORKDIR/schemes. Finished parts are
+skipped. Intervals of 95 % are bootstrapped over the networks. No test text is used.
 """
 
 import argparse
@@ -124,7 +124,9 @@ def main() -> None:
     parser.add_argument("--archs", type=int, default=32, help="networks")
     parser.add_argument("--seeds", default="0", help="of the SuperNets, separated by commas")
     parser.add_argument("--schemes", default=";".join(SCHEMES), help="names, separated by ;")
-    parser.add_argument("--trainings", type=int, default=1, help="of each network, by seed")
+    parser.add_argument(
+        "--trainings", type=int, default=1, choices=(1, 2), help="of each network (default: 1)"
+    )
     parser.add_argument("--train", help="networks, or supernets: trains these and prints no table")
     flags = parser.parse_args()
     keep_freed_memory()

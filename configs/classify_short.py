@@ -8,9 +8,9 @@ The systems and the task of configs/classify.py: the section of a Debian package
 title of the package and the start of its description, cut at 24 tokens. Attention is less diffuse
 there, so the largest weight that a token receives, its importance, exceeds a quarter more often.
 
-Accuracy with seed 1, each 8 to 12 minutes on one core of an AMD EPYC beside other work: top1 70.0,
-da_moe, da_moe_relative and da_moe_given 69.6, top2 69.5, da_moe_raw 69.3
-(docs/results/classification.md). Seed 2 is not run.
+Accuracy, means of seeds 1 and 2, each 5 to 8 minutes on one core of an AMD EPYC: da_moe_raw 69.7,
+top1 and da_moe_given 69.3, top2 69.2, da_moe 69.1, da_moe_relative 69.0; no difference is beyond
+its interval (docs/results/classification.md).
 """
 
 import classify

@@ -6,7 +6,7 @@ that a layer may lack.
 
 The demo's space and text under 0.65 of the largest dense Transformer's FLOPs, which admits 42 % of
 even draws where every block is present and 75 % where blocks may be skipped. On one core of an AMD
-EPYC a run takes 2 to 9 minutes. docs/systems/planer.md has the results.
+EPYC a run takes 2 to 6 minutes. docs/systems/planer.md has the results.
 """
 
 import demo
@@ -46,7 +46,7 @@ def skips() -> ConfigDict:
 
 def skips_longer() -> ConfigDict:
     """`skips` whose SuperNet is trained four times as long: the control of what its larger space
-    costs.
+    costs. Not run.
     """
     config = skips()
     config.supernet.steps = 2400

@@ -61,10 +61,15 @@ def recorded(file: Path, experiments: Sequence[Experiment], seed: int) -> dict[s
     for experiment in experiments:
         depends = _depends(experiment, seed)
         fresh = {"settings": depends, "losses": {}}
-        measured = completed(known.setdefault(experiment.name, fresh)["settings"])
-        if any(measured[name] != value for name, value in depends.items()):
+        measured = known.setdefault(experiment.name, fresh)["settings"]
+        # before 2026-11-26 a digest stood there, which does not say what was measured
+        if isinstance(measured, str) or _differ(completed(measured), depends):
             known[experiment.name] = fresh
     return known
+
+
+def _differ(measured: Mapping[str, Any], depends: Mapping[str, Any]) -> bool:
+    return any(measured[name] != value for name, value in depends.items())
 
 
 def _depends(experiment: Experiment, seed: int) -> dict[str, Any]:

@@ -44,8 +44,8 @@ def correlations(networks: Sequence[Ranked]) -> Groups:
     """τ of each predictor, over all networks and over those of equal FLOPs. A larger cost predicts
     a lower loss.
 
-    With several seeds, also τ between the first two: what two trainings of the same networks
-    have in common bounds what any predictor can reach.
+    With several seeds, also τ between the first two: how far two trainings of the same networks
+    agree says how much of a loss is noise, which bounds what any predictor can reach.
     """
     alike = [one for one in networks if one.alike]
     return {"all": _of(networks), "equal FLOPs": _of(alike)}

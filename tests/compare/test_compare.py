@@ -313,3 +313,9 @@ def test_learning_rates_are_measured_once(
     (configs / "dense.py").write_text(TINY.format(more="config.retrain.steps = 9"))
     assert rates.main([dense, "--rates=1e-3", *elsewhere]) == 0
     assert measured == [("dense", 1e-3)]
+
+    measured.clear()
+    written["moe"]["settings"] = "59c089b716ee"  # the digest of earlier versions
+    write_json(epath.Path(tmp_path / "results" / "rates.json"), written)
+    assert rates.main([moe, "--rates=1e-3", *elsewhere]) == 0
+    assert measured == [("moe", 1e-3)]

@@ -2,6 +2,7 @@
 shared ones, in values and gradients.
 """
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -9,22 +10,29 @@ import jax.numpy as jnp
 import numpy as np
 
 from automoe_jax.arch import SIDES
+from automoe_jax.config import Config
 from automoe_jax.extract import extract
 from automoe_jax.model import Network, Spec, forward
-from automoe_jax.model.network import initialised
+from automoe_jax.model.network import initialised, spec_of
 from automoe_jax.model.width_norms import is_norm
 from tests.model.test_mixture import apart
 from tests.model.test_supernet import ARCHS, BATCH, COTANGENT, REAL, VOCAB
 from tests.oracles import SPACE, quick_jit
 
-WIDTHS = {"encoder": SPACE.encoder_embed_dims, "decoder": SPACE.decoder_embed_dims}
-NARROW_AND_WIDE = list(ARCHS.values())[:2]
+TWO_WIDTHS = dataclasses.replace(SPACE, encoder_embed_dims=(8, 16))
+WIDTHS = {"encoder": TWO_WIDTHS.encoder_embed_dims, "decoder": TWO_WIDTHS.decoder_embed_dims}
+# widths of encoder and decoder: 8 and 8, 8 and 16, 16 and 8
+WIDER_AND_NARROWER = [
+    arch._replace(encoder_embed_dim=np.int32(width))
+    for arch, width in zip(ARCHS.values(), (8, 8, 16), strict=False)
+]
 
 
 def specs(norm: str, sets: int = 1) -> tuple[Spec, Spec]:
     """With norms by width, and with shared ones."""
     own, shared = (
-        Spec(SPACE, VOCAB, norm=norm, weight_sets=sets, width_norms=each) for each in (True, False)
+        Spec(TWO_WIDTHS, VOCAB, norm=norm, weight_sets=sets, width_norms=each)
+        for each in (True, False)
     )
     return own, shared
 
@@ -59,9 +67,9 @@ def value_and_gradient(network: Network, arch, source, target) -> tuple:
 
 
 def test_an_architecture_has_the_norms_of_its_widths() -> None:
-    own, shared = specs("pre", sets=2)  # with final norms, and beside a mixture
+    own, shared = specs("pre", sets=2)  # with final norms and a mixture
     network = Network(apart(initialised(own, jax.random.key(0)).params), own)
-    for arch in NARROW_AND_WIDE:
+    for arch in WIDER_AND_NARROWER:
         numbers = {
             side: WIDTHS[side].index(int(getattr(arch, f"{side}_embed_dim"))) for side in SIDES
         }
@@ -75,17 +83,21 @@ def test_an_architecture_has_the_norms_of_its_widths() -> None:
             reference.params,
         )
         others = {side: (numbers[side] + 1) % len(WIDTHS[side]) for side in SIDES}
-        unused = with_norms_of(gradient.params, others)["decoder"]["layer_0"]["experts_norm"]
-        assert not np.any(unused["scale"]), "the other width's norms have no gradient"
+        unused = with_norms_of(gradient.params, others)
+        for side in SIDES:
+            norms = [unused[side]["final_norm"], unused[side]["layer_0"]["experts_norm"]]
+            assert not any(np.any(leaf) for leaf in jax.tree.leaves(norms)), (
+                "the norms of the other width have no gradient"
+            )
 
 
 def test_is_extracted_with_the_norms_of_its_widths() -> None:
     own, _ = specs("pre")  # which has final norms too
     network = Network(apart(initialised(own, jax.random.key(0)).params), own)
-    for arch in NARROW_AND_WIDE:
+    for arch in WIDER_AND_NARROWER:
         logits, gradient = value_and_gradient(network, arch, *BATCH)
         cut = extract(network, arch)
-        assert cut.spec == Spec(SPACE, VOCAB, arch=arch, norm="pre")
+        assert cut.spec == Spec(TWO_WIDTHS, VOCAB, arch=arch, norm="pre")
         cut_logits, cut_gradient = value_and_gradient(cut, arch, *BATCH)
         np.testing.assert_allclose(logits[REAL], cut_logits[REAL], atol=2e-5)
         jax.tree.map(
@@ -98,5 +110,12 @@ def test_is_extracted_with_the_norms_of_its_widths() -> None:
 def test_starts_like_shared_norms() -> None:
     own, shared = (initialised(spec, jax.random.key(0)) for spec in specs("post"))
     for number in range(2):
-        alike = with_norms_of(own.params, {"encoder": 0, "decoder": number})
+        alike = with_norms_of(own.params, {"encoder": number, "decoder": 1 - number})
         jax.tree.map(np.testing.assert_array_equal, alike, shared.params)
+
+
+def test_is_a_setting_of_the_supernet() -> None:
+    supernet = dataclasses.replace(Config().supernet, width_norms=True)
+    config = dataclasses.replace(Config(), space=TWO_WIDTHS, supernet=supernet)
+    assert spec_of(config, VOCAB).width_norms
+    assert not spec_of(config, VOCAB, arch=TWO_WIDTHS.smallest()).width_norms

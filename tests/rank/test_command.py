@@ -140,6 +140,13 @@ def test_a_folder_older_than_a_setting_is_used(ranked: pathlib.Path) -> None:
     path.write_text(json.dumps(recorded))
     assert rank_networks(ranked) == 0
 
+    whole = path.read_text()
+    del recorded["retrain.steps"]  # so the trainings would have had the default number
+    path.write_text(json.dumps(recorded))
+    with pytest.raises(UserError, match=r"were trained with retrain\.steps=\d+, and now it is 4"):
+        rank_networks(ranked)
+    path.write_text(whole)
+
 
 def test_mistakes_are_sentences(ranked: pathlib.Path, tmp_path: pathlib.Path) -> None:
     for others, message in (
