@@ -16,15 +16,27 @@ from automoe_jax.model import Network, Spec, forward
 from automoe_jax.model.network import initialised, spec_of
 from automoe_jax.model.width_norms import is_norm
 from tests.model.test_mixture import apart
-from tests.model.test_supernet import ARCHS, BATCH, COTANGENT, REAL, VOCAB
+from tests.model.test_supernet import BATCH, COTANGENT, REAL, VOCAB
 from tests.oracles import SPACE, quick_jit
 
-TWO_WIDTHS = dataclasses.replace(SPACE, encoder_embed_dims=(8, 16))
+# Little but the widths differs, since every pair of them is compiled.
+TWO_WIDTHS = dataclasses.replace(
+    SPACE,
+    encoder_embed_dims=(8, 16),
+    encoder_layers=(1,),
+    decoder_layers=(1,),
+    cross_layers=(1,),
+    encoder_experts=(1,),
+    decoder_experts=(1,),
+    expert_ffn_dims=(8, 16),
+    top_k=(1,),
+)
 WIDTHS = {"encoder": TWO_WIDTHS.encoder_embed_dims, "decoder": TWO_WIDTHS.decoder_embed_dims}
-# widths of encoder and decoder: 8 and 8, 8 and 16, 16 and 8
 WIDER_AND_NARROWER = [
-    arch._replace(encoder_embed_dim=np.int32(width))
-    for arch, width in zip(ARCHS.values(), (8, 8, 16), strict=False)
+    TWO_WIDTHS.largest()._replace(
+        encoder_embed_dim=np.int32(encoder), decoder_embed_dim=np.int32(decoder)
+    )
+    for encoder, decoder in ((8, 8), (8, 16), (16, 8))
 ]
 
 
