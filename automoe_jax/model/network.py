@@ -27,7 +27,7 @@ from automoe_jax.model.layers import (
     Skippable,
 )
 from automoe_jax.model.mixture import with_sets
-from automoe_jax.model.width_norms import for_each_width, is_norm
+from automoe_jax.model.width_norms import for_each_width
 from automoe_jax.ops.grouped import width_choices
 from automoe_jax.routers import TOP_K, RouterConfig, check_attention
 from automoe_jax.runtime.sharding import Placement
@@ -451,8 +451,8 @@ def _boxed(spec: Spec, key: jax.Array) -> dict[str, Any]:
         }
         if spec.norm == "pre" and spec.layers(side):
             x = jnp.zeros((1, getattr(spec.widths, side)))
-            norm = LayerNorm().init(key, x)["params"]
-            params[side]["final_norm"] = _norm_params(spec, side, norm)
+            norm = {"final_norm": LayerNorm().init(key, x)["params"]}
+            params[side] |= _by_width(spec, side, norm)
     return params
 
 
@@ -469,15 +469,13 @@ def _layer_params(spec: Spec, side: str, layer: int, key: jax.Array) -> dict[str
     genes = spec.layer_genes(side, layer, spec.arch or spec.space.largest())
     inputs = (x,) if side == "encoder" else (x, jnp.zeros((1, 1, widths.encoder)))
     variables = spec.layer(side, layer, widths).init(key, *inputs, real, genes, method="declare")
-    params = {  # none where the layer skips all of its blocks
-        name: _norm_params(spec, side, part) if is_norm(name) else part
-        for name, part in variables.get("params", {}).items()
-    }
+    # none where the layer skips all of its blocks
+    params = _by_width(spec, side, variables.get("params", {}))
     if spec.weight_sets == 1:
         return params
     shape = spec.layer_shape(side, layer, widths)
     return with_sets(params, shape, spec.weight_sets, jax.random.fold_in(key, 1))
 
 
-def _norm_params(spec: Spec, side: str, params: dict[str, Any]) -> dict[str, Any]:
+def _by_width(spec: Spec, side: str, params: dict[str, Any]) -> dict[str, Any]:
     return for_each_width(params, len(spec.embed_dims(side))) if spec.width_norms else params

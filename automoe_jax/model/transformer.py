@@ -43,7 +43,7 @@ from automoe_jax.model.layers import (
 )
 from automoe_jax.model.mixture import mixed
 from automoe_jax.model.network import EOS_ID, Network, Spec, Widths, logical_axes, narrow
-from automoe_jax.model.width_norms import is_norm, of_width
+from automoe_jax.model.width_norms import of_width
 from automoe_jax.ops.columns import ROWS, by_columns
 from automoe_jax.ops.dropout import dropout
 from automoe_jax.ops.grouped import Experts
@@ -536,7 +536,7 @@ def final_norm_params(network: Network, side: str, widths: Widths) -> dict[str, 
     """
     whole = network.params[side].get("final_norm", {})
     cut = jax.tree.map(lambda array: array[..., : getattr(widths, side)], whole)
-    return _norm_params(network.spec, side, cut, widths)
+    return _of_widths(network.spec, side, {"final_norm": cut}, widths)["final_norm"]
 
 
 def is_concrete(arch: Arch) -> bool:
@@ -621,13 +621,11 @@ def layer_params(
     if spec.weight_sets > 1:
         genes = spec.layer_genes(side, layer, arch)
         params = mixed(params, spec.layer_shape(side, layer, widths), genes)
-    return {
-        name: _norm_params(spec, side, part, widths) if is_norm(name) else part
-        for name, part in params.items()
-    }
+    return _of_widths(spec, side, params, widths)
 
 
-def _norm_params(spec: Spec, side: str, params: dict[str, Any], widths: Widths) -> dict[str, Any]:
+def _of_widths(spec: Spec, side: str, params: dict[str, Any], widths: Widths) -> dict[str, Any]:
+    """Parameters with the LayerNorms of these embedding widths."""
     if not spec.width_norms:
         return params
     return of_width(params, spec.embed_dims(side).index(getattr(widths, side)))

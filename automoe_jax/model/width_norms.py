@@ -8,6 +8,7 @@ of its own. At the start all sets are equal.
 Axes: N choices of the embedding width · D the largest of them.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -23,17 +24,27 @@ def is_norm(name: str) -> bool:
 
 
 def for_each_width(params: dict[str, Any], widths: int) -> dict[str, Any]:
-    """A LayerNorm's parameters [D], boxed with their logical axes, once for each of the N widths:
-    [N, D].
+    """Parameters, boxed with their logical axes, whose LayerNorms [D] occur once for each of the N
+    widths: [N, D].
     """
 
     def repeated(box: nn.LogicallyPartitioned) -> nn.LogicallyPartitioned:
         value = jnp.broadcast_to(box.value, (widths, *box.value.shape))
         return nn.LogicallyPartitioned(value, ("width", *box.names))
 
-    return jax.tree.map(repeated, params, is_leaf=lambda x: isinstance(x, nn.meta.AxisMetadata))
+    return _with_norms(repeated, params)
 
 
 def of_width(params: dict[str, Any], number: int) -> dict[str, Any]:
-    """A LayerNorm's parameters [N, D] for the choice `number` of the embedding width."""
-    return jax.tree.map(lambda array: array[number], params)
+    """Parameters whose LayerNorms [N, D] are those of the choice `number` of the width: [D]."""
+    return _with_norms(lambda array: array[number], params)
+
+
+def _with_norms(change: Callable[[Any], Any], params: dict[str, Any]) -> dict[str, Any]:
+    """The parameters with this change to every array, or box, of a LayerNorm."""
+    return {
+        name: jax.tree.map(change, part, is_leaf=lambda x: isinstance(x, nn.meta.AxisMetadata))
+        if is_norm(name)
+        else part
+        for name, part in params.items()
+    }

@@ -6,18 +6,18 @@ import dataclasses
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from automoe_jax.arch import SIDES
 from automoe_jax.config import Config
 from automoe_jax.extract import extract
-from automoe_jax.model import Network, Spec, forward
+from automoe_jax.model import Network, Spec
 from automoe_jax.model.network import initialised, spec_of
 from automoe_jax.model.width_norms import is_norm
 from tests.model.test_mixture import apart
-from tests.model.test_supernet import BATCH, COTANGENT, REAL, VOCAB
-from tests.oracles import SPACE, quick_jit
+from tests.model.test_pre_norm import value_and_gradient
+from tests.model.test_supernet import BATCH, REAL, VOCAB
+from tests.oracles import SPACE
 
 # Little but the widths differs, since every pair of them is compiled.
 TWO_WIDTHS = dataclasses.replace(
@@ -66,16 +66,6 @@ def with_norms_of(params: dict, numbers: dict[str, int]) -> dict:
         }
 
     return params | {side: one_side(side, params[side]) for side in SIDES}
-
-
-@quick_jit
-def value_and_gradient(network: Network, arch, source, target) -> tuple:
-    def loss(network: Network):
-        logits = forward(network, arch, source, target)
-        return jnp.sum(jnp.where(REAL[..., None], logits * COTANGENT, 0)), logits
-
-    (_, logits), gradient = jax.value_and_grad(loss, has_aux=True)(network)
-    return logits, gradient
 
 
 def test_an_architecture_has_the_norms_of_its_widths() -> None:
