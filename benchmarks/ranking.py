@@ -15,10 +15,13 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from automoe_jax.command.configuration import ConfigFile, read_config
 from automoe_jax.config import Config, flatten, from_flat
 from automoe_jax.costs import costs
 from automoe_jax.rank.command import FOLDER
+from automoe_jax.rank.correlation import Interval
 from automoe_jax.rank.draws import Drawn, draw_networks
 from automoe_jax.rank.networks import inherited_losses, trained_losses
 from automoe_jax.rank.table import AGAIN, FLOPS, INHERITED, PARAMS, Ranked, cell, correlations
@@ -30,6 +33,8 @@ from automoe_jax.workdir import Workdir, open_workdir
 
 DEMO = "configs/demo.py"
 SHARE = 0.8  # of the largest dense network's FLOPs: the limit
+GOAL = 0.8  # τ
+RESAMPLES = 2000
 SETTINGS = {
     "space.qkv_dim": 48,
     "space.encoder_embed_dims": (48,),
@@ -117,6 +122,26 @@ def rows(title: str, networks: list[Ranked], names: Mapping[str, str]) -> list[s
     ]
 
 
+def noise_bounds(networks: list[Ranked]) -> dict[str, Interval]:
+    """What the noise of a training leaves to predict, from the correlation of two trainings: the
+    architectures' share of a loss's variance; τ of a predictor that knows them without noise with
+    the mean of two trainings, if losses are normal; trainings of each network for τ = `GOAL`.
+    """
+    losses = np.array([one.trained[:2] for one in networks])
+    draws = np.random.default_rng(0).integers(0, len(losses), (RESAMPLES, len(losses)))
+    values = [np.corrcoef(losses[drawn].T)[0, 1] for drawn in draws]
+    own = [np.corrcoef(losses.T)[0, 1], *np.quantile(values, (0.025, 0.975))]
+    share = np.clip(own, 1e-3, 1 - 1e-3)
+    wanted = np.sin(np.pi * GOAL / 2) ** 2  # of the variance of a mean, for normal losses
+    most = 2 / np.pi * np.arcsin(np.sqrt(2 * share / (1 + share)))
+    value, most_needed, least_needed = wanted * (1 - share) / (share * (1 - wanted))
+    return {
+        "architectures' share of the variance": Interval(*map(float, share)),
+        "τ of a predictor without noise": Interval(*map(float, most)),
+        f"trainings of each network for τ = {GOAL}": Interval(value, least_needed, most_needed),
+    }
+
+
 def main() -> None:
     """Trains what is missing and prints the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ranking", description=__doc__)
@@ -157,6 +182,10 @@ def main() -> None:
         if flags.trainings > 1:
             alone[AGAIN] = "another training"
         print(*rows("", networks, alone), sep="\n")
+    if trained and flags.trainings > 1:
+        alike = [one for one in networks if one.alike]
+        for name, every in noise_bounds(networks).items():
+            print(f"| {name} | {cell(every)} | {cell(noise_bounds(alike)[name])} |")
 
 
 if __name__ == "__main__":
