@@ -16,9 +16,18 @@ from etils import epath
 
 from automoe_jax.arch import Arch
 from automoe_jax.config import Config
+from automoe_jax.evaluation.deployed import deployed_model
 from automoe_jax.evaluation.outputs import outputs
 from automoe_jax.inference.scores import accuracy, score
-from automoe_jax.latency.search import admitted_finalists, is_timed_here
+from automoe_jax.latency.device import conditions_of
+from automoe_jax.latency.search import (
+    CONFIRMING,
+    admitted_finalists,
+    is_timed_here,
+    largest_dense,
+    timed,
+)
+from automoe_jax.model.network import Network
 from automoe_jax.names import SUMMARY_FILE
 from automoe_jax.runtime.files import read_json, readable, write_json
 from automoe_jax.runtime.processes import first_alone
@@ -35,9 +44,12 @@ class Contender:
     arch: Arch
     score: float | None = None  # on the validation text; None until it is trained
     chosen: bool = False
+    # trained, of one batch in the deployed engine; None where no latency of this device is limited
+    milliseconds: float | None = None
+    admitted: bool = True  # within the limits of latency when trained
 
     def to_json(self) -> dict[str, Any]:
-        return {"arch": self.arch.to_dict(), "score": self.score, "chosen": self.chosen}
+        return dataclasses.asdict(self) | {"arch": self.arch.to_dict()}
 
     @classmethod
     def from_json(cls, record: Any) -> "Contender":
@@ -70,7 +82,8 @@ def chosen(
     """(index of the contender with the highest score, all with their scores).
 
     Translates the validation text with those whose score is not known, and records the choice. Of
-    equal scores the first is chosen.
+    equal scores the first is chosen. Where a search limits the latency on this device, the trained
+    contenders are timed, and those beyond the limit are chosen only if all are; then the fastest.
     """
     scored = list(contenders)
     for index, one in enumerate(scored):
@@ -78,8 +91,14 @@ def chosen(
             reached = _score(config, workdir, index, one.arch)
             scored[index] = dataclasses.replace(one, score=reached)
             _save(workdir, scored)
-    scores = [one.score or 0.0 for one in scored]
-    best = scores.index(max(scores))
+    scored = _with_latencies(config, workdir, scored)
+    within = [one for one in scored if one.admitted]
+    one_chosen = (
+        max(within, key=lambda one: one.score or 0.0)
+        if within
+        else min(scored, key=lambda one: one.milliseconds or 0.0)
+    )
+    best = scored.index(one_chosen)
     scored[best] = dataclasses.replace(scored[best], chosen=True)
     write_json(workdir.chosen_arch_path, scored[best].arch.to_dict())
     _save(workdir, scored)
@@ -108,9 +127,11 @@ def note(config: Config, workdir: Workdir) -> str:
     best = next(one for one in contenders if one.chosen)
     others = ", ".join(f"{one.score:.2f}" for one in contenders if one is not best)
     measure = "accuracy" if config.task == "classify" else "BLEU"
+    beyond = sum(not one.admitted for one in contenders)
     return (
         f"chosen of {len(contenders)} trained candidates by validation {measure}:"
         f" {best.score:.2f} against {others}"
+        + (f"; {beyond} of them exceed the limit of latency once trained" if beyond else "")
     )
 
 
@@ -136,8 +157,30 @@ def _ranked(config: Config, workdir: Workdir) -> list[Candidate]:
     return sorted(candidates, key=lambda one: one.rank)
 
 
+def _with_latencies(
+    config: Config, workdir: Workdir, contenders: Sequence[Contender]
+) -> list[Contender]:
+    """The contenders with the latencies of their trained networks, if the search limits them."""
+    if not is_timed_here(config):
+        return list(contenders)
+    conditions = conditions_of(config)
+    models = [
+        deployed_model(_network(config, workdir, index, one.arch), config, conditions)
+        for index, one in enumerate(contenders)
+    ]
+    dense = largest_dense(config, workdir.spec(config))
+    return [
+        dataclasses.replace(one, milliseconds=round(found.ms, 4), admitted=found.admitted)
+        for one, found in zip(contenders, timed(config, dense, models, CONFIRMING), strict=True)
+    ]
+
+
+def _network(config: Config, workdir: Workdir, index: int, arch: Arch) -> Network:
+    return runs.load(workdir.contender(index), workdir.spec(config, arch))
+
+
 def _score(config: Config, workdir: Workdir, index: int, arch: Arch) -> float:
-    network = runs.load(workdir.contender(index), workdir.spec(config, arch))
+    network = _network(config, workdir, index, arch)
     text = read_json(workdir.text_path("validation"))
     title = f"candidate {index + 1}, validation"
     lines, _ = outputs(config, workdir, title, network, text["source"], "validation")

@@ -10,6 +10,7 @@ from automoe_jax.evaluation.networks import trained_network
 from automoe_jax.export.network import inputs_of
 from automoe_jax.latency.device import conditions_of
 from automoe_jax.latency.timing import Model, TimingConditions, build, milliseconds
+from automoe_jax.model.network import Network
 from automoe_jax.report.rows import Row, RowKey
 from automoe_jax.search.limits import needs_device
 from automoe_jax.workdir import Workdir
@@ -57,14 +58,16 @@ def _times(
 ) -> Mapping[RowKey, float]:
     """Milliseconds of a batch of each network."""
     present = [row.key for row in rows if row.key in keys]
-    models = [_model(config, workdir, key, conditions) for key in present]
+    networks = [trained_network(config, workdir, key.role) for key in present]
+    models = [deployed_model(network, config, conditions) for network in networks]
     return dict(zip(present, milliseconds(models, rounds), strict=True))
 
 
-def _model(config: Config, workdir: Workdir, key: RowKey, conditions: TimingConditions) -> Model:
-    network = trained_network(config, workdir, key.role)
-    inputs = inputs_of(network, config.data.buckets, config.search.device.precision)
-    arch, settings, weights = inputs
+def deployed_model(network: Network, config: Config, conditions: TimingConditions) -> Model:
+    """A trained network in the deployed engine, ready to be timed."""
+    arch, settings, weights = inputs_of(
+        network, config.data.buckets, config.search.device.precision
+    )
     longest = max(settings.max_source, conditions.source_length)
     most = max(settings.max_target, conditions.target_length)
     settings = dataclasses.replace(settings, max_source=longest, max_target=most)

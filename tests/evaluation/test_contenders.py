@@ -10,6 +10,7 @@ from automoe_jax.config import Config, RetrainConfig, from_flat
 from automoe_jax.errors import UserError
 from automoe_jax.evaluation import contenders
 from automoe_jax.evaluation.contenders import Contender
+from automoe_jax.latency import search
 from automoe_jax.names import SUMMARY_FILE
 from automoe_jax.runtime.files import write_json
 from automoe_jax.search import history
@@ -75,6 +76,32 @@ def test_the_highest_validation_score_is_chosen_once(
     assert loaded == [Contender(ARCHS[0], 20.0), Contender(ARCHS[1], 21.5, chosen=True)]
     note = contenders.note(CONFIG, workdir)
     assert note == "chosen of 2 trained candidates by validation BLEU: 21.50 against 20.00"
+
+
+@pytest.mark.parametrize(
+    ("times", "wanted"), [((7.0, 9.0), 0), ((9.0, 7.0), 1), ((9.5, 9.0), 1), ((7.0, 7.5), 1)]
+)
+def test_of_those_within_the_limit_once_trained(
+    workdir: Workdir,
+    monkeypatch: pytest.MonkeyPatch,
+    times: tuple[float, float],
+    wanted: int,
+):
+    limit = dataclasses.replace(CONFIG.search, max_latency_ms=8.0)
+    config = dataclasses.replace(CONFIG, search=limit)
+    monkeypatch.setattr(contenders, "_network", lambda config, workdir, index, arch: index)
+    monkeypatch.setattr(contenders, "deployed_model", lambda network, *_: network)
+    monkeypatch.setattr(contenders, "largest_dense", lambda *_: None)
+    monkeypatch.setattr(search, "milliseconds", lambda models, rounds: [10.0, *times])
+    monkeypatch.setattr(Workdir, "spec", lambda *_: None)
+    planned = [Contender(ARCHS[0], 20.0), Contender(ARCHS[1], 21.5)]
+    index, scored = contenders.chosen(config, workdir, planned)
+    assert index == wanted
+    assert tuple(one.milliseconds for one in scored) == times
+    assert contenders.load(workdir) == scored
+    beyond = sum(ms > 8.0 for ms in times)
+    said = f"; {beyond} of them exceed the limit of latency once trained" if beyond else ""
+    assert contenders.note(config, workdir).endswith(said)
 
 
 @pytest.mark.parametrize("moved", [(), ("final",), ("final", "metrics.jsonl")], ids=str)

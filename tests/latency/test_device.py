@@ -181,6 +181,25 @@ def test_a_slow_moment_of_the_device_cancels() -> None:
     assert Collection({}, tuple(rows)).values() == pytest.approx([4.0] * 4)
 
 
+def test_interrupted_batches_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    class Interrupted:
+        """Takes `own` seconds, and another second in the share `interrupted` of its batches."""
+
+        def __init__(self, own: float, interrupted: float) -> None:
+            self.own, self.interrupted, self.batches = own, interrupted, 0
+
+        def translate(self) -> None:
+            nonlocal now
+            self.batches += 1
+            now += self.own + (self.batches % 10 < 10 * self.interrupted)
+
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now)
+    models = [Interrupted(2.0, 0.3), Interrupted(3.0, 0.7)]
+    assert timing.milliseconds(models, rounds=40) == pytest.approx([2000, 3000])
+
+
 def test_a_coarse_timer_is_refused(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     model = timing.build(
         config.space.smallest(), settings_of(config, VOCAB_SIZE), conditions_of(config)
