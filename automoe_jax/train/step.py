@@ -6,6 +6,7 @@ tokens · L layers.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -82,6 +83,9 @@ def state_shardings(spec: Spec, train: TrainConfig, placement: Placement) -> Tra
     return TrainState._make((placement.everywhere, params, opt_state))
 
 
+# A program is kept for the next run of the same settings, such as another network of `rank`:
+# tracing and loading it takes as long as hundreds of updates of a small network.
+@functools.lru_cache(maxsize=1)
 def make_train_step(
     spec: Spec,
     train: TrainConfig,
@@ -126,6 +130,7 @@ def make_train_step(
     )
 
 
+@functools.lru_cache(maxsize=1)
 def make_eval_step(
     spec: Spec, forward_options: ForwardOptions, placement: Placement = ONE_DEVICE
 ) -> Callable[[dict[str, Any], Batch, Arch], Sums]:
