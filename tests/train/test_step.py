@@ -2,6 +2,7 @@
 its schedule.
 """
 
+import copy
 import dataclasses
 import functools
 import math
@@ -373,6 +374,16 @@ def test_metrics_name_every_layer_and_the_state_is_donated() -> None:
 
 
 # Losses
+
+
+def test_runs_of_equal_settings_share_one_program():
+    def made(options: ForwardOptions) -> object:
+        spec, train = copy.deepcopy((NETWORK.spec, TRAIN))
+        return make_train_step(spec, train, options)
+
+    first = made(ForwardOptions(0.3))
+    assert made(ForwardOptions(0.3)) is first
+    assert made(ForwardOptions(0.2)) is not first
 
 
 def test_label_smoothed_equals_its_definition() -> None:
