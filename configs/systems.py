@@ -95,7 +95,8 @@ def switch() -> ConfigDict:
 def thor() -> ConfigDict:
     """THOR (arXiv 2110.04260): random experts in every second layer, made consistent, α = 5.
 
-    Each update has two passes. Not run.
+    Each update has two passes. BLEU 17.8 (18.0 and 17.5 with seeds 1 and 2), trained in 33 minutes
+    on one core (docs/results/eight_epochs).
     """
     config = mixture()
     config.model.ffn_init = "linear"
@@ -147,7 +148,8 @@ def automoe() -> ConfigDict:
 def random_search() -> ConfigDict:
     """As many architectures as `automoe` scores, drawn at random; the same SuperNet and limit.
 
-    Not run.
+    BLEU 18.3 (18.4 and 18.2 with seeds 1 and 2) at 16.5 MFLOPs, in 25 minutes on one core
+    (docs/results/eight_epochs).
     """
     config = automoe()
     config.search.algorithm = "random"
