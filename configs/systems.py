@@ -95,7 +95,7 @@ def switch() -> ConfigDict:
 def thor() -> ConfigDict:
     """THOR (arXiv 2110.04260): random experts in every second layer, made consistent, α = 5.
 
-    Each update has two passes. BLEU 17.8 (18.0 and 17.5 with seeds 1 and 2), trained in 33 minutes
+    Each update has two passes. BLEU 17.8 (18.0 and 17.5 with seeds 1 and 2), trained in 32 minutes
     on one core (docs/results/eight_epochs).
     """
     config = mixture()
@@ -148,7 +148,7 @@ def automoe() -> ConfigDict:
 def random_search() -> ConfigDict:
     """As many architectures as `automoe` scores, drawn at random; the same SuperNet and limit.
 
-    BLEU 18.3 (18.4 and 18.2 with seeds 1 and 2) at 16.5 MFLOPs, in 25 minutes on one core
+    BLEU 18.3 (18.4 and 18.2 with seeds 1 and 2) at 16.5 MFLOPs, in 20 minutes on one core
     (docs/results/eight_epochs).
     """
     config = automoe()
