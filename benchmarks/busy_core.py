@@ -19,8 +19,8 @@ import numpy as np
 from automoe_jax.config import from_config_dict
 from automoe_jax.errors import UserError
 from automoe_jax.latency.device import conditions_of, settings_of
-from automoe_jax.latency.search import ROUNDS
-from automoe_jax.latency.timing import Model, build, in_turn
+from automoe_jax.latency.search import CONFIRMING, ROUNDS
+from automoe_jax.latency.timing import WARM_UPS, Model, build, in_turn
 from automoe_jax.registry import import_file
 from benchmarks.harness import Row, run, timed_parser
 
@@ -40,8 +40,9 @@ def measure(flags: argparse.Namespace) -> list[Row]:
     rows = []
     for name, core in (("quiet", contextlib.nullcontext), ("busy", _competitor)):
         with core():
-            measured = [_milliseconds(models) for _ in range(flags.repeats)]
-        rows += [_row(name, quantile, np.array(measured)) for quantile in QUANTILES]
+            for rounds in (ROUNDS, CONFIRMING):
+                measured = [_milliseconds(models, rounds) for _ in range(flags.repeats)]
+                rows += [_row(name, quantile, np.array(measured)) for quantile in QUANTILES]
     return rows
 
 
@@ -63,14 +64,15 @@ def _compute() -> None:
         pass
 
 
-def _milliseconds(models: list[Model]) -> list[list[float]]:
+def _milliseconds(models: list[Model], rounds: int) -> list[list[float]]:
     """The times of the rounds of each model."""
     times: list[list[float]] = [[] for _ in models]
-    for number in range(ROUNDS):
+    for number in range(WARM_UPS + rounds):
         for i in in_turn(len(models), number):
             started = time.perf_counter()
             models[i].translate()
-            times[i].append(1000 * (time.perf_counter() - started))
+            if number >= WARM_UPS:
+                times[i].append(1000 * (time.perf_counter() - started))
     return times
 
 
@@ -81,6 +83,7 @@ def _row(core: str, quantile: str, times: np.ndarray) -> Row:
     figures = {"ratio": float(np.median(ratios)), "spread": float(ratios.max() / ratios.min())}
     cells = {
         "core": core,
+        "rounds": str(times.shape[-1]),
         "time of a batch": quantile,
         "smallest, ms": f"{np.median(found[:, 0]):.2f}",
         "largest dense, ms": f"{np.median(found[:, 1]):.2f}",

@@ -2,7 +2,8 @@
 
 AutoMoE trains the two best architectures of its search from scratch and reports the better one
 (arXiv 2210.07535, section 4). Here the trained ones are compared by BLEU, or accuracy, on the
-validation text. The file of contenders records them before they are trained, with their scores as
+validation text, and where a search limits the latency on this device those that exceed it once
+trained come last. The file of contenders records them before they are trained, with their scores as
 soon as they are known, and at last the choice, so an interrupted stage continues with the same
 ones.
 """
@@ -16,6 +17,7 @@ from etils import epath
 
 from automoe_jax.arch import Arch
 from automoe_jax.config import Config
+from automoe_jax.errors import UserError
 from automoe_jax.evaluation.deployed import deployed_model
 from automoe_jax.evaluation.outputs import outputs
 from automoe_jax.inference.scores import accuracy, score
@@ -79,7 +81,7 @@ def planned(config: Config, workdir: Workdir) -> list[Contender]:
 def chosen(
     config: Config, workdir: Workdir, contenders: Sequence[Contender]
 ) -> tuple[int, list[Contender]]:
-    """(index of the contender with the highest score, all with their scores).
+    """(index of the best contender, all with their scores): the one with the highest score.
 
     Translates the validation text with those whose score is not known, and records the choice. Of
     equal scores the first is chosen. Where a search limits the latency on this device, the trained
@@ -128,10 +130,15 @@ def note(config: Config, workdir: Workdir) -> str:
     others = ", ".join(f"{one.score:.2f}" for one in contenders if one is not best)
     measure = "accuracy" if config.task == "classify" else "BLEU"
     beyond = sum(not one.admitted for one in contenders)
+    if beyond == len(contenders):
+        return (
+            f"the fastest of {beyond} trained candidates, which all exceed the limit of latency;"
+            f" validation {measure} {best.score:.2f} against {others}"
+        )
+    others_beyond = f"; beyond the limit of latency once trained: {beyond}" if beyond else ""
     return (
         f"chosen of {len(contenders)} trained candidates by validation {measure}:"
-        f" {best.score:.2f} against {others}"
-        + (f"; {beyond} of them exceed the limit of latency once trained" if beyond else "")
+        f" {best.score:.2f} against {others}{others_beyond}"
     )
 
 
@@ -141,19 +148,25 @@ def _plan(config: Config, workdir: Workdir) -> None:
     ranked = [one.arch for one in _ranked(config, workdir)]
     archs = [first, *(arch for arch in ranked if arch != first)][: config.retrain.candidates]
     if len(archs) < config.retrain.candidates:
-        print(f"retrain: {len(archs)} candidates, since the search found no others", flush=True)
+        print(
+            f"retrain: {len(archs)} candidates, since the search found no others within its limits",
+            flush=True,
+        )
     _save(workdir, [Contender(arch) for arch in archs])
 
 
 def _ranked(config: Config, workdir: Workdir) -> list[Candidate]:
     """The best candidates of the search, by inherited loss; where latency on this device is
-    limited, only those that meet the limit when measured.
+    limited, only those that meet the limit when measured again, which may be none.
     """
     admitted = history.load_within(workdir.candidates_path, config.search)
     candidates = [one for one in admitted if one.complete]
     if is_timed_here(config):
         wanted = config.retrain.candidates
-        return admitted_finalists(config, workdir.spec(config), candidates, wanted)
+        try:
+            return admitted_finalists(config, workdir.spec(config), candidates, wanted)
+        except UserError:  # the search's own result met it
+            return []
     return sorted(candidates, key=lambda one: one.rank)
 
 

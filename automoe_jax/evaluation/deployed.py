@@ -58,7 +58,7 @@ def _times(
 ) -> Mapping[RowKey, float]:
     """Milliseconds of a batch of each network."""
     present = [row.key for row in rows if row.key in keys]
-    networks = [trained_network(config, workdir, key.role) for key in present]
+    networks = (trained_network(config, workdir, key.role) for key in present)
     models = [deployed_model(network, config, conditions) for network in networks]
     return dict(zip(present, milliseconds(models, rounds), strict=True))
 

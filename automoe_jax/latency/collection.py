@@ -19,7 +19,7 @@ from automoe_jax.errors import UserError
 from automoe_jax.export.settings import Settings
 from automoe_jax.latency.memory import resident_mb
 from automoe_jax.latency.predictor import HeldOut, fit, held_out
-from automoe_jax.latency.timing import TimingConditions, build, milliseconds
+from automoe_jax.latency.timing import TIME, TimingConditions, build, milliseconds
 from automoe_jax.runtime.files import atomic_writer
 from automoe_jax.space import SearchSpace
 
@@ -88,6 +88,7 @@ def header_of(
         "target vocabulary": settings.output_size,
         "router": settings.router.kind,
         "norm": settings.norm,
+        "time": TIME,
         **dataclasses.asdict(conditions),
         "space": repr(space),
     }

@@ -25,7 +25,7 @@ ROUNDS = 25
 CONFIRMING = 100  # rounds of the second measurement of an admitted finalist
 GROUP = 4  # finalists that are timed interleaved
 MOST = 48  # finalists
-MARGIN = 0.03  # share of a limit of latency that finalists keep free: measurements differ by 2 %
+MARGIN = 0.03  # share of a limit of latency that finalists keep free: measurements differ
 
 
 class Timed(NamedTuple):
@@ -101,8 +101,8 @@ def finalists(
     latency; the first in the list is the best of those.
 
     An admitted one is measured twice: the time that admitted it is likely to be one of its short
-    ones. It keeps `MARGIN` of the limit free, since the trained network is measured on another day.
-    Raises `UserError` if none of the best `MOST` is.
+    ones. It keeps `MARGIN` of the limit free, since the trained network is measured later. Raises
+    `UserError` if none of the best `MOST` candidates is within the limits.
     """
     ranked = sorted((one for one in candidates if one.complete), key=lambda one: one.rank)[:MOST]
     dense = largest_dense(config, spec)

@@ -19,7 +19,7 @@ from automoe_jax.inference.engine.session import run, session
 
 WARM_UPS = 2
 ROUNDS = 9
-UNDISTURBED = 0.25  # quantile of the times of a batch
+UNDISTURBED, TIME = 0.25, "lower quartile"  # of the times of a batch
 COARSE = 0.01  # largest share of a measurement that one tick of the timer may be
 NEVER = 1 << 30  # finished hypotheses at which a search stops: all steps are made
 
@@ -79,8 +79,8 @@ def milliseconds(models: Sequence[Model], rounds: int = ROUNDS) -> list[float]:
     """For each model the time of a batch, the lower quartile over the rounds.
 
     All run once per round, and the first of a round is the second model of the one before, so that
-    neither a slow moment of the machine nor what ran just before falls on one of them. Where other
-    programs share the core, half of the batches or more are interrupted, whole rounds of one model
+    neither a slow moment of the machine nor what ran just before falls on one of them. Where
+    another program shares the core, half of the batches or more are interrupted, most of one model
     and few of another; those of the lower quartile are not.
     Raises `UserError` where the timer is too coarse for a batch.
     """

@@ -373,9 +373,6 @@ def test_metrics_name_every_layer_and_the_state_is_donated() -> None:
     assert traced.out_info[1].encoder.entropy.shape == (NETWORK.spec.layers("encoder"),)
 
 
-# Losses
-
-
 def test_runs_of_equal_settings_share_one_program():
     def made(options: ForwardOptions) -> object:
         spec, train = copy.deepcopy((NETWORK.spec, TRAIN))
@@ -384,6 +381,9 @@ def test_runs_of_equal_settings_share_one_program():
     first = made(ForwardOptions(0.3))
     assert made(ForwardOptions(0.3)) is first
     assert made(ForwardOptions(0.2)) is not first
+
+
+# Losses
 
 
 def test_label_smoothed_equals_its_definition() -> None:
