@@ -19,12 +19,13 @@ import numpy as np
 from automoe_jax.config import from_config_dict
 from automoe_jax.errors import UserError
 from automoe_jax.latency.device import conditions_of, settings_of
-from automoe_jax.latency.search import CONFIRMING, ROUNDS
+from automoe_jax.latency.search import ROUNDS
 from automoe_jax.latency.timing import WARM_UPS, Model, build, in_turn
 from automoe_jax.registry import import_file
 from benchmarks.harness import Row, run, timed_parser
 
 DEMO = "configs/demo.py"
+MANY = 500  # rounds, about as many as the measurements that decide have
 QUANTILES = {"minimum": 0.0, "lower quartile": 0.25, "median": 0.5}
 
 
@@ -40,7 +41,7 @@ def measure(flags: argparse.Namespace) -> list[Row]:
     rows = []
     for name, core in (("quiet", contextlib.nullcontext), ("busy", _competitor)):
         with core():
-            for rounds in (ROUNDS, CONFIRMING):
+            for rounds in (ROUNDS, MANY):
                 measured = [_milliseconds(models, rounds) for _ in range(flags.repeats)]
                 rows += [_row(name, quantile, np.array(measured)) for quantile in QUANTILES]
     return rows

@@ -9,7 +9,7 @@ from automoe_jax.config import Config
 from automoe_jax.evaluation.networks import trained_network
 from automoe_jax.export.network import inputs_of
 from automoe_jax.latency.device import conditions_of
-from automoe_jax.latency.timing import Model, TimingConditions, build, milliseconds
+from automoe_jax.latency.timing import DECIDING, Model, TimingConditions, build, milliseconds
 from automoe_jax.model.network import Network
 from automoe_jax.report.rows import Row, RowKey
 from automoe_jax.search.limits import needs_device
@@ -60,7 +60,7 @@ def _times(
     present = [row.key for row in rows if row.key in keys]
     networks = (trained_network(config, workdir, key.role) for key in present)
     models = [deployed_model(network, config, conditions) for network in networks]
-    return dict(zip(present, milliseconds(models, rounds), strict=True))
+    return dict(zip(present, milliseconds(models, rounds, DECIDING), strict=True))
 
 
 def deployed_model(network: Network, config: Config, conditions: TimingConditions) -> Model:

@@ -12,7 +12,7 @@ from automoe_jax.config import Config
 from automoe_jax.errors import UserError
 from automoe_jax.export.settings import Settings
 from automoe_jax.latency.device import conditions_of, costs_on_device, settings_of
-from automoe_jax.latency.timing import Model, build, milliseconds
+from automoe_jax.latency.timing import DECIDING, Model, build, milliseconds
 from automoe_jax.model.network import Spec
 from automoe_jax.runtime.files import is_local
 from automoe_jax.runtime.processes import is_first, wait_for_all
@@ -22,7 +22,6 @@ from automoe_jax.workdir import Workdir
 
 FILE = "device.jsonl"  # in the workdir: the architectures timed on this device
 ROUNDS = 25
-CONFIRMING = 100  # rounds of the second measurement of an admitted finalist
 GROUP = 4  # finalists that are timed interleaved
 MOST = 48  # finalists
 MARGIN = 0.03  # share of a limit of latency that finalists keep free: measurements differ
@@ -115,9 +114,9 @@ def finalists(
         dynamic_ncols=True,
     ) as bar:
         for start in range(0, len(ranked), GROUP):
-            group = _timed(config, spec, dense, ranked[start : start + GROUP], ROUNDS)
+            group = _timed(config, spec, dense, ranked[start : start + GROUP])
             again = [one.candidate for one in group if one.admitted]
-            confirmed = _timed(config, spec, dense, again, CONFIRMING)
+            confirmed = _timed(config, spec, dense, again, DECIDING)
             measured += [*(one for one in group if not one.admitted), *confirmed]
             bar.update(len(group))
             if sum(one.admitted for one in measured) >= wanted:
@@ -140,28 +139,30 @@ def largest_dense(config: Config, spec: Spec) -> Model:
 
 
 def timed(
-    config: Config, dense: Model, models: Sequence[Model], rounds: int, margin: float = 0.0
+    config: Config, dense: Model, models: Sequence[Model], seconds: float, margin: float = 0.0
 ) -> list[Timed]:
-    """The models, timed in turn with the largest dense one, each within the limits of latency if it
-    keeps `margin` of them free.
+    """The models, timed in turn with the largest dense one for at least `seconds`, each within the
+    limits of latency if it keeps `margin` of them free.
     """
     if not models:
         return []
     limit = limits(config.search).get("latency_ms", math.inf)
     share = limits(config.search).get("latency_share", math.inf)
-    dense_ms, *times = milliseconds([dense, *models], rounds)
+    dense_ms, *times = milliseconds([dense, *models], ROUNDS, seconds)
     most = (1 - margin) * min(limit, share * dense_ms)
     return [Timed(ms, ms <= most) for ms in times]
 
 
 def _timed(
-    config: Config, spec: Spec, dense: Model, candidates: Sequence[Candidate], rounds: int
+    config: Config, spec: Spec, dense: Model, candidates: Sequence[Candidate], seconds: float = 0.0
 ) -> list[Finalist]:
     settings, conditions = _settings(config, spec), conditions_of(config)
     models = [build(one.arch, settings, conditions) for one in candidates]
     return [
         Finalist(one, one.costs["latency_ms"], found.ms, found.admitted)
-        for one, found in zip(candidates, timed(config, dense, models, rounds, MARGIN), strict=True)
+        for one, found in zip(
+            candidates, timed(config, dense, models, seconds, MARGIN), strict=True
+        )
     ]
 
 

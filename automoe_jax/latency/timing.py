@@ -19,6 +19,7 @@ from automoe_jax.inference.engine.session import run, session
 
 WARM_UPS = 2
 ROUNDS = 9
+DECIDING = 3.0  # seconds of a measurement that decides something, at least
 UNDISTURBED, TIME = 0.25, "lower quartile"  # of the times of a batch
 COARSE = 0.01  # largest share of a measurement that one tick of the timer may be
 NEVER = 1 << 30  # finished hypotheses at which a search stops: all steps are made
@@ -75,8 +76,12 @@ def build(
     return Model(content, feeds, conditions.threads, session(content, conditions.threads))
 
 
-def milliseconds(models: Sequence[Model], rounds: int = ROUNDS) -> list[float]:
-    """For each model the time of a batch, the lower quartile over the rounds.
+def milliseconds(
+    models: Sequence[Model], rounds: int = ROUNDS, seconds: float = 0.0
+) -> list[float]:
+    """For each model the time of a batch, the lower quartile over the rounds: `rounds` of them, and
+    as many more as fit into `seconds`. Batches of a few milliseconds need that: a burst of other
+    work lasts longer than 25 rounds of them.
 
     All run once per round, and the first of a round is the second model of the one before, so that
     neither a slow moment of the machine nor what ran just before falls on one of them. Where
@@ -84,14 +89,16 @@ def milliseconds(models: Sequence[Model], rounds: int = ROUNDS) -> list[float]:
     and few of another; those of the lower quartile are not.
     Raises `UserError` where the timer is too coarse for a batch.
     """
-    seconds: list[list[float]] = [[] for _ in models]
-    for number in range(WARM_UPS + rounds):
+    times: list[list[float]] = [[] for _ in models]
+    began, number = time.perf_counter(), 0
+    while number < WARM_UPS + rounds or time.perf_counter() - began < seconds:
         for i in in_turn(len(models), number):
             started = time.perf_counter()
             models[i].translate()
             if number >= WARM_UPS:
-                seconds[i].append(time.perf_counter() - started)
-    undisturbed = [float(np.quantile(taken, UNDISTURBED)) for taken in seconds]
+                times[i].append(time.perf_counter() - started)
+        number += 1
+    undisturbed = [float(np.quantile(taken, UNDISTURBED)) for taken in times]
     tick = time.get_clock_info("perf_counter").resolution
     if tick > COARSE * min(undisturbed):
         raise UserError(

@@ -198,6 +198,9 @@ def test_interrupted_batches_do_not_count(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(timing.time, "perf_counter", lambda: now)
     models = [Interrupted(2.0, 0.3), Interrupted(3.0, 0.7)]
     assert timing.milliseconds(models, rounds=40) == pytest.approx([2000, 3000])
+    models = [Interrupted(2.0, 0.3), Interrupted(3.0, 0.7)]
+    timing.milliseconds(models, rounds=1, seconds=1000.0)
+    assert models[0].batches > 100, "rounds are added until the seconds have passed"
 
 
 def test_a_coarse_timer_is_refused(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:

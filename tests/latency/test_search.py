@@ -8,7 +8,7 @@ import pytest
 from automoe_jax.config import Config, from_config_dict
 from automoe_jax.errors import UserError
 from automoe_jax.latency import search
-from automoe_jax.latency.search import CONFIRMING, MARGIN, ROUNDS, finalists
+from automoe_jax.latency.search import DECIDING, MARGIN, finalists
 from automoe_jax.model.network import Spec
 from automoe_jax.search.candidate import Candidate
 from tests.report.candidates import candidate
@@ -28,17 +28,17 @@ def config() -> Config:
 
 
 def timed_as(
-    monkeypatch: pytest.MonkeyPatch, answers: Callable[[int, int], float]
-) -> list[tuple[int, int]]:
-    """Measurements of `answers`(the candidate's number, rounds); the list is of those asked for."""
-    asked: list[tuple[int, int]] = []
+    monkeypatch: pytest.MonkeyPatch, answers: Callable[[int, float], float]
+) -> list[tuple[int, float]]:
+    """Measurements of `answers`(the candidate's number, seconds); the list is of those asked."""
+    asked: list[tuple[int, float]] = []
 
     def build(arch: int, *_: object) -> int:
         return arch
 
-    def milliseconds(models: list[int], rounds: int) -> list[float]:
-        asked.extend((model, rounds) for model in models[1:])
-        return [DENSE_MS, *(answers(model, rounds) for model in models[1:])]
+    def milliseconds(models: list[int], rounds: int, seconds: float) -> list[float]:
+        asked.extend((model, seconds) for model in models[1:])
+        return [DENSE_MS, *(answers(model, seconds) for model in models[1:])]
 
     monkeypatch.setattr(search, "build", build)
     monkeypatch.setattr(search, "milliseconds", milliseconds)
@@ -63,13 +63,11 @@ def test_one_that_was_admitted_by_chance_is_measured_again(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ):
     times = {0: (FREE - 0.1, FREE + 0.1), 1: (FREE - 0.2, FREE - 0.1), 2: (9.0, 9.0), 3: (9.0, 9.0)}
-    asked = timed_as(
-        monkeypatch, lambda number, rounds: times[number][0 if rounds == ROUNDS else 1]
-    )
+    asked = timed_as(monkeypatch, lambda number, seconds: times[number][1 if seconds else 0])
     found = finalists(config, spec(config), ranked(8))
     assert [one.candidate.arch for one in found if one.admitted] == [1]
     assert found[0].measured == times[1][1], "the second measurement counts"
-    assert asked == [*((number, ROUNDS) for number in range(4)), (0, CONFIRMING), (1, CONFIRMING)]
+    assert asked == [*((number, 0.0) for number in range(4)), (0, DECIDING), (1, DECIDING)]
 
 
 def test_the_margin_is_kept_free(config: Config, monkeypatch: pytest.MonkeyPatch):
