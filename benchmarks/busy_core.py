@@ -20,12 +20,12 @@ from automoe_jax.config import from_config_dict
 from automoe_jax.errors import UserError
 from automoe_jax.latency.device import conditions_of, settings_of
 from automoe_jax.latency.search import ROUNDS
-from automoe_jax.latency.timing import WARM_UPS, Model, build, in_turn
+from automoe_jax.latency.timing import build, seconds_of
 from automoe_jax.registry import import_file
 from benchmarks.harness import Row, run, timed_parser
 
 DEMO = "configs/demo.py"
-MANY = 500  # rounds, about as many as the measurements that decide have
+MANY = 500  # rounds: a second or more, as in the measurements that decide
 QUANTILES = {"minimum": 0.0, "lower quartile": 0.25, "median": 0.5}
 
 
@@ -42,7 +42,7 @@ def measure(flags: argparse.Namespace) -> list[Row]:
     for name, core in (("quiet", contextlib.nullcontext), ("busy", _competitor)):
         with core():
             for rounds in (ROUNDS, MANY):
-                measured = [_milliseconds(models, rounds) for _ in range(flags.repeats)]
+                measured = [seconds_of(models, rounds) for _ in range(flags.repeats)]
                 rows += [_row(name, quantile, np.array(measured)) for quantile in QUANTILES]
     return rows
 
@@ -65,21 +65,9 @@ def _compute() -> None:
         pass
 
 
-def _milliseconds(models: list[Model], rounds: int) -> list[list[float]]:
-    """The times of the rounds of each model."""
-    times: list[list[float]] = [[] for _ in models]
-    for number in range(WARM_UPS + rounds):
-        for i in in_turn(len(models), number):
-            started = time.perf_counter()
-            models[i].translate()
-            if number >= WARM_UPS:
-                times[i].append(1000 * (time.perf_counter() - started))
-    return times
-
-
 def _row(core: str, quantile: str, times: np.ndarray) -> Row:
-    """times: [repeats, models, rounds]."""
-    found = np.quantile(times, QUANTILES[quantile], axis=2)
+    """times: seconds [repeats, models, rounds]."""
+    found = 1000 * np.quantile(times, QUANTILES[quantile], axis=2)
     ratios = found[:, 0] / found[:, 1]
     figures = {"ratio": float(np.median(ratios)), "spread": float(ratios.max() / ratios.min())}
     cells = {

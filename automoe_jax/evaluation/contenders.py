@@ -17,7 +17,6 @@ from etils import epath
 
 from automoe_jax.arch import Arch
 from automoe_jax.config import Config
-from automoe_jax.errors import UserError
 from automoe_jax.evaluation.deployed import deployed_model
 from automoe_jax.evaluation.outputs import outputs
 from automoe_jax.inference.scores import accuracy, score
@@ -163,10 +162,7 @@ def _ranked(config: Config, workdir: Workdir) -> list[Candidate]:
     candidates = [one for one in admitted if one.complete]
     if is_timed_here(config):
         wanted = config.retrain.candidates
-        try:
-            return admitted_finalists(config, workdir.spec(config), candidates, wanted)
-        except UserError:  # the search's own result met it
-            return []
+        return admitted_finalists(config, workdir.spec(config), candidates, wanted)
     return sorted(candidates, key=lambda one: one.rank)
 
 

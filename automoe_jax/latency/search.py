@@ -86,41 +86,20 @@ def admitted_finalists(
     config: Config, spec: Spec, candidates: Iterable[Candidate], wanted: int
 ) -> list[Candidate]:
     """At most `wanted` of the best candidates that are within the limits of latency when measured,
-    best first.
+    best first; none if none of the best `MOST` is.
     """
-    measured = finalists(config, spec, candidates, wanted)
+    measured = _measured(config, spec, candidates, wanted)
     admitted = [one.candidate for one in measured if one.admitted]
     return sorted(admitted, key=lambda one: one.rank)[:wanted]
 
 
-def finalists(
-    config: Config, spec: Spec, candidates: Iterable[Candidate], wanted: int = 1
-) -> list[Finalist]:
-    """The best candidates, measured in the deployed engine until `wanted` are within the limits of
+def finalists(config: Config, spec: Spec, candidates: Iterable[Candidate]) -> list[Finalist]:
+    """The best candidates, measured in the deployed engine until one is within the limits of
     latency; the first in the list is the best of those.
 
-    An admitted one is measured twice: the time that admitted it is likely to be one of its short
-    ones. It keeps `MARGIN` of the limit free, since the trained network is measured later. Raises
-    `UserError` if none of the best `MOST` candidates is within the limits.
+    Raises `UserError` if none of the best `MOST` candidates is within the limits.
     """
-    ranked = sorted((one for one in candidates if one.complete), key=lambda one: one.rank)[:MOST]
-    dense = largest_dense(config, spec)
-    measured: list[Finalist] = []
-    with tqdm(
-        total=len(ranked),
-        desc="finalists",
-        unit="architecture",
-        file=sys.stderr,
-        dynamic_ncols=True,
-    ) as bar:
-        for start in range(0, len(ranked), GROUP):
-            group = _timed(config, spec, dense, ranked[start : start + GROUP])
-            again = [one.candidate for one in group if one.admitted]
-            confirmed = _timed(config, spec, dense, again, DECIDING)
-            measured += [*(one for one in group if not one.admitted), *confirmed]
-            bar.update(len(group))
-            if sum(one.admitted for one in measured) >= wanted:
-                break
+    measured = _measured(config, spec, candidates, wanted=1)
     if admitted := [one for one in measured if one.admitted]:
         best = min(admitted, key=lambda one: one.candidate.rank)
         return [best, *(one for one in measured if one is not best)]
@@ -131,6 +110,42 @@ def finalists(
         " search.max_latency_ms or search.max_latency_share, or search again when nothing else"
         " runs on this device"
     )
+
+
+def _measured(
+    config: Config, spec: Spec, candidates: Iterable[Candidate], wanted: int
+) -> list[Finalist]:
+    """The best candidates, best first, in groups until `wanted` are admitted.
+
+    An admitted one is measured twice: the time that admitted it is likely to be one of its short
+    ones. It keeps `MARGIN` of the limit free, since the trained network is measured later.
+    """
+    ranked = sorted((one for one in candidates if one.complete), key=lambda one: one.rank)[:MOST]
+    settings, conditions = _settings(config, spec), conditions_of(config)
+    dense = largest_dense(config, spec)
+    measured: list[Finalist] = []
+    with tqdm(
+        total=len(ranked),
+        desc="finalists",
+        unit="architecture",
+        file=sys.stderr,
+        dynamic_ncols=True,
+    ) as bar:
+        for start in range(0, len(ranked), GROUP):
+            group = ranked[start : start + GROUP]
+            models = [build(one.arch, settings, conditions) for one in group]
+            first = timed(config, dense, models, 0.0, MARGIN)
+            admitted = [model for model, one in zip(models, first, strict=True) if one.admitted]
+            again = iter(timed(config, dense, admitted, DECIDING, MARGIN))
+            times = [next(again) if one.admitted else one for one in first]
+            measured += [
+                Finalist(one, one.costs["latency_ms"], *found)
+                for one, found in zip(group, times, strict=True)
+            ]
+            bar.update(len(group))
+            if sum(one.admitted for one in measured) >= wanted:
+                break
+    return measured
 
 
 def largest_dense(config: Config, spec: Spec) -> Model:
@@ -151,19 +166,6 @@ def timed(
     dense_ms, *times = milliseconds([dense, *models], ROUNDS, seconds)
     most = (1 - margin) * min(limit, share * dense_ms)
     return [Timed(ms, ms <= most) for ms in times]
-
-
-def _timed(
-    config: Config, spec: Spec, dense: Model, candidates: Sequence[Candidate], seconds: float = 0.0
-) -> list[Finalist]:
-    settings, conditions = _settings(config, spec), conditions_of(config)
-    models = [build(one.arch, settings, conditions) for one in candidates]
-    return [
-        Finalist(one, one.costs["latency_ms"], found.ms, found.admitted)
-        for one, found in zip(
-            candidates, timed(config, dense, models, seconds, MARGIN), strict=True
-        )
-    ]
 
 
 def _settings(config: Config, spec: Spec) -> Settings:

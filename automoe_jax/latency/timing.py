@@ -89,6 +89,22 @@ def milliseconds(
     and few of another; those of the lower quartile are not.
     Raises `UserError` where the timer is too coarse for a batch.
     """
+    undisturbed = [
+        float(np.quantile(taken, UNDISTURBED)) for taken in seconds_of(models, rounds, seconds)
+    ]
+    tick = time.get_clock_info("perf_counter").resolution
+    if tick > COARSE * min(undisturbed):
+        raise UserError(
+            f"the timer of this device counts in steps of {1000 * tick:g} ms, too coarse for a"
+            f" batch of {1000 * min(undisturbed):g} ms; raise config.search.device.batch"
+        )
+    return [1000 * taken for taken in undisturbed]
+
+
+def seconds_of(models: Sequence[Model], rounds: int, seconds: float = 0.0) -> list[list[float]]:
+    """For each model the seconds of a batch in every round after the warm-ups; see
+    `milliseconds`.
+    """
     times: list[list[float]] = [[] for _ in models]
     began, number = time.perf_counter(), 0
     while number < WARM_UPS + rounds or time.perf_counter() - began < seconds:
@@ -98,14 +114,7 @@ def milliseconds(
             if number >= WARM_UPS:
                 times[i].append(time.perf_counter() - started)
         number += 1
-    undisturbed = [float(np.quantile(taken, UNDISTURBED)) for taken in times]
-    tick = time.get_clock_info("perf_counter").resolution
-    if tick > COARSE * min(undisturbed):
-        raise UserError(
-            f"the timer of this device counts in steps of {1000 * tick:g} ms, too coarse for a"
-            f" batch of {1000 * min(undisturbed):g} ms; raise config.search.device.batch"
-        )
-    return [1000 * taken for taken in undisturbed]
+    return times
 
 
 def in_turn(count: int, number: int) -> list[int]:
