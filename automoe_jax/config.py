@@ -172,6 +172,9 @@ class TrainConfig:
     # SuperNet only: LayerNorms with gains and biases for each embedding width (Slimmable Networks,
     # arXiv 1812.08928); off: the leading ones of the largest width for all
     width_norms: bool = False
+    # SuperNet only: first updates that train the largest architecture only, a start that all
+    # sub-networks share; not with sandwich, which trains it in every update
+    largest_steps: int = 0
     sandwich_random: int = 2  # random sub-networks, next to the largest and smallest
     # sandwich only: the others are trained on the largest one's predictions
     distillation: bool = True
@@ -194,6 +197,7 @@ SUPERNET_ONLY = (
     "within_limits",
     "weight_sets",
     "width_norms",
+    "largest_steps",
     "sandwich_random",
     "distillation",
     "distillation_weight",
@@ -730,6 +734,7 @@ def _train_rules(prefix: str, train: TrainConfig, longest: int, parts: int) -> I
         "balance_loss",
         "z_loss",
         "consistency",
+        "largest_steps",
         "sandwich_random",
         "distillation_warmup",
     )
@@ -744,6 +749,9 @@ def _train_rules(prefix: str, train: TrainConfig, longest: int, parts: int) -> I
     twice = train.passes == 2 and train.sampling == "sandwich"
     rule = f"cannot be 2 with {prefix}.sampling='sandwich'"
     yield f"{prefix}.passes", train.passes, not twice, rule
+    shared = train.sampling == "sandwich" and train.largest_steps > 0
+    rule = f"has no effect with {prefix}.sampling='sandwich'; set it to 0"
+    yield f"{prefix}.largest_steps", train.largest_steps, not shared, rule
     yield from _each(prefix, train, ("adam_b1", "adam_b2", "label_smoothing"), *_RATE)
     yield from _each(prefix, train, ("schedule",), *_one_of(("cosine", "inverse_sqrt")))
     yield from _each(prefix, train, ("sampling",), *_one_of(SAMPLINGS))

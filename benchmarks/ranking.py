@@ -63,6 +63,9 @@ SCHEMES: Mapping[str, Mapping[str, Any]] = {
     # three sub-networks an update, as many passes as 750 updates of one
     "sandwich": SANDWICH | {"supernet.distillation": False},
     "sandwich, distilled": SANDWICH,
+    "within limits, truncated normal": WITHIN | {"model.ffn_init": "truncated_normal"},
+    "within limits, longer warm-up": WITHIN | {"supernet.warmup_steps": 120},
+    "within limits, largest first": WITHIN | {"supernet.largest_steps": 120},
     "2 weight sets": WITHIN | {"supernet.weight_sets": 2},
 }
 

@@ -192,6 +192,16 @@ def test_fair_sampling_is_for_the_whole_space() -> None:
         changed({"supernet.sampling": "fair"})
 
 
+def test_a_start_with_the_largest_is_not_for_sandwiches_which_hold_it() -> None:
+    start = {"supernet.largest_steps": 10}
+    assert changed(start).supernet.largest_steps == 10
+    rule = r"supernet\.largest_steps=10 has no effect with .*'sandwich'; set it to 0"
+    with pytest.raises(UserError, match=rule):
+        changed(start | {"supernet.sampling": "sandwich"})
+    with pytest.raises(UserError, match=r"supernet\.largest_steps=-1 must not be negative"):
+        changed({"supernet.largest_steps": -1})
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -199,6 +209,7 @@ def test_fair_sampling_is_for_the_whole_space() -> None:
         ("within_limits", False),
         ("weight_sets", 2),
         ("width_norms", True),
+        ("largest_steps", 10),
         ("sandwich_random", 3),
         ("distillation", False),
         ("distillation_weight", 0.1),

@@ -87,6 +87,8 @@ def sampled(config: Config, trained: TrainedPart, step: int) -> list[Arch]:
     """Sub-networks of an update, drawn from the seed and the update's number only: the same in
     every process.
     """
+    if step < config.supernet.largest_steps:
+        return [trained.largest]
     if config.supernet.sampling == "fair":
         block, place = divmod(step, FAIR_UPDATES)
         rng = np.random.default_rng([config.seed, block])

@@ -72,6 +72,16 @@ def test_the_largest_of_a_sandwich_is_the_largest_admitted() -> None:
     assert sampled(whole, part_of(whole), 0)[0] == tiny.space.largest()
 
 
+def test_the_first_updates_may_train_the_largest_alone() -> None:
+    tiny, started = config(), config(largest_steps=3)
+    trained = part_of(tiny)
+    assert [sampled(started, trained, step) for step in range(3)] == [[trained.largest]] * 3
+    later = range(3, 20)
+    assert [sampled(started, trained, step) for step in later] == [
+        sampled(tiny, trained, step) for step in later
+    ]
+
+
 def test_fair_updates_train_every_choice_equally_often() -> None:
     fair = config(sampling="fair", within_limits=False)
     trained = part_of(fair)
