@@ -82,7 +82,7 @@ def topk() -> ConfigDict:
 def switch() -> ConfigDict:
     """Switch Transformer (arXiv 2101.03961): tokens beyond an expert's capacity are dropped.
 
-    Not run.
+    BLEU 21.8 with seed 1, trained in 43 minutes on one core (docs/results/eight_epochs).
     """
     config = mixture()
     config.router.capacity_factor = 1.25
@@ -111,7 +111,8 @@ def thor() -> ConfigDict:
 def da_moe() -> ConfigDict:
     """DA-MoE (arXiv 2409.06669): a token's number of experts follows the attention it receives.
 
-    Gates are renormalised. Not run.
+    Gates are renormalised. BLEU 19.1 with seed 1, trained in 44 minutes on one core
+    (docs/results/eight_epochs).
     """
     config = mixture()
     config.router.kind = "importance"
@@ -132,7 +133,7 @@ def da_moe_relative() -> ConfigDict:
 def hat() -> ConfigDict:
     """HAT (arXiv 2005.14187): the search of `automoe` among dense sub-Transformers only.
 
-    Not run.
+    BLEU 18.6 with seed 1 at 19.2 MFLOPs, in 54 minutes on one core (docs/results/eight_epochs).
     """
     return searched(1)
 
