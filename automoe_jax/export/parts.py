@@ -48,13 +48,18 @@ def _integer_product(g: Graph, x: Operand, kernel: str, scales: str) -> str:
     return g.op("Mul", g.op("Cast", summed, to=1), g.op("Mul", scale, scales))
 
 
+# x86 processors without VNNI add two products with inputs of at most 255 in 16 bits, and cut off
+# what exceeds them: 2 · 255 · 64 < 2¹⁵.
+LARGEST_WEIGHT = 64
+
+
 def quantised(
     kernel: Float[np.ndarray, "I O"],
 ) -> tuple[Int8[np.ndarray, "I O"], Float32[np.ndarray, "O"]]:
-    """Integers [I, O] and scales [O] whose product is nearly kernel [I, O]: symmetric, a scale
-    for each output.
+    """Integers [I, O] from -64 to 64 and scales [O] whose product is nearly kernel [I, O]:
+    symmetric, a scale for each output.
     """
-    scales = np.maximum(np.abs(kernel).max(axis=0), 1e-12) / 127
+    scales = np.maximum(np.abs(kernel).max(axis=0), 1e-12) / LARGEST_WEIGHT
     return np.rint(kernel / scales).astype(np.int8), scales.astype(np.float32)
 
 

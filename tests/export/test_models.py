@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -46,6 +47,17 @@ SOURCE[1, 4:], SOURCE[2, 2:] = PAD, PAD
 TARGET_INPUT = RNG.integers(4, VOCAB, (3, 6))
 TARGET_INPUT[:, 0] = EOS
 masked_forward = quick_jit(forward)
+
+
+def integers(model: onnx.ModelProto) -> Iterator[np.ndarray]:
+    """The int8 weights of a model, those of its loops and branches included."""
+    graphs = [model.graph]
+    while graphs:
+        graph = graphs.pop()
+        found = [one for one in graph.initializer if one.data_type == onnx.TensorProto.INT8]
+        yield from (onnx.numpy_helper.to_array(one) for one in found if one.dims)
+        for node in graph.node:
+            graphs += [one.g for one in node.attribute if one.type == onnx.AttributeProto.GRAPH]
 
 
 def feeds(beams: int, pieces: tuple[int, ...] = (), **own: np.ndarray) -> dict[str, np.ndarray]:
@@ -206,6 +218,24 @@ def test_int8_is_nearly_float32() -> None:
     )
     difference = np.abs(rounded - exact).max() / np.abs(exact).max()
     assert 1e-5 < difference < 0.1
+
+
+@pytest.mark.parametrize("make", [models.scorer, models.translator])
+def test_two_products_in_int8_fit_in_16_bits(make: Callable[..., onnx.ModelProto]) -> None:
+    """A processor without VNNI adds two of them so."""
+    network = extract(supernet("top-k"), SPACE.largest())
+    largest = [
+        np.abs(x.astype(int)).max() for x in integers(make(*inputs_of(network, BUCKETS, INT8)))
+    ]
+    assert len(largest) > 10
+    assert 2 * 255 * max(largest) < 2**15
+
+
+def test_integers_are_the_nearest_to_the_weights() -> None:
+    kernel = RNG.normal(size=(40, 7)) * np.arange(7)
+    values, scales = parts.quantised(kernel)
+    assert np.abs(values).max(axis=0).tolist() == [0, 64, 64, 64, 64, 64, 64]
+    assert (np.abs(values * scales - kernel) <= 0.501 * scales).all()
 
 
 def test_an_unknown_router_has_no_graph() -> None:

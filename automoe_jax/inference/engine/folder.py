@@ -15,7 +15,7 @@ from typing import Any
 from automoe_jax.errors import UserError
 
 FORMAT = "automoe_jax"
-VERSION = 4  # of the folder; readers of other versions reject it
+VERSION = 5  # of the folder; readers of other versions reject it
 DESCRIPTION = "model.json"
 MODEL = "model.onnx"
 WEIGHTS = "weights.bin"  # of the model
