@@ -56,6 +56,7 @@ def get_config() -> ConfigDict:
     config.search.max_latency_share = 0.8  # of the largest dense architecture, on this device
     config.search.validation_tokens = 4096
 
+    config.retrain.candidates = 2  # the search hardly tells its best ones apart
     config.retrain.steps = 900
     config.retrain.tokens_per_batch = 2048
     config.retrain.learning_rate = 5e-3

@@ -27,7 +27,6 @@ from automoe_jax.latency.search import (
     largest_dense,
     timed,
 )
-from automoe_jax.latency.timing import DECIDING
 from automoe_jax.model.network import Network
 from automoe_jax.names import SUMMARY_FILE
 from automoe_jax.runtime.files import read_json, readable, write_json
@@ -180,7 +179,7 @@ def _with_latencies(
     dense = largest_dense(config, workdir.spec(config))
     return [
         dataclasses.replace(one, milliseconds=round(found.ms, 4), admitted=found.admitted)
-        for one, found in zip(contenders, timed(config, dense, models, DECIDING), strict=True)
+        for one, found in zip(contenders, timed(config, dense, models), strict=True)
     ]
 
 

@@ -5,19 +5,21 @@ of `config.search.device`, and full batches.
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from automoe_jax.config import Config
 from automoe_jax.evaluation.networks import trained_network
 from automoe_jax.export.network import inputs_of
 from automoe_jax.latency.device import conditions_of
-from automoe_jax.latency.timing import DECIDING, Model, TimingConditions, build, milliseconds
+from automoe_jax.latency.timing import Model, TimingConditions, build, repeated
 from automoe_jax.model.network import Network
 from automoe_jax.report.rows import Row, RowKey
 from automoe_jax.search.limits import needs_device
 from automoe_jax.workdir import Workdir
 
 FULL = 32  # sentences of a full batch
-ROUNDS = 25
-ROUNDS_OF_FULL = 7
+ROUNDS = 9  # of each repeat
+ROUNDS_OF_FULL = 3
 
 
 def is_measured(config: Config) -> bool:
@@ -56,11 +58,13 @@ def _times(
     conditions: TimingConditions,
     rounds: int,
 ) -> Mapping[RowKey, float]:
-    """Milliseconds of a batch of each network."""
+    """Milliseconds of a batch of each network: the median of the repeats."""
     present = [row.key for row in rows if row.key in keys]
     networks = (trained_network(config, workdir, key.role) for key in present)
     models = [deployed_model(network, config, conditions) for network in networks]
-    return dict(zip(present, milliseconds(models, rounds, DECIDING), strict=True))
+    title = "latency, one batch" if conditions.batch != FULL else "latency, full batches"
+    times = np.median(repeated(models, rounds, title), axis=0).tolist()
+    return dict(zip(present, times, strict=True))
 
 
 def deployed_model(network: Network, config: Config, conditions: TimingConditions) -> Model:

@@ -1,18 +1,20 @@
 """The device in a search: the conditions of its costs, and finalists measured again."""
 
 import math
+import statistics
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from tqdm import tqdm
 
 from automoe_jax.config import Config
 from automoe_jax.errors import UserError
 from automoe_jax.export.settings import Settings
 from automoe_jax.latency.device import conditions_of, costs_on_device, settings_of
-from automoe_jax.latency.timing import DECIDING, Model, build, milliseconds
+from automoe_jax.latency.timing import Model, build, milliseconds, repeated
 from automoe_jax.model.network import Spec
 from automoe_jax.runtime.files import is_local
 from automoe_jax.runtime.processes import is_first, wait_for_all
@@ -21,7 +23,8 @@ from automoe_jax.search.limits import Conditions, limits, needs_device
 from automoe_jax.workdir import Workdir
 
 FILE = "device.jsonl"  # in the workdir: the architectures timed on this device
-ROUNDS = 25
+ROUNDS = 25  # of a first measurement
+ROUNDS_OF_REPEATS = 9
 GROUP = 4  # finalists that are timed interleaved
 MOST = 48  # finalists
 MARGIN = 0.03  # share of a limit of latency that finalists keep free: measurements differ
@@ -30,8 +33,8 @@ MARGIN = 0.03  # share of a limit of latency that finalists keep free: measureme
 class Timed(NamedTuple):
     """The latency of a model, in milliseconds."""
 
-    ms: float
-    admitted: bool  # within the limits of latency
+    ms: float  # median of the measurements
+    admitted: bool  # within the limits of latency in all of them
 
 
 class Finalist(NamedTuple):
@@ -117,8 +120,9 @@ def _measured(
 ) -> list[Finalist]:
     """The best candidates, best first, in groups until `wanted` are admitted.
 
-    An admitted one is measured twice: the time that admitted it is likely to be one of its short
-    ones. It keeps `MARGIN` of the limit free, since the trained network is measured later.
+    An admitted one is measured again: the time that admitted it is likely to be one of its short
+    ones. It keeps `MARGIN` of the limit free in every repeat, since the trained network is measured
+    later: the more the measurements of this device differ, the more the limit exceeds its median.
     """
     ranked = sorted((one for one in candidates if one.complete), key=lambda one: one.rank)[:MOST]
     settings, conditions = _settings(config, spec), conditions_of(config)
@@ -134,9 +138,9 @@ def _measured(
         for start in range(0, len(ranked), GROUP):
             group = ranked[start : start + GROUP]
             models = [build(one.arch, settings, conditions) for one in group]
-            first = timed(config, dense, models, 0.0, MARGIN)
+            first = timed(config, dense, models, decides=False, margin=MARGIN)
             admitted = [model for model, one in zip(models, first, strict=True) if one.admitted]
-            again = iter(timed(config, dense, admitted, DECIDING, MARGIN))
+            again = iter(timed(config, dense, admitted, margin=MARGIN))
             times = [next(again) if one.admitted else one for one in first]
             measured += [
                 Finalist(one, one.costs["latency_ms"], *found)
@@ -154,18 +158,26 @@ def largest_dense(config: Config, spec: Spec) -> Model:
 
 
 def timed(
-    config: Config, dense: Model, models: Sequence[Model], seconds: float, margin: float = 0.0
+    config: Config,
+    dense: Model,
+    models: Sequence[Model],
+    decides: bool = True,
+    margin: float = 0.0,
 ) -> list[Timed]:
-    """The models, timed in turn with the largest dense one for at least `seconds`, each within the
-    limits of latency if it keeps `margin` of them free.
+    """The models, timed in turn with the largest dense one: once, or `repeated` where this decides.
+    Each is within the limits of latency if it keeps `margin` of them free in every measurement.
     """
     if not models:
         return []
     limit = limits(config.search).get("latency_ms", math.inf)
     share = limits(config.search).get("latency_share", math.inf)
-    dense_ms, *times = milliseconds([dense, *models], ROUNDS, seconds)
-    most = (1 - margin) * min(limit, share * dense_ms)
-    return [Timed(ms, ms <= most) for ms in times]
+    together = [dense, *models]
+    if decides:
+        times = repeated(together, ROUNDS_OF_REPEATS, "latency")
+    else:
+        times = np.array([milliseconds(together, ROUNDS)])
+    most = (1 - margin) * np.minimum(limit, share * times[:, 0])
+    return [Timed(statistics.median(own), bool((own <= most).all())) for own in times[:, 1:].T]
 
 
 def _settings(config: Config, spec: Spec) -> Settings:

@@ -4,11 +4,15 @@ Axes: B sentences · S source tokens.
 """
 
 import dataclasses
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import onnxruntime
+from jaxtyping import Float64
+from tqdm import tqdm
 
 from automoe_jax.arch import Arch
 from automoe_jax.errors import UserError
@@ -19,7 +23,8 @@ from automoe_jax.inference.engine.session import run, session
 
 WARM_UPS = 2
 ROUNDS = 9
-DECIDING = 3.0  # seconds of a measurement that decides something, at least
+DECIDING = 2.0  # seconds of each repeat of a measurement that decides something, at least
+REPEATS = 3  # of such a measurement
 UNDISTURBED, TIME = 0.25, "lower quartile"  # of the times of a batch
 COARSE = 0.01  # largest share of a measurement that one tick of the timer may be
 NEVER = 1 << 30  # finished hypotheses at which a search stops: all steps are made
@@ -83,16 +88,20 @@ def milliseconds(
     as many more as fit into `seconds`. Batches of a few milliseconds need that: a burst of other
     work lasts longer than 25 rounds of them.
 
+    With one thread it is that thread's processor time: equal to the time that passes where the
+    core is free, and without the turns of other programs where it is not. With more threads it is
+    the time that passes, and every other program's turn counts.
+
     All run once per round, and the first of a round is the second model of the one before, so that
     neither a slow moment of the machine nor what ran just before falls on one of them. Where
-    another program shares the core, half of the batches or more are interrupted, most of one model
-    and few of another; those of the lower quartile are not.
+    other programs run, half of the batches or more are disturbed, most of one model and few of
+    another; those of the lower quartile are not.
     Raises `UserError` where the timer is too coarse for a batch.
     """
     undisturbed = [
         float(np.quantile(taken, UNDISTURBED)) for taken in seconds_of(models, rounds, seconds)
     ]
-    tick = time.get_clock_info("perf_counter").resolution
+    tick = time.get_clock_info(_clock(models)).resolution
     if tick > COARSE * min(undisturbed):
         raise UserError(
             f"the timer of this device counts in steps of {1000 * tick:g} ms, too coarse for a"
@@ -101,20 +110,52 @@ def milliseconds(
     return [1000 * taken for taken in undisturbed]
 
 
+def repeated(models: Sequence[Model], rounds: int, title: str) -> Float64[np.ndarray, "R M"]:
+    """The `milliseconds` of each of M models in each of R = REPEATS measurements of `rounds` and
+    at least DECIDING seconds, for what decides something; a progress bar has the title.
+
+    The engine loads all models anew for each measurement: where a model's memory lies changes its
+    time by a few per cent, for as long as it is loaded, and more rounds do not show that.
+    """
+    with tqdm(
+        range(REPEATS),
+        title,
+        leave=False,
+        unit="measurement",
+        file=sys.stderr,
+        dynamic_ncols=True,
+    ) as bar:
+        times = [milliseconds([_reloaded(one) for one in models], rounds, DECIDING) for _ in bar]
+    return np.array(times)
+
+
+def _reloaded(model: Model) -> Model:
+    return dataclasses.replace(model, loaded=session(model.content, model.threads))
+
+
 def seconds_of(models: Sequence[Model], rounds: int, seconds: float = 0.0) -> list[list[float]]:
     """For each model the seconds of a batch in every round after the warm-ups; see
     `milliseconds`.
     """
     times: list[list[float]] = [[] for _ in models]
+    clock: Callable[[], float] = getattr(time, _clock(models))
     began, number = time.perf_counter(), 0
     while number < WARM_UPS + rounds or time.perf_counter() - began < seconds:
         for i in in_turn(len(models), number):
-            started = time.perf_counter()
+            started = clock()
             models[i].translate()
             if number >= WARM_UPS:
-                times[i].append(time.perf_counter() - started)
+                times[i].append(clock() - started)
         number += 1
     return times
+
+
+def _clock(models: Sequence[Model]) -> Literal["thread_time", "perf_counter"]:
+    """The function of `time` that times these models: the processor time of the calling thread
+    where that does all the work. On Windows it advances by 16 ms at a time.
+    """
+    alone = all(model.threads == 1 for model in models) and sys.platform != "win32"
+    return "thread_time" if alone else "perf_counter"
 
 
 def in_turn(count: int, number: int) -> list[int]:

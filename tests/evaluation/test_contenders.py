@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 
+import numpy as np
 import pytest
 from etils import epath
 
@@ -124,7 +125,7 @@ def test_of_those_within_the_limit_once_trained(
     monkeypatch.setattr(contenders, "_network", lambda config, workdir, index, arch: index)
     monkeypatch.setattr(contenders, "deployed_model", lambda network, *_: network)
     monkeypatch.setattr(contenders, "largest_dense", lambda *_: None)
-    monkeypatch.setattr(search, "milliseconds", lambda *_: [10.0, *times])
+    monkeypatch.setattr(search, "repeated", lambda *_: np.array([[10.0, *times]] * 3))
     monkeypatch.setattr(Workdir, "spec", lambda *_: None)
     planned = [Contender(ARCHS[0], 20.0), Contender(ARCHS[1], 21.5)]
     index, scored = contenders.chosen(config, workdir, planned)

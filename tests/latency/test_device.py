@@ -187,6 +187,8 @@ def test_interrupted_batches_do_not_count(monkeypatch: pytest.MonkeyPatch) -> No
     class Interrupted:
         """Takes `own` seconds, and another second in the share `interrupted` of its batches."""
 
+        threads = 2
+
         def __init__(self, own: float, interrupted: float) -> None:
             self.own, self.interrupted, self.batches = own, interrupted, 0
 
@@ -203,11 +205,45 @@ def test_interrupted_batches_do_not_count(monkeypatch: pytest.MonkeyPatch) -> No
     assert models[0].batches > 100, "rounds are added until the seconds have passed"
 
 
+def test_only_the_processor_time_of_one_thread_counts() -> None:
+    class Waiting:
+        """Waits for 10 ms, as it does while another program has its core."""
+
+        def __init__(self, threads: int) -> None:
+            self.threads = threads
+
+        def translate(self) -> None:
+            timing.time.sleep(0.01)
+            sum(range(1000))  # at least a tick of the timer
+
+    (alone,) = timing.milliseconds([Waiting(1)], rounds=3)
+    (together,) = timing.milliseconds([Waiting(2)], rounds=3)
+    assert 0 < alone < 5 < 10 <= together
+
+
+def test_a_decision_is_measured_with_models_loaded_anew(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arch = config.space.smallest()
+    model = timing.build(arch, settings_of(config, VOCAB_SIZE), conditions_of(config))
+    loaded, usual = [], timing.milliseconds
+
+    def milliseconds(models: list[timing.Model], rounds: int, seconds: float) -> list[float]:
+        loaded.extend(one.loaded for one in models)
+        assert seconds == timing.DECIDING
+        return usual(models, rounds)
+
+    monkeypatch.setattr(timing, "milliseconds", milliseconds)
+    times = timing.repeated([model, model], 1, "title")
+    assert times.shape == (timing.REPEATS, 2)
+    assert len({id(one) for one in [model.loaded, *loaded]}) == 1 + 2 * timing.REPEATS
+
+
 def test_a_coarse_timer_is_refused(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     model = timing.build(
         config.space.smallest(), settings_of(config, VOCAB_SIZE), conditions_of(config)
     )
-    clock = timing.time.get_clock_info("perf_counter")
+    clock = timing.time.get_clock_info("thread_time")
     coarse = type(clock)(**vars(clock) | {"resolution": 1.0})
     monkeypatch.setattr(timing.time, "get_clock_info", lambda name: coarse)
     with pytest.raises(UserError, match=r"counts in steps of 1000 ms, too coarse"):

@@ -3,12 +3,13 @@
 import dataclasses
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from automoe_jax.config import Config, from_config_dict
 from automoe_jax.errors import UserError
 from automoe_jax.latency import search
-from automoe_jax.latency.search import DECIDING, MARGIN, finalists
+from automoe_jax.latency.search import MARGIN, finalists, timed
 from automoe_jax.model.network import Spec
 from automoe_jax.search.candidate import Candidate
 from tests.report.candidates import candidate
@@ -28,20 +29,28 @@ def config() -> Config:
 
 
 def timed_as(
-    monkeypatch: pytest.MonkeyPatch, answers: Callable[[int, float], float]
-) -> list[tuple[int, float]]:
-    """Measurements of `answers`(the candidate's number, seconds); the list is of those asked."""
-    asked: list[tuple[int, float]] = []
+    monkeypatch: pytest.MonkeyPatch,
+    first: Callable[[int], float],
+    repeats: Callable[[int], tuple[float, float, float]],
+) -> list[int]:
+    """Measurements of these milliseconds, by the candidate's number; the list is of the numbers
+    measured repeatedly.
+    """
+    asked: list[int] = []
 
     def build(arch: int, *_: object) -> int:
         return arch
 
-    def milliseconds(models: list[int], rounds: int, seconds: float) -> list[float]:
-        asked.extend((model, seconds) for model in models[1:])
-        return [DENSE_MS, *(answers(model, seconds) for model in models[1:])]
+    def milliseconds(models: list[int], rounds: int) -> list[float]:
+        return [DENSE_MS, *map(first, models[1:])]
+
+    def repeated(models: list[int], rounds: int, title: str) -> np.ndarray:
+        asked.extend(models[1:])
+        return np.transpose([(DENSE_MS,) * 3, *map(repeats, models[1:])])
 
     monkeypatch.setattr(search, "build", build)
     monkeypatch.setattr(search, "milliseconds", milliseconds)
+    monkeypatch.setattr(search, "repeated", repeated)
     monkeypatch.setattr(search, "largest_dense", lambda *_: None)
     return asked
 
@@ -62,24 +71,52 @@ def spec(config: Config) -> Spec:
 def test_one_that_was_admitted_by_chance_is_measured_again(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ):
-    times = {0: (FREE - 0.1, FREE + 0.1), 1: (FREE - 0.2, FREE - 0.1), 2: (9.0, 9.0), 3: (9.0, 9.0)}
-    asked = timed_as(monkeypatch, lambda number, seconds: times[number][1 if seconds else 0])
+    first = (FREE - 0.1, FREE - 0.2, 9.0, 9.0)
+    repeats = ((FREE + 0.2, FREE + 0.1, FREE + 0.3), (FREE - 0.3, FREE - 0.1, FREE - 0.2))
+    asked = timed_as(monkeypatch, first.__getitem__, repeats.__getitem__)
     found = finalists(config, spec(config), ranked(8))
     assert [one.candidate.arch for one in found if one.admitted] == [1]
-    assert found[0].measured == times[1][1], "the second measurement counts"
-    assert asked == [*((number, 0.0) for number in range(4)), (0, DECIDING), (1, DECIDING)]
+    assert found[0].measured == FREE - 0.2, "the median of the repeats counts"
+    assert asked == [0, 1]
+
+
+def test_where_measurements_differ_more_is_kept_free(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+):
+    def repeats(number: int) -> tuple[float, float, float]:
+        spread = 0.5 if number == 0 else 0.01
+        return FREE - 0.1, FREE - 0.1 - spread, FREE - 0.1 + spread
+
+    timed_as(monkeypatch, lambda _: FREE - 0.1, repeats)
+    found = finalists(config, spec(config), ranked(4))
+    assert [one.candidate.arch for one in found if one.admitted] == [1, 2, 3]
+    assert {one.measured for one in found} == {FREE - 0.1}
 
 
 def test_the_margin_is_kept_free(config: Config, monkeypatch: pytest.MonkeyPatch):
-    timed_as(monkeypatch, lambda number, _: LIMIT - 0.01 if number < 5 else FREE - 0.01)
+    def ms(number: int) -> float:
+        return LIMIT - 0.01 if number < 5 else FREE - 0.01
+
+    timed_as(monkeypatch, ms, lambda number: (ms(number),) * 3)
     found = finalists(config, spec(config), ranked(8))
     assert found[0].candidate.arch == 5
     assert sum(one.admitted for one in found) == 3
 
 
+def test_a_share_is_of_the_dense_network_in_the_same_measurement(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+):
+    slow = np.array([[1.0], [3.0], [1.0]])  # the device, in the second measurement
+    times = slow * [DENSE_MS, LIMIT - 0.1, LIMIT + 0.1]
+    monkeypatch.setattr(search, "repeated", lambda *_: times)
+    within, beyond = timed(config, None, [None, None])
+    assert (within.ms, within.admitted) == (LIMIT - 0.1, True)
+    assert (beyond.ms, beyond.admitted) == (LIMIT + 0.1, False)
+
+
 def test_none_within_the_limit_says_how_fast_the_fastest_is(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ):
-    timed_as(monkeypatch, lambda number, _: 12.0 - number)
+    timed_as(monkeypatch, lambda number: 12.0 - number, lambda number: (0.0,) * 3)
     with pytest.raises(UserError, match=r"none of the 4 best .* 3% .* fastest takes 9 ms"):
         finalists(config, spec(config), ranked(4))
