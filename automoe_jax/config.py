@@ -752,6 +752,8 @@ def _train_rules(prefix: str, train: TrainConfig, longest: int, parts: int) -> I
     shared = train.sampling == "sandwich" and train.largest_steps > 0
     rule = f"has no effect with {prefix}.sampling='sandwich'; set it to 0"
     yield f"{prefix}.largest_steps", train.largest_steps, not shared, rule
+    rule = f"must be below {prefix}.steps={train.steps}, or no sub-network is trained"
+    yield f"{prefix}.largest_steps", train.largest_steps, train.largest_steps < train.steps, rule
     yield from _each(prefix, train, ("adam_b1", "adam_b2", "label_smoothing"), *_RATE)
     yield from _each(prefix, train, ("schedule",), *_one_of(("cosine", "inverse_sqrt")))
     yield from _each(prefix, train, ("sampling",), *_one_of(SAMPLINGS))

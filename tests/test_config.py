@@ -200,6 +200,8 @@ def test_a_start_with_the_largest_is_not_for_sandwiches_which_hold_it() -> None:
         changed(start | {"supernet.sampling": "sandwich"})
     with pytest.raises(UserError, match=r"supernet\.largest_steps=-1 must not be negative"):
         changed({"supernet.largest_steps": -1})
+    with pytest.raises(UserError, match=r"=10 must be below .*steps=10, or no sub-network is"):
+        changed({"supernet.largest_steps": 10, "supernet.steps": 10})
 
 
 @pytest.mark.parametrize(

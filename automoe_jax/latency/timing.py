@@ -29,6 +29,9 @@ UNDISTURBED, TIME = 0.25, "lower quartile"  # of the times of a batch
 COARSE = 0.01  # largest share of a measurement that one tick of the timer may be
 NEVER = 1 << 30  # finished hypotheses at which a search stops: all steps are made
 
+# Functions of `time`: processor time of the calling thread, and time that passes.
+Clock = Literal["thread_time", "perf_counter"]
+
 
 @dataclasses.dataclass(frozen=True)
 class TimingConditions:
@@ -98,10 +101,12 @@ def milliseconds(
     another; those of the lower quartile are not.
     Raises `UserError` where the timer is too coarse for a batch.
     """
+    clock = _clock(models)
     undisturbed = [
-        float(np.quantile(taken, UNDISTURBED)) for taken in seconds_of(models, rounds, seconds)
+        float(np.quantile(taken, UNDISTURBED))
+        for taken in seconds_of(models, rounds, clock, seconds)
     ]
-    tick = time.get_clock_info(_clock(models)).resolution
+    tick = time.get_clock_info(clock).resolution
     if tick > COARSE * min(undisturbed):
         raise UserError(
             f"the timer of this device counts in steps of {1000 * tick:g} ms, too coarse for a"
@@ -133,26 +138,28 @@ def _reloaded(model: Model) -> Model:
     return dataclasses.replace(model, loaded=session(model.content, model.threads))
 
 
-def seconds_of(models: Sequence[Model], rounds: int, seconds: float = 0.0) -> list[list[float]]:
-    """For each model the seconds of a batch in every round after the warm-ups; see
+def seconds_of(
+    models: Sequence[Model], rounds: int, clock: Clock, seconds: float = 0.0
+) -> list[list[float]]:
+    """For each model the seconds of a batch by `clock` in every round after the warm-ups; see
     `milliseconds`.
     """
     times: list[list[float]] = [[] for _ in models]
-    clock: Callable[[], float] = getattr(time, _clock(models))
+    now: Callable[[], float] = getattr(time, clock)
     began, number = time.perf_counter(), 0
     while number < WARM_UPS + rounds or time.perf_counter() - began < seconds:
         for i in in_turn(len(models), number):
-            started = clock()
+            started = now()
             models[i].translate()
             if number >= WARM_UPS:
-                times[i].append(clock() - started)
+                times[i].append(now() - started)
         number += 1
     return times
 
 
-def _clock(models: Sequence[Model]) -> Literal["thread_time", "perf_counter"]:
-    """The function of `time` that times these models: the processor time of the calling thread
-    where that does all the work. On Windows it advances by 16 ms at a time.
+def _clock(models: Sequence[Model]) -> Clock:
+    """The processor time of the calling thread, where that does all the work. On Windows it
+    advances by 16 ms at a time.
     """
     alone = all(model.threads == 1 for model in models) and sys.platform != "win32"
     return "thread_time" if alone else "perf_counter"
