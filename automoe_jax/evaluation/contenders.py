@@ -18,6 +18,7 @@ from etils import epath
 from automoe_jax.arch import Arch
 from automoe_jax.config import Config
 from automoe_jax.evaluation.deployed import deployed_model
+from automoe_jax.evaluation.networks import trained_network
 from automoe_jax.evaluation.outputs import outputs
 from automoe_jax.inference.scores import accuracy, score
 from automoe_jax.latency.device import conditions_of
@@ -27,8 +28,10 @@ from automoe_jax.latency.search import (
     largest_dense,
     timed,
 )
+from automoe_jax.latency.timing import Model
 from automoe_jax.model.network import Network
 from automoe_jax.names import SUMMARY_FILE
+from automoe_jax.report.rows import Role
 from automoe_jax.runtime.files import read_json, readable, write_json
 from automoe_jax.runtime.processes import first_alone
 from automoe_jax.search import history
@@ -176,11 +179,21 @@ def _with_latencies(
         deployed_model(_network(config, workdir, index, one.arch), config, conditions)
         for index, one in enumerate(contenders)
     ]
-    dense = largest_dense(config, workdir.spec(config))
+    dense = _dense(config, workdir)
     return [
         dataclasses.replace(one, milliseconds=round(found.ms, 4), admitted=found.admitted)
         for one, found in zip(contenders, timed(config, dense, models), strict=True)
     ]
+
+
+def _dense(config: Config, workdir: Workdir) -> Model:
+    """The largest dense network, trained if this run trains it: as the contenders, it is then a few
+    per cent slower than untrained.
+    """
+    if not config.retrain.dense_baseline:
+        return largest_dense(config, workdir.spec(config))
+    network = trained_network(config, workdir, Role.DENSE)
+    return deployed_model(network, config, conditions_of(config))
 
 
 def _network(config: Config, workdir: Workdir, index: int, arch: Arch) -> Network:

@@ -27,7 +27,9 @@ ROUNDS = 25  # of a first measurement
 ROUNDS_OF_REPEATS = 9
 GROUP = 4  # finalists that are timed interleaved
 MOST = 48  # finalists
-MARGIN = 0.03  # share of a limit of latency that finalists keep free: measurements differ
+# Share of a limit of latency that finalists keep free: measurements differ, and a translation takes
+# 3 to 4 % longer with trained weights, most of it by the embeddings.
+MARGIN = 0.05
 
 
 class Timed(NamedTuple):

@@ -15,7 +15,7 @@ from automoe_jax.evaluation import contenders
 from automoe_jax.extract import extract
 from automoe_jax.model.network import Network, initialised
 from automoe_jax.model.transformer import training_options
-from automoe_jax.report.rows import RowKey
+from automoe_jax.report.rows import Role, RowKey
 from automoe_jax.runtime.files import write_json
 from automoe_jax.runtime.processes import first_alone, is_first, wait_for_all
 from automoe_jax.runtime.sharding import placement
@@ -30,7 +30,12 @@ def run(config: Config, workdir: Workdir) -> None:
     compared with.
     """
     inherit = config.retrain.init == "inherited"
+    first: list[Role] = []
     if config.retrain.candidates > 1:
+        # the contenders are timed against it
+        first = [Role.DENSE] if config.retrain.dense_baseline else []
+        for role in first:
+            _train_compared(config, workdir, role)
         _train_best(config, workdir, inherit)
     else:
         arch = _choose(config, workdir)
@@ -42,8 +47,13 @@ def run(config: Config, workdir: Workdir) -> None:
             flush=True,
         )
     for role in trained.compared(config, workdir):
-        arch, folder = trained.arch(config, workdir, role), trained.folder(workdir, role)
-        _train(config, workdir, RowKey(role).title, folder, arch, inherit=False)
+        if role not in first:
+            _train_compared(config, workdir, role)
+
+
+def _train_compared(config: Config, workdir: Workdir, role: Role) -> None:
+    arch, folder = trained.arch(config, workdir, role), trained.folder(workdir, role)
+    _train(config, workdir, RowKey(role).title, folder, arch, inherit=False)
 
 
 def _train_best(config: Config, workdir: Workdir, inherit: bool) -> None:

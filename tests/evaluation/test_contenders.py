@@ -124,7 +124,7 @@ def test_of_those_within_the_limit_once_trained(
     config = dataclasses.replace(CONFIG, search=limit)
     monkeypatch.setattr(contenders, "_network", lambda config, workdir, index, arch: index)
     monkeypatch.setattr(contenders, "deployed_model", lambda network, *_: network)
-    monkeypatch.setattr(contenders, "largest_dense", lambda *_: None)
+    monkeypatch.setattr(contenders, "_dense", lambda *_: None)
     monkeypatch.setattr(search, "repeated", lambda *_: np.array([[10.0, *times]] * 3))
     monkeypatch.setattr(Workdir, "spec", lambda *_: None)
     planned = [Contender(ARCHS[0], 20.0), Contender(ARCHS[1], 21.5)]

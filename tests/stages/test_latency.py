@@ -21,8 +21,8 @@ def test_a_translator_within_milliseconds(tmp_path: pathlib.Path) -> None:
         "--config.search.max_latency_share=100",
         "--config.search.max_memory_mb=10000",
     )
-    within = "--config.supernet.within_limits=true"
-    ran = run(command(tmp_path, *SHORT, *limits, within))
+    settings = (*limits, "--config.supernet.within_limits=true", "--config.retrain.candidates=2")
+    ran = run(command(tmp_path, *SHORT, *settings))
     assert ran.returncode == 0, ran.stderr.decode()
     said = ran.stdout.decode()
     for name in ("smallest", "largest dense", "largest"):
@@ -44,7 +44,12 @@ def test_a_translator_within_milliseconds(tmp_path: pathlib.Path) -> None:
     assert len(dense) == len(candidates)
     report = (tmp_path / "report.md").read_text()
     assert "The found translator takes " in report
-    again = run(command(tmp_path, *SHORT, *limits, within))
+    trained = [line.split(":")[0] for line in said.splitlines() if "validation loss" in line]
+    assert trained[1:4] == ["largest dense", "candidate 1 of 2", "candidate 2 of 2"]
+    assert trained.count("largest dense") == 1
+    contenders = json.loads((tmp_path / "retrain" / "candidates.json").read_text())
+    assert all(one["admitted"] and one["milliseconds"] > 0 for one in contenders)
+    again = run(command(tmp_path, *SHORT, *settings))
     assert again.returncode == 0
     assert "latency:" not in again.stderr.decode(), "nothing is timed again"
 
