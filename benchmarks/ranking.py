@@ -41,6 +41,7 @@ SETTINGS = {
     "space.decoder_embed_dims": (48,),
     "space.expert_ffn_dims": (32, 64, 128),
     "search.max_latency_share": 0.0,
+    "search.objective": "flops",
     "search.validation_tokens": 0,
     "retrain.steps": 250,
     "retrain.tokens_per_batch": 1024,

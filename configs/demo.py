@@ -53,6 +53,7 @@ def get_config() -> ConfigDict:
     config.search.crossovers = 10
     config.search.source_length = 15
     config.search.target_length = 15
+    config.search.objective = "latency_ms"  # of the front that one chooses from
     config.search.max_latency_share = 0.8  # of the largest dense architecture, on this device
     config.search.validation_tokens = 4096
 

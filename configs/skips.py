@@ -56,12 +56,13 @@ def skips_longer() -> ConfigDict:
 def base() -> ConfigDict:
     """The demo's settings with a limit of FLOPs and a longer training of the SuperNet."""
     config = demo.get_config()
-    config.search.max_latency_share = 0.0
+    config.search.max_latency_share, config.search.objective = 0.0, "flops"
     config.search.max_flops = MAX_FLOPS
     config.search.dense_rival = False
     config.supernet.within_limits = True
     config.supernet.steps = 600
     config.retrain.dense_baseline = False
+    config.retrain.candidates = 1
     return config
 
 

@@ -123,7 +123,7 @@ def da_moe() -> ConfigDict:
 
 def da_moe_relative() -> ConfigDict:
     """`da_moe` with importance relative to the largest of the sentence, so that K spreads over 1 to
-    4 in long sentences too. Not run.
+    4 in long sentences too. BLEU 19.4 with seed 1 (docs/results/eight_epochs).
     """
     config = da_moe()
     config.router.importance = "relative_received"

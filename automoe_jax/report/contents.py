@@ -55,7 +55,8 @@ class ReportContents:
     # layers hold the encoder's layers first, then the decoder's.
     curves: Mapping[Role, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
     candidates: Sequence[Candidate] = ()  # of the search, in the order they were scored
-    pareto: Sequence[Candidate] = ()
+    pareto: Sequence[Candidate] = ()  # of the loss and the cost `objective`, in its order
+    objective: str = "flops"
     # {"reference": {"loss": …, "flops": …}, "by_generation": [share dominated, …]}
     hypervolume: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     # {"max_flops": …}; 0: none

@@ -7,23 +7,18 @@ the row of the table that holds the setting which retrains it.
 from collections.abc import Mapping, Sequence
 
 from automoe_jax.report import drawing, numbers
+from automoe_jax.report.cost_axis import COUNTS, CostAxis
 from automoe_jax.report.text import escape
 from automoe_jax.search.candidate import Candidate
 
 WIDTH, HEIGHT, MARGIN = 640.0, 220.0, 44.0
 SHARES = (1.0, 0.9, 0.8, 0.7, 0.5)  # of the found architecture's cost
-UNITS = {
-    "latency_ms": "ms",
-    "flops": "FLOPs",
-    "params": "parameters",
-    "active_params": "active parameters",
-}
+UNITS = {"latency_ms": "ms"} | COUNTS
 
 
-def figure(front: Sequence[Candidate], members: Sequence[int]) -> str:
-    """Loss against FLOPs; `members`: the number of each on the front of the search."""
-    unit = numbers.unit_of(one.flops for one in front)
-    xs = _placed([one.flops for one in front], MARGIN, WIDTH - MARGIN)
+def figure(front: Sequence[Candidate], members: Sequence[int], axis: CostAxis) -> str:
+    """Loss against the cost; `members`: the number of each on the front of the search."""
+    xs = _placed([axis.of(one) for one in front], MARGIN, WIDTH - MARGIN)
     ys = _placed([-one.loss for one in front], HEIGHT - MARGIN, MARGIN / 2)
     points = "".join(
         f'<a href="#front-{member}"><circle cx="{x:.1f}" cy="{y:.1f}" r="7" fill="var(--found)">'
@@ -31,19 +26,19 @@ def figure(front: Sequence[Candidate], members: Sequence[int]) -> str:
         for one, member, x, y in zip(front, members, xs, ys, strict=True)
     )
     losses = [numbers.significant(one.loss) for one in (front[0], front[-1])]
-    ends = [unit.show(one.flops) for one in (front[0], front[-1])]
+    ends = [axis.show(axis.of(one)) for one in (front[0], front[-1])]
     text = 'fill="var(--muted)" font-size="12"'
     labels = (
-        f'<text x="{MARGIN}" y="{HEIGHT - 8}" {text}>{ends[0]} {unit.prefix}FLOPs,'
-        f" loss {losses[0]}</text>"
-        f'<text x="{WIDTH - MARGIN}" y="{HEIGHT - 8}" text-anchor="end" {text}>{ends[1]}'
-        f" {unit.prefix}FLOPs, loss {losses[1]}</text>"
+        f'<text x="{MARGIN}" y="{HEIGHT - 8}" {text}>{ends[0]}, loss {losses[0]}</text>'
+        f'<text x="{WIDTH - MARGIN}" y="{HEIGHT - 8}" text-anchor="end" {text}>{ends[1]},'
+        f" loss {losses[1]}</text>"
     )
     return (
         f'<figure><svg viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img"'
-        f' aria-label="Pareto front of loss and FLOPs" width="100%">{points}{labels}</svg>'
-        "<figcaption>The Pareto front: loss (upwards is better) against FLOPs. Point at an"
-        " architecture for its costs; select it for the setting that retrains it.</figcaption>"
+        f' aria-label="Pareto front of loss and {axis.words}" width="100%">{points}{labels}</svg>'
+        "<figcaption>The Pareto front: loss (upwards is better) against"
+        f" {axis.words}. Point at an architecture for its costs; select it for the setting that"
+        " retrains it.</figcaption>"
         "</figure>"
     )
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from automoe_jax.report import drawing, numbers, tables
 from automoe_jax.report.contents import ReportContents, number, quality, scored
+from automoe_jax.report.cost_axis import MEASURES, cost_axis
 from automoe_jax.report.figures import Figures
 from automoe_jax.report.front import figure, tighter
 from automoe_jax.report.headline import caveats, headline
@@ -211,7 +212,8 @@ def _search(contents: ReportContents, figures: Figures) -> str:
 
 def _front(contents: ReportContents) -> str:
     """The Pareto front as a figure and a folded table, and what tighter budgets cost."""
-    front = sorted(scored(contents.pareto), key=lambda one: one.flops)
+    axis = cost_axis(contents.objective, contents.pareto)
+    front = sorted(scored(contents.pareto), key=axis.of)
     members = {id(one): member for member, one in enumerate(contents.pareto, 1)}
     if not front:
         return ""
@@ -224,9 +226,11 @@ def _front(contents: ReportContents) -> str:
         numbers.unit_of(one.flops for one in front),
         numbers.unit_of(one.costs["params"] for one in front),
     )
+    own = axis.name in MEASURES  # not one of the columns below
     rows = "".join(
         f'<tr id="front-{members[id(one)]}"><td>{numbers.significant(one.loss, 4)}</td>'
-        f"<td>{unit.show(one.flops)}</td>"
+        + (f"<td>{axis.unit.show(axis.of(one))}</td>" if own else "")
+        + f"<td>{unit.show(one.flops)}</td>"
         f"<td>{params.show(one.costs['params'])}</td>"
         f"<td>{params.show(one.costs['active_params'])}</td>"
         f"<td><code>{escape(drawing.shorthand(one.arch))}</code></td>"
@@ -237,6 +241,7 @@ def _front(contents: ReportContents) -> str:
         f'<th scope="col">{name}</th>'
         for name in (
             "loss",
+            *([axis.words] if own else []),
             f"{unit.prefix}FLOPs",
             f"params {params.prefix}",
             f"active {params.prefix}",
@@ -252,7 +257,7 @@ def _front(contents: ReportContents) -> str:
         "Lowest loss within shares of the found architecture's costs",
         _table(*tighter(scored(contents.candidates), _found_costs(contents))),
     )
-    return figure(kept, [members[id(one)] for one in kept]) + table + budgets
+    return figure(kept, [members[id(one)] for one in kept], axis) + table + budgets
 
 
 def _found_costs(contents: ReportContents) -> Mapping[str, float]:

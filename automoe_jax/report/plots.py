@@ -24,6 +24,7 @@ from automoe_jax.arch import MAX_LAYERS, Arch
 from automoe_jax.names import VALIDATION
 from automoe_jax.report import numbers
 from automoe_jax.report.contents import ReportContents, finite, number, scored
+from automoe_jax.report.cost_axis import CostAxis, cost_axis, limit_on
 from automoe_jax.report.drawing import FONT
 from automoe_jax.report.palette import RUN_COLOURS, light
 from automoe_jax.report.rows import RETRAINED, Role, RowKey, find
@@ -85,29 +86,30 @@ def inline(document: str, name: str, label: str) -> str:
 
 
 def search_plot(contents: ReportContents, size: Size) -> str:
-    """Every candidate as loss against FLOPs, by origin, with the Pareto front, the limit and the
-    chosen one; stopped ones faint.
+    """Every candidate as loss against the cost that the front is of, by origin, with the front, the
+    limit and the chosen one; stopped ones faint.
     """
-    points = [
-        (one.flops, one.loss, clean(one.origin) if one.complete else STOPPED)
-        for one in scored(contents.candidates)
-    ]
-    if not points:
+    candidates = scored(contents.candidates)
+    if not candidates:
         return ""
-    unit = numbers.unit_of(x for x, _, _ in points)
+    axis = cost_axis(contents.objective, candidates)
+    points = [
+        (axis.of(one), one.loss, clean(one.origin) if one.complete else STOPPED)
+        for one in candidates
+    ]
     bottom, top = _loss_range([y for _, y, _ in points])
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        _candidates(axes, points, unit.size, top)
-        _front(axes, contents.pareto, unit.size)
-        _limit(axes, contents, unit, max(x for x, _, _ in points))
-        _chosen(axes, contents, unit, size)
+        _candidates(axes, points, axis.unit.size, top)
+        _front(axes, contents.pareto, axis)
+        _limit(axes, contents, axis, max(x for x, _, _ in points))
+        _chosen(axes, contents, axis, size)
         axes.set_ylim(bottom, top)
         axes.margins(x=0.04)
         axis_titles(
             axes,
-            f"{unit.prefix}FLOPs of one sentence",
+            axis.title,
             "validation loss with the SuperNet's weights",
         )
         _legend(axes, size)
@@ -473,8 +475,8 @@ def _candidates(
         axes.scatter(xs, ys, s=30, c=light("muted"), marker=6, clip_on=False, linewidths=0)
 
 
-def _front(axes: Axes, pareto: Sequence[Candidate], unit: float) -> None:
-    front = sorted((one.flops / unit, one.loss) for one in scored(pareto))
+def _front(axes: Axes, pareto: Sequence[Candidate], axis: CostAxis) -> None:
+    front = sorted((axis.of(one) / axis.unit.size, one.loss) for one in scored(pareto))
     if front:
         xs, ys = zip(*front, strict=True)
         style: dict[str, Any] = {
@@ -494,21 +496,21 @@ def _front(axes: Axes, pareto: Sequence[Candidate], unit: float) -> None:
         )
 
 
-def _limit(axes: Axes, contents: ReportContents, unit: numbers.Unit, furthest: float) -> None:
-    """The FLOPs limit, if it is near enough to be on the plot."""
-    limit = number(contents.limits, "max_flops")
+def _limit(axes: Axes, contents: ReportContents, axis: CostAxis, furthest: float) -> None:
+    """The limit on the cost, if it is near enough to be on the plot."""
+    limits = {name: value for name in contents.limits if (value := number(contents.limits, name))}
+    limit = limit_on(axis, limits, contents.candidates)
     if not limit or limit > 1.5 * furthest:
         return
-    axes.axvline(
-        limit / unit.size, color=light("purple"), linewidth=1.4, linestyle=(0, (5, 4)), zorder=1
-    )
+    x = limit / axis.unit.size
+    axes.axvline(x, color=light("purple"), linewidth=1.4, linestyle=(0, (5, 4)), zorder=1)
     where: dict[str, Any] = {
-        "xy": (limit / unit.size, 0.98),
+        "xy": (x, 0.98),
         "xycoords": axes.get_xaxis_transform(),
         "textcoords": "offset points",
     }
     axes.annotate(
-        f"limit {unit.show(limit)} {unit.prefix}",
+        f"limit {axis.short(limit)}",
         xytext=(-5, 0),
         ha="right",
         va="top",
@@ -517,12 +519,12 @@ def _limit(axes: Axes, contents: ReportContents, unit: numbers.Unit, furthest: f
     )
 
 
-def _chosen(axes: Axes, contents: ReportContents, unit: numbers.Unit, size: Size) -> None:
+def _chosen(axes: Axes, contents: ReportContents, axis: CostAxis, size: Size) -> None:
     candidates = scored([*contents.pareto, *contents.candidates])
     chosen = next((one for one in candidates if one.arch == contents.arch), None)
     if chosen is None:
         return
-    x, y = chosen.flops, chosen.loss
+    x, y = axis.of(chosen) / axis.unit.size, chosen.loss
     style: dict[str, Any] = {
         "color": light("found"),
         "markeredgecolor": light("paper"),
@@ -530,10 +532,10 @@ def _chosen(axes: Axes, contents: ReportContents, unit: numbers.Unit, size: Size
         "linestyle": "none",
         "zorder": 6,
     }
-    axes.plot([x / unit.size], [y], marker="*", label="chosen", **style)
-    words = f"chosen: {numbers.significant(y)} at {unit.show(x)} {unit.prefix}"
+    axes.plot([x], [y], marker="*", label="chosen", **style)
+    words = f"chosen: {numbers.significant(y)} at {axis.short(axis.of(chosen))}"
     left, right = axes.get_xlim()
-    side = -1 if x / unit.size > (left + right) / 2 else 1
+    side = -1 if x > (left + right) / 2 else 1
     place: dict[str, Any] = {
         "xytext": (10 * side, -13),
         "textcoords": "offset points",
@@ -541,7 +543,7 @@ def _chosen(axes: Axes, contents: ReportContents, unit: numbers.Unit, size: Size
     }
     axes.annotate(
         words,
-        (x / unit.size, y),
+        (x, y),
         color=light("found"),
         weight="bold",
         zorder=7,

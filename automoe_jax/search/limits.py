@@ -104,6 +104,8 @@ COSTS: Registry[Cost] = Registry(
     },
 )
 
+_LATENCIES = {"latency_ms", "latency_share"}  # where one is known, so is the other
+
 
 def cost_function(conditions: Conditions) -> CostFunction:
     """The function arch → {name: cost} for all costs of the table; of those that depend on the
@@ -135,9 +137,10 @@ def needs_device(settings: "SearchConfig") -> bool:
 
 
 def without_device(settings: "SearchConfig") -> "SearchConfig":
-    """The settings without limits on costs that depend on the device."""
+    """The settings without costs that depend on the device, as limits and as objective."""
     measured: dict[str, Any] = {cost.limit: 0.0 for cost in COSTS.values() if cost.on_device}
-    return dataclasses.replace(settings, **measured)
+    objective = "flops" if COSTS[settings.objective].on_device else settings.objective
+    return dataclasses.replace(settings, **measured, objective=objective)
 
 
 def rules(settings: "SearchConfig") -> Iterator[tuple[str, Any, bool, str]]:
@@ -154,8 +157,11 @@ def rules(settings: "SearchConfig") -> Iterator[tuple[str, Any, bool, str]]:
         limit = COSTS[name].limit
         yield field, name, not _own(COSTS[name]), f"has its own setting, search.{limit}"
         yield field, value, _is_positive(value), f"must be a positive number, as in {name}=2.5"
-    needs_limit = COSTS[objective].on_device and objective not in limits(settings)
-    rule = f"needs a limit on it, search.{COSTS[objective].limit}"
+    measured = set(limits(settings))
+    if measured & _LATENCIES:
+        measured |= _LATENCIES
+    needs_limit = COSTS[objective].on_device and objective not in measured
+    rule = f"needs a limit on it, search.{COSTS[objective].limit}; set that, or another objective"
     yield "config.search.objective", objective, not needs_limit, rule
 
 

@@ -54,6 +54,7 @@ def run(config: Config, workdir: Workdir) -> None:
         curves=curves,
         candidates=candidates,
         pareto=front,
+        objective=search.objective,
         hypervolume=read_json(workdir.hypervolume_path, dict) if candidates else {},
         limits={
             cost.limit: getattr(search, cost.limit)

@@ -2,14 +2,17 @@
 
 from xml.etree import ElementTree
 
+from automoe_jax.report.cost_axis import cost_axis
 from automoe_jax.report.front import figure, tighter
 from tests.report.candidates import candidate
 
 FRONT = [candidate(2.0, 1e6, "random"), candidate(1.5, 2e6, "random"), candidate(1.2, 4e6, "x")]
 
+AXIS = cost_axis("flops", FRONT)
+
 
 def test_every_member_has_its_costs_and_a_link_to_its_row():
-    root = ElementTree.fromstring(figure(FRONT, [1, 2, 3]))
+    root = ElementTree.fromstring(figure(FRONT, [1, 2, 3], AXIS))
     links = root.findall(".//a")
     assert [link.get("href") for link in links] == ["#front-1", "#front-2", "#front-3"]
     title = links[1].find("circle/title")
@@ -19,7 +22,7 @@ def test_every_member_has_its_costs_and_a_link_to_its_row():
 
 
 def test_a_single_member_is_drawn():
-    assert figure(FRONT[:1], [1]).count("<circle") == 1
+    assert figure(FRONT[:1], [1], AXIS).count("<circle") == 1
 
 
 def test_tighter_budgets_cost_loss():

@@ -12,7 +12,7 @@ from automoe_jax.search import history, nsga2, random_search
 from automoe_jax.search.candidate import Candidate, Score
 from automoe_jax.search.evolution import max_candidates
 from automoe_jax.search.hypervolume import Reference, by_generation, hypervolume
-from automoe_jax.search.limits import Conditions, cost_function
+from automoe_jax.search.limits import Conditions, cost_function, without_device
 from automoe_jax.space import SearchSpace
 
 SPACE = SearchSpace(
@@ -162,6 +162,14 @@ def test_hypervolume_by_hand():
     ]
     assert by_generation(found, reference) == pytest.approx([8 / 40, 10 / 40, 10 / 40])
     assert hypervolume([], reference) == 0
+
+
+@pytest.mark.parametrize("objective", ["latency_ms", "latency_share"])
+@pytest.mark.parametrize("limit", ["max_latency_ms", "max_latency_share"])
+def test_a_limit_of_latency_makes_both_forms_of_it_known(objective: str, limit: str) -> None:
+    settings = SearchConfig(objective=objective, **{limit: 0.8})
+    check(Config(search=settings))
+    assert without_device(settings).objective == "flops"
 
 
 @pytest.mark.parametrize(
