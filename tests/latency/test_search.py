@@ -108,6 +108,7 @@ def test_a_share_is_of_the_dense_network_in_the_same_measurement(
 ):
     slow = np.array([[1.0], [3.0], [1.0]])  # the device, in the second measurement
     times = slow * [DENSE_MS, LIMIT - 0.1, LIMIT + 0.1]
+    times[1, 1] += 1.0  # of three measurements the median decides
     monkeypatch.setattr(search, "repeated", lambda *_: times)
     within, beyond = timed(config, None, [None, None])
     assert (within.ms, within.admitted) == (LIMIT - 0.1, True)
@@ -118,5 +119,5 @@ def test_none_within_the_limit_says_how_fast_the_fastest_is(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ):
     timed_as(monkeypatch, lambda number: 12.0 - number, lambda number: (0.0,) * 3)
-    with pytest.raises(UserError, match=r"none of the 4 best .* 5% .* fastest takes 9 ms"):
+    with pytest.raises(UserError, match=r"none of the 4 best .* 8% .* fastest takes 9 ms"):
         finalists(config, spec(config), ranked(4))
