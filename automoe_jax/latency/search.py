@@ -1,5 +1,6 @@
 """The device in a search: the conditions of its costs, and finalists measured again."""
 
+import dataclasses
 import math
 import statistics
 import sys
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from automoe_jax.config import Config
+from automoe_jax.config import Config, SearchConfig
 from automoe_jax.errors import UserError
 from automoe_jax.export.settings import Settings
 from automoe_jax.latency.device import conditions_of, costs_on_device, settings_of
@@ -86,6 +87,14 @@ def is_timed_here(config: Config) -> bool:
     """Whether the search limits the latency on this device."""
     limited = {"latency_ms", "latency_share"} & set(limits(config.search))
     return bool(limited) and not config.search.device.file
+
+
+def with_margin(search: SearchConfig) -> SearchConfig:
+    """The settings with the limits of latency that a finalist is admitted by."""
+    ms, share = search.max_latency_ms, search.max_latency_share
+    return dataclasses.replace(
+        search, max_latency_ms=(1 - MARGIN) * ms, max_latency_share=(1 - MARGIN) * share
+    )
 
 
 def admitted_finalists(

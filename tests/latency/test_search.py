@@ -9,7 +9,7 @@ import pytest
 from automoe_jax.config import Config, from_config_dict
 from automoe_jax.errors import UserError
 from automoe_jax.latency import search
-from automoe_jax.latency.search import MARGIN, finalists, timed
+from automoe_jax.latency.search import MARGIN, finalists, timed, with_margin
 from automoe_jax.model.network import Spec
 from automoe_jax.search.candidate import Candidate
 from tests.report.candidates import candidate
@@ -121,3 +121,11 @@ def test_none_within_the_limit_says_how_fast_the_fastest_is(
     timed_as(monkeypatch, lambda number: 12.0 - number, lambda number: (0.0,) * 3)
     with pytest.raises(UserError, match=r"none of the 4 best .* 8% .* fastest takes 9 ms"):
         finalists(config, spec(config), ranked(4))
+
+
+def test_a_search_draws_what_can_become_a_finalist(config: Config):
+    search = dataclasses.replace(config.search, max_latency_ms=10.0)
+    tighter = with_margin(search)
+    assert tighter.max_latency_ms == pytest.approx((1 - MARGIN) * 10)
+    assert tighter.max_latency_share == pytest.approx(FREE / DENSE_MS)
+    assert dataclasses.replace(tighter, max_latency_ms=10.0, max_latency_share=0.8) == search
