@@ -54,7 +54,7 @@ def get_config() -> ConfigDict:
     config.search.source_length = 15
     config.search.target_length = 15
     config.search.objective = "latency_ms"  # of the front that one chooses from
-    config.search.max_latency_share = 0.8  # of the largest dense architecture, on this device
+    config.search.max_latency_share = 0.85  # of the largest dense architecture, on this device
     config.search.validation_tokens = 4096
 
     config.retrain.candidates = 2  # the search hardly tells its best ones apart
