@@ -72,7 +72,8 @@ def rdrop() -> ConfigDict:
 def topk() -> ConfigDict:
     """AutoMoE's router without a search: the most probable of four experts, none dropped.
 
-    BLEU 21.6 with seed 1, trained in 28 minutes on one core (docs/results/eight_epochs).
+    BLEU 21.3 (21.6 and 21.0 with seeds 1 and 2), trained in 23 minutes on one core
+    (docs/results/eight_epochs).
     """
     config = mixture()
     config.retrain.balance_loss = 0.01
@@ -82,7 +83,8 @@ def topk() -> ConfigDict:
 def switch() -> ConfigDict:
     """Switch Transformer (arXiv 2101.03961): tokens beyond an expert's capacity are dropped.
 
-    BLEU 21.8 with seed 1, trained in 43 minutes on one core (docs/results/eight_epochs).
+    BLEU 21.6 (21.8 and 21.5 with seeds 1 and 2), trained in 36 minutes on one core
+    (docs/results/eight_epochs).
     """
     config = mixture()
     config.router.capacity_factor = 1.25
@@ -111,8 +113,8 @@ def thor() -> ConfigDict:
 def da_moe() -> ConfigDict:
     """DA-MoE (arXiv 2409.06669): a token's number of experts follows the attention it receives.
 
-    Gates are renormalised. BLEU 19.1 with seed 1, trained in 44 minutes on one core
-    (docs/results/eight_epochs).
+    Gates are renormalised. BLEU 18.8 (19.1 and 18.5 with seeds 1 and 2), trained in
+    32 minutes on one core (docs/results/eight_epochs).
     """
     config = mixture()
     config.router.kind = "importance"
@@ -123,7 +125,8 @@ def da_moe() -> ConfigDict:
 
 def da_moe_relative() -> ConfigDict:
     """`da_moe` with importance relative to the largest of the sentence, so that K spreads over 1 to
-    4 in long sentences too. BLEU 19.4 with seed 1 (docs/results/eight_epochs).
+    4 in long sentences too. BLEU 19.2 (19.4 and 19.0 with seeds 1 and 2), trained in 39
+    minutes on one core (docs/results/eight_epochs).
     """
     config = da_moe()
     config.router.importance = "relative_received"
@@ -133,7 +136,8 @@ def da_moe_relative() -> ConfigDict:
 def hat() -> ConfigDict:
     """HAT (arXiv 2005.14187): the search of `automoe` among dense sub-Transformers only.
 
-    BLEU 18.6 with seed 1 at 19.2 MFLOPs, in 54 minutes on one core (docs/results/eight_epochs).
+    BLEU 18.4 (18.6 and 18.3 with seeds 1 and 2) at 19.2 MFLOPs, in 40 minutes on one core
+    (docs/results/eight_epochs).
     """
     return searched(1)
 
