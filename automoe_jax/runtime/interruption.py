@@ -94,6 +94,13 @@ def ctrl_c_gets_through() -> Iterator[None]:
         sys.unraisablehook = before
 
 
+def ignore_abandoned_work() -> None:
+    """For a process that ends after a Ctrl-C: reads that go on in the background fail as it ends,
+    and Python would print their tracebacks.
+    """
+    sys.unraisablehook = lambda _: None
+
+
 @contextlib.contextmanager
 def ctrl_c_waits() -> Iterator[None]:
     """Delays a Ctrl-C to the end of the block, which imports.

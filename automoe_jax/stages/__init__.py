@@ -17,7 +17,12 @@ from automoe_jax.data.batching import rows_per_batch
 from automoe_jax.data.origin import changed
 from automoe_jax.errors import UserError
 from automoe_jax.runtime.files import is_local, read_json
-from automoe_jax.runtime.interruption import Interrupted, ctrl_c_gets_through, ctrl_c_waits
+from automoe_jax.runtime.interruption import (
+    Interrupted,
+    ctrl_c_gets_through,
+    ctrl_c_waits,
+    ignore_abandoned_work,
+)
 from automoe_jax.runtime.processes import first_alone, gathered, is_first, wait_for_all
 from automoe_jax.runtime.sharding import placement
 from automoe_jax.stages.files import unfinished
@@ -71,6 +76,7 @@ def run_stages(config: Config, workdir: Workdir) -> None:
             with ctrl_c_gets_through():
                 _run_stage(stage, waiting, config, workdir)
         except KeyboardInterrupt:
+            ignore_abandoned_work()
             raise Interrupted(
                 f"interrupted in the stage {stage!r}; run the same command again: {stage}"
                 f" {_CONTINUES[stage]}",

@@ -170,3 +170,22 @@ def test_the_first_ctrl_c_is_answered_and_the_second_ends_the_process_while_it_c
     assert process.wait(timeout=20) == 130
     assert b"ended at once by a second Ctrl-C" in process.stderr.read()
     process.stderr.close()
+
+
+def test_work_that_an_interrupted_process_abandons_says_nothing() -> None:
+    code = (
+        "from automoe_jax.runtime.interruption import ignore_abandoned_work\n"
+        "class Read:\n"
+        "    def __del__(self):\n"
+        "        raise RuntimeError('Event loop is closed')\n"
+        "{}\n"
+        "Read()\n"
+    )
+    loud, quiet = (
+        subprocess.run(
+            [sys.executable, "-c", code.format(line)], capture_output=True, text=True, check=True
+        ).stderr
+        for line in ("", "ignore_abandoned_work()")
+    )
+    assert "Event loop is closed" in loud
+    assert not quiet
