@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import statistics
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,7 +19,14 @@ from automoe_jax.model.network import Spec
 from automoe_jax.runtime.files import is_local
 from automoe_jax.runtime.processes import is_first, wait_for_all
 from automoe_jax.search.candidate import Candidate
-from automoe_jax.search.limits import Conditions, limits, needs_device
+from automoe_jax.search.limits import (
+    Conditions,
+    CostFunction,
+    limits,
+    needs_device,
+    within_limits,
+)
+from automoe_jax.space import SearchSpace
 from automoe_jax.workdir import Workdir
 
 FILE = "device.jsonl"  # in the workdir: the architectures timed on this device
@@ -29,8 +35,8 @@ ROUNDS_OF_REPEATS = 9
 GROUP = 4  # finalists that are timed interleaved
 MOST = 48  # finalists
 # Share of a limit of latency that finalists keep free. The ratio of two networks differs by a few
-# per cent from hour to hour, with what shares the processor's caches, and a translation takes 3 to
-# 4 % longer with trained weights, most of it by the embeddings.
+# per cent from minute to minute on a virtual machine, and a translation takes 3 to 4 % longer with
+# trained weights, most of it by the embeddings.
 MARGIN = 0.08
 
 
@@ -89,12 +95,18 @@ def is_timed_here(config: Config) -> bool:
     return bool(limited) and not config.search.device.file
 
 
-def with_margin(search: SearchConfig) -> SearchConfig:
-    """The settings with the limits of latency that a finalist is admitted by."""
+def searched_within(config: Config, space: SearchSpace, cost: CostFunction) -> SearchConfig:
+    """The settings of a search in `space` that draws what can become a finalist: limits of latency
+    on this device keep `MARGIN` free, unless the smallest architecture does not.
+    """
+    search = config.search
+    if not is_timed_here(config):
+        return search
     ms, share = search.max_latency_ms, search.max_latency_share
-    return dataclasses.replace(
+    tighter = dataclasses.replace(
         search, max_latency_ms=(1 - MARGIN) * ms, max_latency_share=(1 - MARGIN) * share
     )
+    return tighter if within_limits(cost(space.smallest()), tighter) else search
 
 
 def admitted_finalists(
@@ -192,10 +204,8 @@ def timed(
     most = (1 - margin) * np.minimum(limit, share * times[:, 0])
     used = times[:, 1:] / most[:, None]
     decisive = used.max(axis=0) if margin else np.median(used, axis=0)
-    return [
-        Timed(statistics.median(own), bool(one <= 1))
-        for own, one in zip(times[:, 1:].T, decisive, strict=True)
-    ]
+    medians = np.median(times[:, 1:], axis=0).tolist()
+    return [Timed(ms, bool(one <= 1)) for ms, one in zip(medians, decisive, strict=True)]
 
 
 def _settings(config: Config, spec: Spec) -> Settings:

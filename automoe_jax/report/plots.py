@@ -498,8 +498,7 @@ def _front(axes: Axes, pareto: Sequence[Candidate], axis: CostAxis) -> None:
 
 def _limit(axes: Axes, contents: ReportContents, axis: CostAxis, furthest: float) -> None:
     """The limit on the cost, if it is near enough to be on the plot."""
-    limits = {name: value for name in contents.limits if (value := number(contents.limits, name))}
-    limit = limit_on(axis, limits, contents.candidates)
+    limit = limit_on(axis, contents.limits, contents.candidates)
     if not limit or limit > 1.5 * furthest:
         return
     x = limit / axis.unit.size

@@ -9,13 +9,13 @@ import sys
 from etils import epath
 from tqdm import tqdm
 
-from automoe_jax.config import Config, SearchConfig
+from automoe_jax.config import Config
 from automoe_jax.errors import UserError
 from automoe_jax.latency.search import (
     finalists,
     is_timed_here,
     search_conditions,
-    with_margin,
+    searched_within,
 )
 from automoe_jax.model.network import Spec
 from automoe_jax.runtime.files import write_json
@@ -25,13 +25,7 @@ from automoe_jax.search import history, hypervolume, pareto, rival
 from automoe_jax.search.algorithms import ALGORITHMS
 from automoe_jax.search.candidate import Candidate
 from automoe_jax.search.evaluator import inherited_loss
-from automoe_jax.search.limits import (
-    CostFunction,
-    check_limits,
-    cost_function,
-    limits,
-    within_limits,
-)
+from automoe_jax.search.limits import CostFunction, check_limits, cost_function, limits
 from automoe_jax.search.stopping import Scorer
 from automoe_jax.space import SearchSpace
 from automoe_jax.train import runs
@@ -87,21 +81,13 @@ def _scorer(config: Config, workdir: Workdir) -> Scorer:
     return inherited_loss(supernet, config, workdir.tokens("validation"))
 
 
-def _settings(config: Config, space: SearchSpace, cost: CostFunction) -> SearchConfig:
-    """The settings of the search, which draws what can become a finalist, if anything can."""
-    if not is_timed_here(config):
-        return config.search
-    tighter = with_margin(config.search)
-    return tighter if within_limits(cost(space.smallest()), tighter) else config.search
-
-
 def _candidates(
     config: Config, space: SearchSpace, path: epath.Path, cost: CostFunction, score: Scorer
 ) -> list[Candidate]:
     """All candidates of the search in `space`; those recorded at `path` are not scored again, new
     ones are recorded there.
     """
-    settings = _settings(config, space, cost)
+    settings = searched_within(config, space, cost)
     algorithm = ALGORITHMS.find(settings.algorithm)
     known = {candidate.arch: candidate.score for candidate in history.load(path)}
     # all processes load the same candidates before the first one adds to them

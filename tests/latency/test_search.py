@@ -6,10 +6,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from automoe_jax.arch import Arch
 from automoe_jax.config import Config, from_config_dict
 from automoe_jax.errors import UserError
 from automoe_jax.latency import search
-from automoe_jax.latency.search import MARGIN, finalists, timed, with_margin
+from automoe_jax.latency.search import MARGIN, finalists, searched_within, timed
 from automoe_jax.model.network import Spec
 from automoe_jax.search.candidate import Candidate
 from tests.report.candidates import candidate
@@ -123,9 +124,19 @@ def test_none_within_the_limit_says_how_fast_the_fastest_is(
         finalists(config, spec(config), ranked(4))
 
 
-def test_a_search_draws_what_can_become_a_finalist(config: Config):
-    search = dataclasses.replace(config.search, max_latency_ms=10.0)
-    tighter = with_margin(search)
-    assert tighter.max_latency_ms == pytest.approx((1 - MARGIN) * 10)
-    assert tighter.max_latency_share == pytest.approx(FREE / DENSE_MS)
-    assert dataclasses.replace(tighter, max_latency_ms=10.0, max_latency_share=0.8) == search
+@pytest.mark.parametrize(("smallest", "margin"), [(FREE - 0.1, MARGIN), (FREE + 0.1, 0.0)])
+def test_a_search_draws_what_can_become_a_finalist(config: Config, smallest: float, margin: float):
+    def cost(arch: Arch) -> dict[str, float]:
+        assert arch == config.space.smallest()
+        return {"latency_ms": smallest, "latency_share": smallest / DENSE_MS}
+
+    both = dataclasses.replace(config.search, max_latency_ms=LIMIT)
+    found = searched_within(dataclasses.replace(config, search=both), config.space, cost)
+    assert found.max_latency_ms == pytest.approx((1 - margin) * LIMIT)
+    assert found.max_latency_share == pytest.approx((1 - margin) * LIMIT / DENSE_MS)
+
+
+def test_the_limits_of_another_device_keep_nothing_free(config: Config):
+    device = dataclasses.replace(config.search.device, file="device.jsonl")
+    there = dataclasses.replace(config, search=dataclasses.replace(config.search, device=device))
+    assert searched_within(there, config.space, lambda _: {}) is there.search
