@@ -6,7 +6,8 @@
 Every system trains its final network with each rate for a quarter of its updates, with one seed.
 The table has the validation loss of each, in nats per token. The test text is not used. Losses
 that `rates.json` in the folder of results holds are not measured again unless the system's settings
-have changed, so one file collects the runs of several machines and days; `compare` reuses the
+have changed, so one file collects the runs of several machines and days. An architecture that a
+finished run in that folder found with the same settings is not searched again; `compare` reuses the
 SuperNets and searches in the same --workdir.
 """
 
@@ -21,27 +22,30 @@ from etils import epath
 from automoe_jax.command.parser import Parser
 from automoe_jax.command.run import run_for_people
 from automoe_jax.compare.experiments import Experiment, load_experiments
-from automoe_jax.compare.results import RATES
+from automoe_jax.compare.results import RATES, load_record, record_path
 from automoe_jax.compare.runs import run, settings
 from automoe_jax.dependencies import completed, relevant
 from automoe_jax.errors import UserError
 from automoe_jax.report.tables import markdown_rows
 from automoe_jax.runtime.files import read_json, write_json
+from automoe_jax.search import choice
 from automoe_jax.train import runs
 from automoe_jax.workdir import Workdir
 
 SHARE = 4  # the runs train a quarter of the updates
-_STAGES = "prepare,supernet,search,retrain"
 
 
-def validation_loss(experiment: Experiment, rate: float, seed: int, root: Path) -> float | None:
-    """Nats per token on the validation text after a quarter of the updates with this learning rate;
-    None if the run failed.
+def validation_loss(
+    experiment: Experiment, rate: float, seed: int, root: Path, found: Mapping[str, Any] | None
+) -> float | None:
+    """Nats per token on the validation text after a quarter of the updates with this learning rate,
+    of the architecture `found` (`Arch.to_dict`) or, with None, of one that is searched; None if the
+    run failed.
     """
     folder = root / f"rate_{rate:g}_{experiment.name}-{seed}"
     train = experiment.config.retrain
     flags = [
-        f"--config.stages={_STAGES}",
+        *(_searched() if found is None else _given(found, root, f"{experiment.name}-{seed}")),
         f"--config.retrain.learning_rate={rate}",
         f"--config.retrain.steps={math.ceil(train.steps / SHARE)}",
         f"--config.retrain.warmup_steps={math.ceil(train.warmup_steps / SHARE)}",
@@ -50,6 +54,28 @@ def validation_loss(experiment: Experiment, rate: float, seed: int, root: Path) 
     if not run(experiment, seed, root, folder, flags):
         return None
     return runs.summary(Workdir(epath.Path(folder)).retrained).validation_nll
+
+
+def found_before(experiment: Experiment, seed: int, results: Path) -> Mapping[str, Any] | None:
+    """The architecture that a finished run in the folder `results` found with the same settings;
+    None if there is no such run, or if training needs the SuperNet's weights.
+    """
+    name, now = f"{experiment.name}-{seed}", settings(experiment, seed)
+    if not record_path(results, name).exists() or now["retrain.init"] == "inherited":
+        return None
+    record = load_record(results, name)
+    wanted = relevant("search", now)
+    return None if _differ(completed(record.config), wanted) else record.arch
+
+
+def _searched() -> list[str]:
+    return ["--config.stages=prepare,supernet,search,retrain"]
+
+
+def _given(arch: Mapping[str, Any], root: Path, name: str) -> list[str]:
+    path = root / f"arch_{name}.json"
+    write_json(epath.Path(path), arch)
+    return ["--config.stages=prepare,retrain", f"--{choice.SETTING}={path}"]
 
 
 def recorded(file: Path, experiments: Sequence[Experiment], seed: int) -> dict[str, dict]:
@@ -114,14 +140,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"--rates={flags.rates} must be numbers, separated by commas, as in 2e-3,4e-3"
         ) from None
     root = Path(flags.workdir)
-    file = (Path(flags.results) if flags.results else root / "results") / RATES
+    results = Path(flags.results) if flags.results else root / "results"
+    file = results / RATES
     experiments = load_experiments([path for path in flags.configs.split(",") if path])
     known = recorded(file, experiments, flags.seed)
     for experiment in experiments:
         losses = known[experiment.name]["losses"]
+        found = found_before(experiment, flags.seed, results)
         for rate in rates:
             if losses.get(f"{rate:g}") is None:
-                losses[f"{rate:g}"] = validation_loss(experiment, rate, flags.seed, root)
+                losses[f"{rate:g}"] = validation_loss(experiment, rate, flags.seed, root, found)
                 write_json(epath.Path(file), known)
     print(table({name: one["losses"] for name, one in known.items()}, rates))
     failed = any(

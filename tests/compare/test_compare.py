@@ -14,7 +14,7 @@ from automoe_jax.compare import command, rates
 from automoe_jax.compare.experiments import Experiment, load_experiments
 from automoe_jax.compare.latencies import specs
 from automoe_jax.compare.results import Record, load_outputs
-from automoe_jax.compare.runs import share
+from automoe_jax.compare.runs import settings, share
 from automoe_jax.compare.table import gather
 from automoe_jax.config import flatten
 from automoe_jax.errors import UserError
@@ -277,6 +277,36 @@ def test_learning_rates_by_validation_loss(
     trained = Workdir(epath.Path(tmp_path / "rate_0.01_dense-1")).retrained
     assert summary(trained).updates == 10
     assert not (tmp_path / "rate_0.01_dense-1" / "evaluate").exists(), "the test text is not used"
+
+
+def test_learning_rates_of_an_architecture_found_before(
+    configs: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """The architecture in a finished run's record is trained without a SuperNet and a search,
+    unless the search has other settings now or training starts from the SuperNet's weights.
+    """
+    config = configs / "dense.py"
+    config.write_text(TINY.format(more="config.space.expert_ffn_dims = (8, 16)"))
+    experiment, results = load_experiments([str(config)])[0], tmp_path / "results"
+    found = experiment.config.space.smallest().to_dict()
+    record = {field.name: None for field in dataclasses.fields(Record)}
+    record |= {"name": "dense", "seed": 1, "arch": found, "config": settings(experiment, 1)}
+    record |= {"rows": [], "disagreement": [[], []], "validation_nll": [[], []]}
+    write_json(epath.Path(results / "dense-1.json"), record)
+    assert rates.found_before(experiment, 1, results) == found
+    assert rates.found_before(experiment, 2, results) is None
+
+    assert rates.main([f"--configs={config}", "--rates=1e-3", f"--workdir={tmp_path}"]) == 0
+    workdir = Workdir(epath.Path(tmp_path / "rate_0.001_dense-1"))
+    assert workdir.arch().to_dict() == found
+    assert not workdir.supernet.exists()
+    loss = read_json(epath.Path(results / "rates.json"))["dense"]["losses"]["0.001"]
+    assert loss == summary(workdir.retrained).validation_nll
+
+    for more in ("search.iterations = 3", "retrain.init = 'inherited'"):
+        both = f"config.space.expert_ffn_dims = (8, 16); config.{more}"
+        config.write_text(TINY.format(more=both))
+        assert rates.found_before(load_experiments([str(config)])[0], 1, results) is None
 
 
 def test_learning_rates_are_measured_once(
