@@ -22,7 +22,7 @@ from automoe_jax.train.step import init_state, make_train_step
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 COMPARED = [
     (file, name)
-    for file in ("systems", "variants", "low_resource", "classify", "skips")
+    for file in ("systems", "variants", "controls", "low_resource", "classify", "skips")
     for name in import_file(str(CONFIGS / f"{file}.py"))["SYSTEMS"]
 ]
 TEXTS = {

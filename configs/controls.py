@@ -1,0 +1,41 @@
+"""Controls of the comparison: systems of configs/systems.py with one setting changed, trained for
+their 8 epochs, to separate the causes of a difference.
+
+    python -m automoe_jax.main --config=configs/controls.py:topk_2e3 --workdir=runs/topk_2e3
+    python -m automoe_jax.compare --configs=configs/controls --seeds=1 --workdir=runs/systems \
+        --results=docs/results/eight_epochs
+
+Projected on two CPU cores: 25 minutes a run. Controls that are published systems or need no more
+than a short run are in configs/systems.py and configs/variants.py.
+"""
+
+import systems
+from ml_collections import ConfigDict
+
+from automoe_jax.registry import Registry
+
+
+def topk_2e3() -> ConfigDict:
+    """`topk` at the learning rate of `da_moe`: what half the rate costs without DA-MoE's router."""
+    config = systems.topk()
+    config.retrain.learning_rate = 2e-3
+    return config
+
+
+def da_moe_4e3() -> ConfigDict:
+    """`da_moe` at the learning rate of the others."""
+    config = systems.da_moe()
+    config.retrain.learning_rate = 4e-3
+    return config
+
+
+SYSTEMS = Registry(
+    "system",
+    {control.__name__: control for control in (topk_2e3, da_moe_4e3)},
+    others="; your own system needs a separate file (docs/EXTENDING.md)",
+)
+
+
+def get_config(name: str = "") -> ConfigDict:
+    """The settings of the control `name`."""
+    return SYSTEMS.find(name)()
