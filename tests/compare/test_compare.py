@@ -1,9 +1,12 @@
 """Comparison of systems on the toy corpus: real runs, resumed, gathered and plotted."""
 
 import dataclasses
-import json
 import pathlib
 import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +16,7 @@ from etils import epath
 from automoe_jax.compare import command, rates
 from automoe_jax.compare.experiments import Experiment, load_experiments
 from automoe_jax.compare.latencies import specs
-from automoe_jax.compare.results import Record, load_outputs
+from automoe_jax.compare.results import Record, load_outputs, load_record
 from automoe_jax.compare.runs import settings, share
 from automoe_jax.compare.table import gather
 from automoe_jax.config import flatten
@@ -55,14 +58,26 @@ DENSE, MOE = (
 )
 
 
-@pytest.fixture
-def configs(tmp_path: pathlib.Path) -> pathlib.Path:
-    folder = tmp_path / "configs"
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """A finished comparison."""
+
+    root: pathlib.Path  # its --workdir
+    flags: tuple[str, ...]
+    out: str  # what it printed
+
+
+def write_configs(folder: pathlib.Path) -> pathlib.Path:
     folder.mkdir()
     (folder / "dense.py").write_text(TINY.format(more=DENSE))
     (folder / "moe.py").write_text(TINY.format(more=MOE))
     (folder / "shared.py").write_text("WIDTH = 16\n")
     return folder
+
+
+@pytest.fixture
+def configs(tmp_path: pathlib.Path) -> pathlib.Path:
+    return write_configs(tmp_path / "configs")
 
 
 def test_a_folder_is_its_experiments(configs: pathlib.Path) -> None:
@@ -128,8 +143,8 @@ def test_a_search_is_taken_over_where_only_the_retraining_differs(tmp_path: path
         [str(tmp_path / f"{name}.py") for name in ("searched", "balanced", "longer")]
     )
     other = Workdir(epath.Path(root / "searched-2"))
-    settings = flatten(dataclasses.asdict(searched.config))
-    write_json(other.root / "config.json", settings | {"seed": 2, "search.dense_rival": False})
+    flat = flatten(dataclasses.asdict(searched.config))
+    write_json(other.root / "config.json", flat | {"seed": 2, "search.dense_rival": False})
     other.candidates_path.parent.mkdir()
     other.candidates_path.write_text("{}\n")
     write_json(other.arch_path, {"the winner": 1})
@@ -152,14 +167,26 @@ def test_a_search_is_taken_over_where_only_the_retraining_differs(tmp_path: path
     assert mine.seconds("search") == 7.0
 
 
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Compared:
+    """Two systems, trained and compared by the command line."""
+    folder = tmp_path_factory.mktemp("compared")
+    write_configs(folder / "configs")
+    flags = (f"--configs={folder / 'configs'}", "--seeds=1", f"--workdir={folder / 'runs'}")
+    command_line = [sys.executable, "-m", "automoe_jax.compare", *flags]
+    done = subprocess.run(command_line, check=True, capture_output=True, text=True)
+    return Compared(folder / "runs", flags, done.stdout)
+
+
+@pytest.fixture
+def results(compared: Compared, tmp_path: pathlib.Path) -> pathlib.Path:
+    """A copy of its results that a test may change."""
+    return shutil.copytree(compared.root / "results", tmp_path / "results")
+
+
 @pytest.mark.slow
-def test_from_configurations_to_the_table(
-    configs: pathlib.Path, tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    root = tmp_path / "runs"
-    arguments = [f"--configs={configs}", "--seeds=1", f"--workdir={root}"]
-    assert command.main(arguments) == 0
-    record = json.loads((root / "results" / "moe-1.json").read_text())
+def test_a_record_has_what_was_measured(results: pathlib.Path) -> None:
+    record = read_json(epath.Path(results / "moe-1.json"))
     assert record["seed"] == 1
     row = record["rows"][0]
     assert row["latency_ms"] == pytest.approx(row["encoder_ms"] + row["decoder_ms"], abs=0.01)
@@ -169,10 +196,21 @@ def test_from_configurations_to_the_table(
         row["experts_per_token"], abs=1e-3
     )
     assert row["role"] == "retrained"
-    every = load_outputs(root / "results", Record.from_json(record))
+    every = load_outputs(results, Record.from_json(record))
     assert [key.variant for key in every] == [""]
     assert all(len(outputs) == 30 for outputs in every.values())
-    table = (root / "results" / "comparison.md").read_text()
+    steps, values = record["disagreement"]
+    assert len(steps) == len(values) > 0
+    assert all(value > 0 for value in values)
+    validated, losses = record["validation_nll"]
+    assert validated[-1] == steps[-1]
+    assert all(0 < loss < 20 for loss in losses)
+
+
+@pytest.mark.slow
+def test_the_table_and_its_plots(results: pathlib.Path) -> None:
+    record = read_json(epath.Path(results / "moe-1.json"))
+    table = (results / "comparison.md").read_text()
     assert table.startswith(
         "# All columns\n\n`python -m automoe_jax.compare --workdir=W --results="
     )
@@ -180,69 +218,82 @@ def test_from_configurations_to_the_table(
     assert "| **dense** |" in table
     assert "| moe |" in table
     assert "Experts of a token of the source, moe:" in table
-    assert sum(piece["piece"] in table for piece in row["experts_of_pieces"]) > 10
-    assert (root / "results" / "comparison.svg").read_text().count("moe") == 1
-    steps, values = record["disagreement"]
-    assert len(steps) == len(values) > 0
-    assert all(value > 0 for value in values)
-    validated, losses = record["validation_nll"]
-    assert validated[-1] == steps[-1]
-    assert all(0 < loss < 20 for loss in losses)
-    assert (root / "results" / "disagreement.svg").read_text().count(">moe ") == 1
-    assert "dense" not in (root / "results" / "disagreement.svg").read_text()
-    out = capfd.readouterr().out
-    assert out.count("prepare: starts") == 1  # the second run reuses the first one's text
-    assert "prepare: finished before, skipped" in out
+    pieces = record["rows"][0]["experts_of_pieces"]
+    assert sum(piece["piece"] in table for piece in pieces) > 10
+    assert (results / "comparison.svg").read_text().count("moe") == 1
+    assert (results / "disagreement.svg").read_text().count(">moe ") == 1
+    assert "dense" not in (results / "disagreement.svg").read_text()
 
-    assert "compare: measures the latency of 2 networks, interleaved" in out
-    latencies = json.loads((root / "results" / "latency.json").read_text())["milliseconds"]
+
+@pytest.mark.slow
+def test_runs_share_their_text_and_the_timing(compared: Compared) -> None:
+    assert compared.out.count("prepare: starts") == 1
+    assert "prepare: finished before, skipped" in compared.out
+    assert "compare: measures the latency of 2 networks, interleaved" in compared.out
+    latencies = read_json(epath.Path(compared.root / "results" / "latency.json"))["milliseconds"]
     assert latencies.keys() == {"dense-1", "moe-1"}
     assert all(list(rows) == ["retrained"] and rows["retrained"] > 0 for rows in latencies.values())
 
-    # The timed network is the trained one: the same settings, the same shapes.
-    workdir = Workdir(epath.Path(root / "moe-1"))
+
+@pytest.mark.slow
+def test_the_timed_network_is_the_trained_one(compared: Compared) -> None:
+    """The same settings, the same shapes."""
+    workdir = Workdir(epath.Path(compared.root / "moe-1"))
     trained = load(workdir.retrained, workdir.spec(workdir.config(), workdir.arch()))
-    assert specs(Record.from_json(record)) == {RETRAINED: trained.spec}
+    record = load_record(compared.root / "results", "moe-1")
+    assert specs(record) == {RETRAINED: trained.spec}
     assert jax.tree.map(jnp.shape, trained.params) == jax.tree.map(
         jnp.shape, abstract(trained.spec).params
     )
 
-    written = {path: path.stat().st_mtime_ns for path in (root / "results").glob("*.json")}
-    assert command.main(arguments) == 0
+
+@pytest.mark.slow
+def test_finished_runs_are_skipped(compared: Compared, capfd: pytest.CaptureFixture[str]) -> None:
+    files = sorted((compared.root / "results").glob("*.json"))
+    written = [path.stat().st_mtime_ns for path in files]
+    assert command.main([*compared.flags]) == 0
     out = capfd.readouterr().out
     assert "compare: moe-1 is finished, skipped" in out
     assert "measures the latency" not in out
-    assert written == {path: path.stat().st_mtime_ns for path in (root / "results").glob("*.json")}
+    assert written == [path.stat().st_mtime_ns for path in files]
 
-    # Results of another machine, here under another seed, join the table.
-    for kind in ("json", "outputs.json.xz"):
-        shutil.copy(root / "results" / f"moe-1.{kind}", root / "results" / f"moe-7.{kind}")
-        shutil.copy(root / "results" / f"moe-1.{kind}", root / "results" / f"moe-8.{kind}")
-    (root / "results" / "moe-8.json").unlink()
-    other = json.loads((root / "results" / "moe-7.json").read_text()) | {"seed": 7}
-    (root / "results" / "moe-7.json").write_text(json.dumps(other))
-    (moe,) = (system for system in gather(root / "results", "dense") if system.name == "moe")
+
+@pytest.mark.slow
+def test_results_of_another_machine_join_the_table(results: pathlib.Path) -> None:
+    add_seed(results, 7)
+    (moe,) = (system for system in gather(results, "dense") if system.name == "moe")
     assert len(moe.quality) == 2
-    # its own, measured at another time, is left out
-    assert moe.latency_ms == (latencies["moe-1"]["retrained"],)
+    own = read_json(epath.Path(results / "latency.json"))["milliseconds"]["moe-1"]["retrained"]
+    assert moe.latency_ms == (own,), "measured at another time, the other's is left out"
     assert moe.difference is not None
 
-    # Latencies need no weights: those of other machines' runs are measured too, except where
-    # settings of latency differ.
-    (root / "results" / "latency.json").unlink()
-    other["config"]["evaluate.beam_size"] = 3
-    (root / "results" / "moe-8.json").write_text(json.dumps(other | {"seed": 8}))
-    assert (
-        command.main([f"--workdir={tmp_path / 'elsewhere'}", f"--results={root / 'results'}"]) == 0
-    )
+
+@pytest.mark.slow
+def test_latencies_need_no_weights(
+    results: pathlib.Path, tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Networks of other machines' runs are timed too, except where settings of latency differ."""
+    add_seed(results, 7)
+    add_seed(results, 8, {"evaluate.beam_size": 3})
+    (results / "latency.json").unlink()
+    flags = [f"--workdir={tmp_path / 'elsewhere'}", f"--results={results}"]
+    assert command.main(flags) == 0
     out = capfd.readouterr().out
     assert "compare: the latency of moe-8 is not measured: it measures" in out
     assert "measures the latency of 3 networks" in out
-    latencies = json.loads((root / "results" / "latency.json").read_text())["milliseconds"]
+    latencies = read_json(epath.Path(results / "latency.json"))["milliseconds"]
     assert latencies["moe-7"]["retrained"] > 0
     assert latencies["moe-8"] == {}
-    assert command.main([f"--workdir={root}"]) == 0
+    assert command.main(flags) == 0
     assert "measures the latency" not in capfd.readouterr().out
+
+
+def add_seed(results: pathlib.Path, seed: int, settings: Mapping[str, Any] | None = None) -> None:
+    """Adds the run moe-1 as if it had been another seed, with some settings changed."""
+    record = read_json(epath.Path(results / "moe-1.json"))
+    config = record["config"] | (settings or {})
+    write_json(epath.Path(results / f"moe-{seed}.json"), record | {"seed": seed, "config": config})
+    shutil.copy(results / "moe-1.outputs.json.xz", results / f"moe-{seed}.outputs.json.xz")
 
 
 @pytest.mark.slow
