@@ -14,6 +14,7 @@ from automoe_jax.report.sections import (
     REMOVAL_COLUMNS,
     SECTIONS,
     architecture_caption,
+    collapse_note,
     count_note,
     dead_note,
     flat,
@@ -77,7 +78,7 @@ def _routing(contents: ReportContents, drawn: Figures) -> list[str]:
         *(["experts_shares"] if "experts_shares" in drawn else []),
     ]
     shown = [text for key in keys for text in (_image(key, drawn), CAPTIONS[key])]
-    return [*shown, dead_note(contents)]
+    return [*shown, collapse_note(contents), dead_note(contents)]
 
 
 def _samples(contents: ReportContents, drawn: Figures) -> list[str]:

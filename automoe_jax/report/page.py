@@ -23,6 +23,7 @@ from automoe_jax.report.sections import (
     REMOVAL_COLUMNS,
     SECTIONS,
     architecture_caption,
+    collapse_note,
     count_note,
     dead_note,
     hypervolume_caption,
@@ -274,8 +275,8 @@ def _training(contents: ReportContents, figures: Figures) -> str:
 def _routing(contents: ReportContents, figures: Figures) -> str:
     keys = [*(key for key, _ in routing_figures(contents)), "experts_shares"]
     shown = "".join(_figure(key, figures, CAPTIONS[key]) for key in keys)
-    note = dead_note(contents)
-    return shown + (_quiet(note) if note else "")
+    notes = (collapse_note(contents), dead_note(contents))
+    return shown + "".join(_quiet(note) for note in notes if note)
 
 
 def _samples(contents: ReportContents, figures: Figures) -> str:

@@ -6,6 +6,8 @@ from typing import Any
 from automoe_jax.report import numbers, plots
 from automoe_jax.report.contents import ReportContents, finite, number, scored
 from automoe_jax.report.drawing import has_ghosts, has_identity
+from automoe_jax.report.rows import RowKey
+from automoe_jax.train.routing import ENTROPY, collapsed_layers, in_words
 
 MOST_COLUMNS = 8
 SMALL = 1000  # limits below it are shown with their fractions
@@ -174,15 +176,36 @@ def dead_note(contents: ReportContents) -> str:
     return "No expert was dead at any logged update." if values and max(values) <= 0 else ""
 
 
+def collapse_note(contents: ReportContents) -> str:
+    """Sentences about networks in which one expert of a layer got nearly every token at the end."""
+    found = {
+        role: collapsed_layers(
+            [{ENTROPY: [finite(value) for value in layers]} for layers in _layers(records, ENTROPY)]
+        )
+        for role, records in contents.curves.items()
+    }
+    return " ".join(
+        f"At the end of the training of the {RowKey(role).title}, one expert got nearly every token"
+        f" in {in_words(layers)}."
+        for role, layers in found.items()
+        if layers
+    )
+
+
 def _layer_values(contents: ReportContents, key: str) -> list[float]:
-    lists = [record.get(key) for records in contents.curves.values() for record in records]
     return [
         value
-        for layers in lists
-        if isinstance(layers, list | tuple)
+        for records in contents.curves.values()
+        for layers in _layers(records, key)
         for value in map(finite, layers)
         if value is not None
     ]
+
+
+def _layers(records: Iterable[Mapping[str, Any]], key: str) -> list[Sequence[Any]]:
+    """The values by layer of the records that have them."""
+    lists = [record.get(key) for record in records]
+    return [layers for layers in lists if isinstance(layers, list | tuple)]
 
 
 def scalars(values: Mapping[str, Any]) -> dict[str, Any]:

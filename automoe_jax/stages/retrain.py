@@ -20,8 +20,9 @@ from automoe_jax.runtime.files import write_json
 from automoe_jax.runtime.processes import first_alone, is_first, wait_for_all
 from automoe_jax.runtime.sharding import placement
 from automoe_jax.search import choice, history
-from automoe_jax.train import runs
+from automoe_jax.train import routing, runs
 from automoe_jax.train.loop import Run
+from automoe_jax.train.metrics import read_metrics
 from automoe_jax.workdir import Workdir
 
 
@@ -129,3 +130,5 @@ def _train(
         run, start, config.data, workdir.tokens("train"), workdir.tokens("validation")
     )
     print(f"{title}: validation loss {summary.validation_nll:.3f} nats per token", flush=True)
+    if collapsed := routing.warning("retrain", read_metrics(folder), config.retrain.balance_loss):
+        print(collapsed, flush=True)

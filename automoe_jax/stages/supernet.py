@@ -16,8 +16,9 @@ from automoe_jax.model.transformer import training_options
 from automoe_jax.runtime.sharding import placement
 from automoe_jax.search.limits import Conditions, check_limits, cost_function
 from automoe_jax.search.sampling import Draw, even_draws, largest_within, share_within
-from automoe_jax.train import runs
+from automoe_jax.train import routing, runs
 from automoe_jax.train.loop import Run
+from automoe_jax.train.metrics import read_metrics
 from automoe_jax.workdir import Workdir
 
 FAIR_UPDATES = 12  # in which every choice of a gene occurs equally often, up to 4 of them
@@ -57,6 +58,8 @@ def run(config: Config, workdir: Workdir) -> None:
         " per token",
         flush=True,
     )
+    if collapsed := routing.warning("supernet", read_metrics(workdir.supernet), train.balance_loss):
+        print(collapsed, flush=True)
 
 
 class TrainedPart(NamedTuple):
