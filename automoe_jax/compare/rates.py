@@ -60,12 +60,11 @@ def found_before(experiment: Experiment, seed: int, results: Path) -> Mapping[st
     """The architecture that a finished run in the folder `results` found with the same settings;
     None if there is no such run, or if training needs the SuperNet's weights.
     """
-    name, now = f"{experiment.name}-{seed}", settings(experiment, seed)
+    name, now = f"{experiment.name}-{seed}", _depends(experiment, seed)
     if not record_path(results, name).exists() or now["retrain.init"] == "inherited":
         return None
     record = load_record(results, name)
-    wanted = relevant("search", now)
-    return None if _differ(completed(record.config), wanted) else record.arch
+    return None if _differ(completed(record.config), now) else record.arch
 
 
 def _searched() -> list[str]:

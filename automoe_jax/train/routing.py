@@ -15,7 +15,8 @@ def collapsed_layers(records: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
     the end of a training with these metrics (`train.metrics.summarise`).
 
     Their other experts get hardly any gradient. In a SuperNet, losses with inherited weights then
-    say nothing about the number and the widths of experts. Layers without a choice do not count.
+    say nothing about the number of experts and the widths of the others. Layers without a choice do
+    not count.
     """
     entropies = [record[ENTROPY] for record in records if record.get(ENTROPY)]
     last = entropies[-max(1, len(entropies) // _SHARE) :] if entropies else []
@@ -47,4 +48,5 @@ def warning(stage: str, records: Sequence[Mapping[str, Any]], balance_loss: floa
 
 def in_words(layers: Sequence[int]) -> str:
     """The numbers of layers for a sentence."""
-    return ("layer " if len(layers) == 1 else "layers ") + ", ".join(map(str, layers))
+    numbers = ", ".join(map(str, layers))
+    return f"layer{'s' * (len(layers) > 1)} {numbers} (counted from the encoder's first)"

@@ -41,8 +41,11 @@ def test_the_bound_is_nearly_every_token(experts: int, share: float) -> None:
 def test_a_warning_names_the_way_out() -> None:
     assert warning("supernet", records([EVEN]), 0.0) == ""
     said = warning("supernet", records([ONE], [EVEN], [ONE]), 0.0)
-    assert "nearly every token in layers 1, 3, so the others" in said
+    assert (
+        "nearly every token in layers 1, 3 (counted from the encoder's first), so the others"
+        in said
+    )
     assert "--config.supernet.balance_loss=0.01 spreads" in said
     said = warning("retrain", records([ONE]), 0.01)
-    assert "in layer 1, so" in said
+    assert "in layer 1 (counted" in said
     assert "--config.retrain.balance_loss=X with X above 0.01 spreads" in said
