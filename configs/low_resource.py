@@ -1,4 +1,4 @@
-"""THOR where its paper claims the most: little text, trained to convergence with its own recipe.
+"""THOR where its paper claims the most: little text, trained with its own recipe.
 
     python -m automoe_jax.main --config=configs/low_resource.py:thor --workdir=runs/low_thor
     python -m automoe_jax.compare --configs=configs/low_resource --seeds=1,2 \

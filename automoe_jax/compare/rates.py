@@ -45,7 +45,7 @@ def validation_loss(
     folder = root / f"rate_{rate:g}_{experiment.name}-{seed}"
     train = experiment.config.retrain
     flags = [
-        *(_searched() if found is None else _given(found, root, f"{experiment.name}-{seed}")),
+        *_origin(folder, found),
         f"--config.retrain.learning_rate={rate}",
         f"--config.retrain.steps={math.ceil(train.steps / SHARE)}",
         f"--config.retrain.warmup_steps={math.ceil(train.warmup_steps / SHARE)}",
@@ -67,14 +67,17 @@ def found_before(experiment: Experiment, seed: int, results: Path) -> Mapping[st
     return None if _differ(completed(record.config), now) else record.arch
 
 
-def _searched() -> list[str]:
+def _origin(folder: Path, found: Mapping[str, Any] | None) -> list[str]:
+    """The flags that say where the architecture comes from; a run that has begun goes on as it
+    began, whether or not a record has come or gone since.
+    """
+    path = folder.with_name(f"arch_{folder.name}.json")
+    begun = Workdir(epath.Path(folder)).config_path.exists()
+    if found is not None and not begun:
+        write_json(epath.Path(path), found)
+    if path.exists() if begun else found is not None:
+        return ["--config.stages=prepare,retrain", f"--{choice.SETTING}={path}"]
     return ["--config.stages=prepare,supernet,search,retrain"]
-
-
-def _given(arch: Mapping[str, Any], root: Path, name: str) -> list[str]:
-    path = root / f"arch_{name}.json"
-    write_json(epath.Path(path), arch)
-    return ["--config.stages=prepare,retrain", f"--{choice.SETTING}={path}"]
 
 
 def recorded(file: Path, experiments: Sequence[Experiment], seed: int) -> dict[str, dict]:

@@ -41,8 +41,8 @@ def warning(stage: str, records: Sequence[Mapping[str, Any]], balance_loss: floa
     value = f"X with X above {balance_loss:g}" if balance_loss else "0.01"
     return (
         f"{stage}: at the end, one expert got nearly every token in {in_words(layers)}, so the"
-        f" others there are hardly trained; --config.{stage}.balance_loss={value} spreads the"
-        " tokens"
+        f" others there are hardly trained; --config.{stage}.balance_loss={value} works"
+        " against that"
     )
 
 

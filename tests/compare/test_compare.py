@@ -354,6 +354,12 @@ def test_learning_rates_of_an_architecture_found_before(
     loss = read_json(epath.Path(results / "rates.json"))["dense"]["losses"]["0.001"]
     assert loss == summary(workdir.retrained).validation_nll
 
+    for file in ("dense-1.json", "rates.json"):  # a run that has begun goes on as it began
+        (results / file).unlink()
+    assert rates.main([f"--configs={config}", "--rates=1e-3", f"--workdir={tmp_path}"]) == 0
+    assert not workdir.supernet.exists()
+    write_json(epath.Path(results / "dense-1.json"), record)
+
     for more in ("search.iterations = 3", "retrain.init = 'inherited'"):
         both = f"config.space.expert_ffn_dims = (8, 16); config.{more}"
         config.write_text(TINY.format(more=both))

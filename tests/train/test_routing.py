@@ -45,7 +45,7 @@ def test_a_warning_names_the_way_out() -> None:
         "nearly every token in layers 1, 3 (counted from the encoder's first), so the others"
         in said
     )
-    assert "--config.supernet.balance_loss=0.01 spreads" in said
+    assert "--config.supernet.balance_loss=0.01 works against" in said
     said = warning("retrain", records([ONE]), 0.01)
     assert "in layer 1 (counted" in said
-    assert "--config.retrain.balance_loss=X with X above 0.01 spreads" in said
+    assert "--config.retrain.balance_loss=X with X above 0.01 works against" in said
