@@ -1,11 +1,15 @@
-"""The trained networks of a run, by role: their architectures and folders."""
+"""The trained networks of a run, by role: their architectures, folders and routers' costs."""
+
+import dataclasses
 
 from etils import epath
 
 from automoe_jax.arch import Arch
 from automoe_jax.config import Config
+from automoe_jax.costs import RouterCosts
 from automoe_jax.report.rows import Role
 from automoe_jax.search import rival
+from automoe_jax.train.metrics import read_metrics
 from automoe_jax.workdir import Workdir
 
 
@@ -28,6 +32,23 @@ def arch(config: Config, workdir: Workdir, role: Role) -> Arch:
             return workdir.rival_arch()
         case _:
             return workdir.arch()
+
+
+def router_costs(config: Config, workdir: Workdir, role: Role) -> RouterCosts:
+    """Contribution of the router to the costs of a role's network. Where a token's number of
+    experts depends on the text (DA-MoE), it is the mean of each layer over the last updates of the
+    training, for a network that was trained alone and has such records.
+    """
+    expected = config.router.costs(arch(config, workdir, role))
+    if not config.router.declaration.counts_vary or role is Role.INHERITED:
+        return expected
+    records = read_metrics(folder(workdir, role))
+    measured = [record.get("experts_per_token") for record in records]
+    layers = next((means for means in reversed(measured) if means), None)
+    if layers is None or len(layers) != len(expected.experts_per_token or ()):
+        return expected
+    means = tuple(1.0 if mean is None else mean for mean in layers)
+    return dataclasses.replace(expected, experts_per_token=means)
 
 
 def compared(config: Config, workdir: Workdir) -> list[Role]:

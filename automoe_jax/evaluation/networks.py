@@ -23,7 +23,6 @@ from automoe_jax.inference.scores import accuracy, score
 from automoe_jax.model.network import Network
 from automoe_jax.report.rows import RETRAINED, Role, Row, RowKey
 from automoe_jax.train import runs
-from automoe_jax.train.metrics import read_metrics
 from automoe_jax.workdir import Workdir
 
 
@@ -54,7 +53,7 @@ def network_row(
     texts, seconds = outputs(config, workdir, key.title, network, sources)
     summary = runs.summary(folder)
     row = with_scores(Row(*key), config, texts, references)
-    router = _trained_costs(config.router.costs(arch), config, key.role, folder)
+    router = trained.router_costs(config, workdir, key.role)
     row = _with_costs(row, config, workdir, network, arch, router)
     row = dataclasses.replace(
         _with_latency(row, config, network),
@@ -103,23 +102,6 @@ def _network(config: Config, workdir: Workdir, folder: epath.Path, arch: Arch) -
     if folder == workdir.supernet:
         return jax.device_put(extract(runs.load(folder, workdir.spec(config)), arch))
     return jax.device_put(runs.load(folder, workdir.spec(config, arch)))
-
-
-def _trained_costs(
-    router: RouterCosts, config: Config, role: Role, folder: epath.Path
-) -> RouterCosts:
-    """The router's costs, with the mean experts per token that the last updates of the run needed,
-    where that depends on the tokens and the network was trained alone.
-    """
-    if not config.router.declaration.counts_vary or role is Role.INHERITED:
-        return router
-    measured = [record.get("experts_per_token") for record in read_metrics(folder)]
-    layers = next((means for means in reversed(measured) if means), None)
-    if layers is None or len(layers) != len(router.experts_per_token or ()):
-        return router
-    return dataclasses.replace(
-        router, experts_per_token=tuple(1.0 if mean is None else mean for mean in layers)
-    )
 
 
 def _with_costs(

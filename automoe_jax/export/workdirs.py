@@ -41,6 +41,7 @@ from automoe_jax.model.network import Network
 from automoe_jax.report.rows import Role, Row, RowKey
 from automoe_jax.runtime.files import absolute
 from automoe_jax.train import runs
+from automoe_jax.trained import router_costs
 from automoe_jax.workdir import Workdir, read_json
 
 SAFETENSORS = "model.safetensors"
@@ -205,7 +206,7 @@ def description(
         config.search.source_length,
         config.search.target_length,
         spec.output_size,
-        router=config.router.costs(arch),
+        router=router_costs(config, workdir, Role.RETRAINED),
         pre_norm=spec.norm == "pre",
     )
     names = workdir.labels().names if config.task == "classify" else ()

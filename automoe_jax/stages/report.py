@@ -47,7 +47,7 @@ def run(config: Config, workdir: Workdir) -> None:
                 search.source_length,
                 search.target_length,
                 evaluated.output_size,
-                router=config.router.costs(arch),
+                router=trained.router_costs(config, workdir, Role.RETRAINED),
                 pre_norm=config.model.norm == "pre",
             )
         ),
