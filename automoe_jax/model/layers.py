@@ -252,7 +252,8 @@ class ExpertLayer(_Layer):
             y, kept = capacity_ffn(
                 x, routing, tokens.counted, experts, shape.router.capacity_factor, dropout
             )
-            kept_share = jnp.sum(kept) / jnp.maximum(tokens.counted.sum() * kept.shape[1], 1)
+            made = tokens.counted[:, None] & (routing.chosen < len(shape.max_widths))
+            kept_share = jnp.sum(kept) / jnp.maximum(jnp.sum(made), 1)
             return LayerOutput(y, metrics._replace(dropped=1 - kept_share), routing)
         if self.has_variable(APART, EACH):
             y = chosen_ffn(x, routing, self.get_variable(APART, EACH))

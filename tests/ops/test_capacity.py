@@ -47,7 +47,8 @@ def run(factor: float, x: Any, gates: Any, experts: Any) -> Any:
 
 
 def expected_places(factor: float) -> np.ndarray:
-    left = dict.fromkeys(range(E), int(np.ceil(factor * COUNTED.sum() * 2 / E)))
+    made = (CHOSEN < E) & COUNTED[:, None]
+    left = dict.fromkeys(range(E), int(np.ceil(factor * made.sum() / E)))
     kept = np.zeros((N, 2), bool)
     for n, k in np.ndindex(N, 2):
         expert = CHOSEN[n, k]
@@ -99,6 +100,19 @@ def test_pads_make_no_room() -> None:
     experts = Experts(normal(4 * F, D), normal(4 * F), normal(4 * F, D), normal(4, D))
     _, kept = capacity_ffn(x, routing(chosen, gates), jnp.arange(37) < 30, experts, 1.25)
     np.testing.assert_array_equal(kept[:, 0], np.arange(37) < 10)
+
+
+def test_choices_that_are_not_made_make_no_room() -> None:
+    """K = 1 in a network of up to two: the places are those of K = 1 alone."""
+    x, gates = normal(32, D), jnp.ones((32, 2))
+    experts = Experts(normal(4 * F, D), normal(4 * F), normal(4 * F, D), normal(4, D))
+    chosen = jnp.asarray([[0, 4]] * 32)
+    _, kept = capacity_ffn(x, routing(chosen, gates), jnp.ones(32, bool), experts, 1.0)
+    _, alone = capacity_ffn(
+        x, routing(chosen[:, :1], gates[:, :1]), jnp.ones(32, bool), experts, 1.0
+    )
+    np.testing.assert_array_equal(kept[:, :1], alone)
+    assert int(kept.sum()) == 8
 
 
 def test_places_are_taken_in_the_order_of_the_tokens():

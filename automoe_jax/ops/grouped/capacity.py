@@ -38,9 +38,9 @@ def capacity_ffn(
     """Σ_k gates[n,k] · expert_{chosen[n,k]}(x[n]) over the choices that find a place, x [N, D] →
     [N, D], and whether each choice does, bool [N, K].
 
-    C = ⌈factor · N · K / E⌉, with N the tokens of a device where counted [N] is true: pads neither
-    take places nor make room for others. Under JAX's current mesh its devices share the tokens and
-    experts.
+    C = ⌈factor · choices / E⌉, with the choices of a device that are made, by tokens where counted
+    [N] is true: pads, and the second choice of a network with K = 1, neither take places nor make
+    room for others. Under JAX's current mesh its devices share the tokens and experts.
     """
     count, width = experts.b_out.shape
     w_in, w_out = (table.reshape(count, -1, width) for table in (experts.w_in, experts.w_out))
@@ -53,8 +53,7 @@ def capacity_ffn(
     ) -> tuple[jax.Array, jax.Array]:
         capacity = math.ceil(factor * routing.chosen.size / count)
         chosen = jnp.where(counted[:, None], routing.chosen, count)
-        # Pads take no places, so they make no room either.
-        room = capacity_of(factor, counted.sum() * chosen.shape[1], count)
+        room = capacity_of(factor, jnp.sum(chosen < count), count)
         slot, slot_pair = _slots(chosen, count, capacity, room)
         slot_token = jnp.where(slot_pair >= 0, slot_pair // chosen.shape[1], -1)
         sent = gather_rows(x, slot_token, slot).reshape(count, capacity, width)
