@@ -17,6 +17,7 @@ from automoe_jax.main import parse
 from automoe_jax.model import ForwardOptions, Network, Spec
 from automoe_jax.model.network import abstract
 from automoe_jax.registry import import_file
+from automoe_jax.search.limits import Conditions, cost_function, within_limits
 from automoe_jax.train.step import init_state, make_train_step
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
@@ -70,6 +71,27 @@ def test_space_and_schedule_are_the_papers(name: str, experts: int) -> None:
 @pytest.mark.parametrize("name", TEXTS)
 def test_six_experts_unless_told(name: str) -> None:
     assert load(name) == load(name, "6")
+
+
+@pytest.mark.parametrize("name", ["automoe", "random_search", "hat"])
+def test_the_compared_searches_have_a_choice_under_their_limit(name: str) -> None:
+    """Of depths, widths and, except for HAT, numbers of experts; a fifth of even draws is within
+    the limit.
+    """
+    config = load("systems", name)
+    cost = cost_function(Conditions(config.search, config.router))
+    rng = np.random.default_rng(1)
+    drawn = [config.space.sample(rng) for _ in range(1000)]
+    within = [arch for arch in drawn if within_limits(cost(arch), config.search)]
+    assert len(within) >= 200
+    depths = {(len(arch.encoder_experts), len(arch.decoder_experts)) for arch in within}
+    experts = [
+        widths for arch in within for widths in (*arch.encoder_experts, *arch.decoder_experts)
+    ]
+    assert len(depths) >= 3
+    assert {width for widths in experts for width in widths} == {32, 64, 128, 256, 512}
+    assert {int(arch.decoder_embed_dim) for arch in within} == {64, 128}
+    assert {len(widths) for widths in experts} == ({1} if name == "hat" else {1, 2, 3, 4})
 
 
 @pytest.mark.parametrize("wrong", ["many", "0", "-1"])

@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from automoe_jax.config import TOP_K, SearchConfig
 from automoe_jax.errors import UserError
-from automoe_jax.search import history
+from automoe_jax.search import history, random_search
 from automoe_jax.search.candidate import Score
 from automoe_jax.search.evolution import evolve, max_candidates
 from automoe_jax.search.limits import Conditions, cost_function, within_limits
 from automoe_jax.search.pareto import best
+from automoe_jax.search.sampling import even_draws
 from automoe_jax.space import SearchSpace
 
 SPACE = SearchSpace(
@@ -61,13 +63,13 @@ def rugged(target):
     return lambda arch: float(sum(np.sum(a != b) for a, b in zip(arch, target, strict=True)))
 
 
-def run(score=hashed_score, space=SPACE, limits=SMALL, seed=0, **options):
+def run(score=hashed_score, space=SPACE, limits=SMALL, seed=0, search=evolve, **options):
     """A search whose candidates are scored one by one, each on the whole text."""
 
     def one_by_one(trials):
         return (Score(score(trial.arch)) for trial in trials)
 
-    return evolve(space, limits, score=one_by_one, cost=costs, seed=seed, **options)
+    return search(space, limits, score=one_by_one, cost=costs, seed=seed, **options)
 
 
 def test_finds_the_optimum():
@@ -86,6 +88,32 @@ def test_beats_its_own_random_population():
         limits=SearchConfig(iterations=8, population=30, parents=8, mutations=12, crossovers=12),
     )
     assert best(found).loss < best(one for one in found if one.iteration == 0).loss
+
+
+@pytest.mark.parametrize("search", [evolve, random_search.search], ids=["evolution", "random"])
+def test_the_first_architectures_are_even_draws_within_the_limits(search):
+    """Under a limit that 5 % of the space meet, their costs are distributed as those of
+    `even_draws`; candidates that are shrunk until they fit would be cheaper.
+    """
+    rng = np.random.default_rng(3)
+    plain = [costs(SPACE.sample(rng))["flops"] for _ in range(2000)]
+    limits = dataclasses.replace(
+        SMALL, iterations=0, population=300, max_flops=np.quantile(plain, 0.05)
+    )
+    found = run(lambda arch: 0.0, limits=limits, search=search)
+    assert len(found) == 300
+    draw = even_draws(SPACE, limits, costs)
+    even = [costs(draw(rng))["flops"] for _ in range(1500)]
+    assert stats.ks_2samp([one.costs["flops"] for one in found], even).pvalue > 1e-3
+    shrunk = [costs(shrink(SPACE.sample(rng), limits, rng))["flops"] for _ in range(300)]
+    assert stats.ks_2samp(shrunk, even).pvalue < 1e-6, "the test would notice"
+
+
+def shrink(arch, limits, rng):
+    """`arch` crossed with the smallest one until the limits admit it."""
+    while not within_limits(costs(arch), limits):
+        arch = SPACE.crossover(arch, SPACE.smallest(), rng)
+    return arch
 
 
 def test_generations_are_complete_and_the_last_is_scored():
