@@ -5,7 +5,7 @@ their 8 epochs, to separate the causes of a difference.
     python -m automoe_jax.compare --configs=configs/controls --seeds=1 --workdir=runs/systems \
         --results=docs/results/eight_epochs
 
-Projected on two CPU cores: 25 minutes a run. Controls that are published systems or need no more
+Projected on one CPU core: 25 minutes a run. Controls that are published systems or need no more
 than a short run are in configs/systems.py and configs/variants.py.
 """
 

@@ -5,9 +5,10 @@
         --workdir=runs/low_resource
 
 10 000 training pairs of the Debian text, 3500 updates, 30 epochs. All systems have the settings of
-THOR's IWSLT'14 script: two experts in every second layer, inverse square root decay, dropout 0.3,
-weight decay 1e-4; its 4000 updates of warm-up are scaled to this length. `switch` has the
-parameters of `thor` and a router; `rdrop` has its two passes and its loss without experts.
+THOR's IWSLT'14 script: inverse square root decay, dropout 0.3, weight decay 1e-4; its 4000 updates
+of warm-up are scaled to this length. `thor` and `switch` have two experts in every second layer and
+equal parameters, `switch` with a router; `rdrop` has THOR's two passes and its loss without
+experts, `dense` neither.
 
 The script's learning rate, 1e-3, is for a width of 512. At the width of 128 here, neither `switch`
 nor `thor` has converged with it after 3500 updates. `NAME_4e3` trains at 4e-3, the rate of most

@@ -10,9 +10,8 @@ Every system trains 3500 updates of about 2000 target tokens: 8 epochs of the te
 these systems are in configs/variants.py. The text comes from apt, on Debian or Ubuntu. docs/systems
 lists each system's differences from its paper.
 
-Projected on two CPU cores: 15 to 50 minutes a run, 10 hours for two seeds of all. "Not run" marks
-systems without results; results under the protocol before 2026-11-25 (3 + 3 layers, 870 updates)
-are in docs/results/systems.
+Projected on two CPU cores: 15 to 50 minutes a run, 10 hours for two seeds of all. Results
+under the protocol before 2026-11-25 (3 + 3 layers, 870 updates) are in docs/results/systems.
 """
 
 from ml_collections import ConfigDict
@@ -195,6 +194,10 @@ def base() -> ConfigDict:
     # settings of the SuperNet that later defaults must not change
     config.supernet.sampling = "uniform"
     config.supernet.within_limits = True
+    config.supernet.weight_sets = 1
+    config.supernet.width_norms = False
+    config.supernet.largest_steps = 0
+    config.supernet.balance_loss = 0.0
     config.retrain.learning_rate = 4e-3
     config.retrain.dense_baseline = False
     config.evaluate.latency_runs = 100

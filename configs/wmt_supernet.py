@@ -15,7 +15,11 @@ from automoe_jax.errors import UserError
 
 
 def get_config(experts: str = "6") -> ConfigDict:
-    """The published search space and schedule; the space's defaults are the paper's."""
+    """The published search space and schedule; the space's defaults are the paper's.
+
+    The SuperNet trains what the limit of FLOPs admits; `supernet.within_limits = False` trains the
+    whole space, as the paper does.
+    """
     if not experts.isdecimal() or int(experts) < 1:
         raise UserError(
             f"{experts!r} behind the configuration's colon must be the most experts of a layer,"

@@ -1,15 +1,20 @@
 """The sub-networks that the updates of a SuperNet train."""
 
 import collections
+import json
+import pathlib
 
 import numpy as np
+import pytest
 
 from automoe_jax.arch import Arch
 from automoe_jax.config import Config, default_config, from_config_dict
 from automoe_jax.search.limits import Conditions, cost_function
 from automoe_jax.stages.supernet import FAIR_UPDATES, TrainedPart, sampled, trained_part
+from tests.stages.test_pipeline import command, run
 from tests.stages.tiny import get_config
 
+DEMO = pathlib.Path(__file__).parents[2] / "configs" / "demo.py"
 VOCAB_SIZE = 320
 
 
@@ -102,3 +107,31 @@ def test_without_a_limit_updates_train_the_whole_space() -> None:
     assert trained.admitted == 1
     expected = plain.space.sample(np.random.default_rng([plain.seed, 7]))
     assert sampled(plain, trained, 7) == [expected]
+
+
+@pytest.mark.slow
+def test_sandwich_sampling_learns(tmp_path: pathlib.Path) -> None:
+    """Within 300 updates of the built-in text. With distillation alone and from the start, the
+    others learn from an untrained teacher, and the largest stays at the frequencies of the pieces.
+    """
+    alone = (
+        "--config.supernet.distillation_weight=1.0",
+        "--config.supernet.distillation_warmup=0.0",
+    )
+    assert after_300_updates(tmp_path / "mixed") < 1.5
+    assert after_300_updates(tmp_path / "alone", *alone) > 4.5
+
+
+def after_300_updates(workdir: pathlib.Path, *settings: str) -> float:
+    """Validation loss of the largest architecture of the demo's SuperNet."""
+    flags = (
+        "--config.stages=prepare,supernet",
+        "--config.search.max_latency_share=0",
+        "--config.search.objective=flops",
+        "--config.supernet.sampling=sandwich",
+        "--config.supernet.steps=300",
+        "--config.supernet.tokens_per_batch=1024",
+    )
+    done = run(command(workdir, *flags, *settings, config=DEMO))
+    assert done.returncode == 0, done.stderr.decode()
+    return json.loads((workdir / "supernet" / "summary.json").read_text())["validation_nll"]
