@@ -29,9 +29,16 @@ def da_moe_4e3() -> ConfigDict:
     return config
 
 
+def da_moe_relative_4e3() -> ConfigDict:
+    """`da_moe_relative` at the learning rate of the others."""
+    config = systems.da_moe_relative()
+    config.retrain.learning_rate = 4e-3
+    return config
+
+
 SYSTEMS = Registry(
     "system",
-    {control.__name__: control for control in (topk_2e3, da_moe_4e3)},
+    {control.__name__: control for control in (topk_2e3, da_moe_4e3, da_moe_relative_4e3)},
     others="; your own system needs a separate file (docs/EXTENDING.md)",
 )
 
