@@ -15,11 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from automoe_jax.command.parser import Parser
-from automoe_jax.compare.experiments import load_experiments
+from automoe_jax.compare.experiments import Experiment, check_protocol, load_experiments
 from automoe_jax.compare.latencies import measure_latencies
 from automoe_jax.compare.results import load_records
 from automoe_jax.compare.runs import run_all
 from automoe_jax.compare.table import FILE, gather, write_table
+from automoe_jax.dependencies import completed, settings_of
 from automoe_jax.errors import UserError
 
 
@@ -58,21 +59,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UserError(
                 f"--seeds={flags.seeds} must be whole numbers, separated by commas"
             ) from None
-        failed = run_all(
-            load_experiments([path for path in flags.configs.split(",") if path]),
-            seeds,
-            root,
-            results,
-            flags.redo,
-        )
+        experiments = load_experiments([path for path in flags.configs.split(",") if path])
+        _check_beside(experiments, results)
+        failed = run_all(experiments, seeds, root, results, flags.redo)
     records = load_records(results)
     if failed and not records:
         return _report(failed)
     measure_latencies(root, results, records)
     systems = gather(results, flags.baseline)
     print(write_table(systems, records, results, flags.baseline))
+    if flags.baseline not in (system.name for system in systems):
+        print(
+            f"compare: no differences, since no run of --baseline={flags.baseline} is finished;"
+            f" name one of {', '.join(system.name for system in systems)}",
+            flush=True,
+        )
     print(f"compare: {results / FILE} and its plots", flush=True)
     return _report(failed)
+
+
+def _check_beside(experiments: Sequence[Experiment], results: Path) -> None:
+    """Raises `UserError`, before runs that take hours, if these experiments do not share the
+    protocol of the other systems whose records are in the folder.
+    """
+    names = {experiment.name for experiment in experiments}
+    others = [record for record in load_records(results) if record.name not in names]
+    check_protocol(
+        {record.run: completed(record.config) for record in others}
+        | {experiment.name: settings_of(experiment.config) for experiment in experiments}
+    )
 
 
 def _report(failed: Sequence[str]) -> int:

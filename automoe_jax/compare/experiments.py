@@ -3,7 +3,8 @@ measurement.
 """
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,17 @@ _SETTINGS = (
     "evaluate.length_penalty",
     "evaluate.max_pairs",
     *TIMED.values(),
+)
+# Of these, settings in which the records of several machines may differ: where files are, and how
+# often a latency was timed.
+_OF_A_MACHINE = (
+    "data.path",
+    "data.target_path",
+    "data.validation_files",
+    "data.test_files",
+    "data.tokenizer",
+    "data.target_tokenizer",
+    TIMED["runs"],
 )
 
 
@@ -64,6 +76,22 @@ def _check_alike(first: Experiment, other: Experiment) -> None:
                 f" {other.path}; compared systems must share text, number of tokens and settings"
                 " of evaluation"
             )
+
+
+def check_protocol(configs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises `UserError` if two of these flat configurations, by the name of the run, do not share
+    the text and the protocol; `dependencies.completed` gives settings that are younger than a run.
+    """
+    for first, other in itertools.pairwise(configs):
+        for field, value in configs[first].items():
+            if not field.startswith(_SETTINGS) or field in _OF_A_MACHINE:
+                continue
+            if configs[other][field] != value:
+                raise UserError(
+                    f"{other} has config.{field}={configs[other][field]!r} and {first} {value!r};"
+                    " keep their files in separate folders, since compared systems must share text,"
+                    " number of tokens and settings of evaluation"
+                )
 
 
 def _common(config: Config) -> dict[str, Any]:

@@ -76,7 +76,11 @@ def _origin(folder: Path, found: Mapping[str, Any] | None) -> list[str]:
     if found is not None and not begun:
         write_json(epath.Path(path), found)
     if path.exists() if begun else found is not None:
-        return ["--config.stages=prepare,retrain", f"--{choice.SETTING}={path}"]
+        return [
+            "--config.stages=prepare,retrain",
+            f"--{choice.SETTING}={path.resolve()}",
+            "--config.retrain.candidates=1",
+        ]
     return ["--config.stages=prepare,supernet,search,retrain"]
 
 
@@ -143,6 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ) from None
     root = Path(flags.workdir)
     results = Path(flags.results) if flags.results else root / "results"
+    if results.is_file():
+        raise UserError(f"--results={results} is a file; name a folder")
     file = results / RATES
     experiments = load_experiments([path for path in flags.configs.split(",") if path])
     known = recorded(file, experiments, flags.seed)
@@ -151,7 +157,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = found_before(experiment, flags.seed, results)
         for rate in rates:
             if losses.get(f"{rate:g}") is None:
-                losses[f"{rate:g}"] = validation_loss(experiment, rate, flags.seed, root, found)
+                loss = validation_loss(experiment, rate, flags.seed, root, found)
+                # another process may have added its own meanwhile
+                known = recorded(file, experiments, flags.seed)
+                losses = known[experiment.name]["losses"]
+                losses[f"{rate:g}"] = loss
                 write_json(epath.Path(file), known)
     print(table({name: one["losses"] for name, one in known.items()}, rates))
     failed = any(

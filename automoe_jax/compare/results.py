@@ -15,6 +15,7 @@ import datetime
 import hashlib
 import json
 import lzma
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from automoe_jax.train.metrics import read_metrics
 from automoe_jax.workdir import Workdir
 
 LATENCY, RATES = "latency.json", "rates.json"
+_TEXTS = re.compile(r"test-[0-9a-f]{12}\.json")  # of version 0.1
 _STAGES = ("supernet", "search", "retrain", "evaluate")  # whose times are recorded
 
 
@@ -132,7 +134,7 @@ def load_records(results: Path) -> list[Record]:
     return [
         load_record(results, path.stem)
         for path in sorted(results.glob("*.json"))
-        if path.name not in (LATENCY, RATES) and not path.name.startswith("test-")
+        if path.name not in (LATENCY, RATES) and not _TEXTS.fullmatch(path.name)
     ]
 
 

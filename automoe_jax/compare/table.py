@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from automoe_jax.arch import Arch
+from automoe_jax.compare.experiments import check_protocol
 from automoe_jax.compare.latencies import load_latencies
 from automoe_jax.compare.results import Record, load_outputs, load_records, load_references
+from automoe_jax.dependencies import completed
 from automoe_jax.errors import UserError
 from automoe_jax.inference.scores import Difference, paired_accuracy, paired_bootstrap
 from automoe_jax.report import comparison
@@ -32,7 +34,7 @@ class _Run(NamedTuple):
 
 def gather(results: Path, baseline: str) -> list[System]:
     """The systems of all records in the folder, the baseline first, then by BLEU or accuracy;
-    raises `UserError` where there are none, or two translated different texts.
+    raises `UserError` where there are none, or two have different test texts or protocols.
     """
     records = load_records(results)
     if not records:
@@ -46,6 +48,7 @@ def gather(results: Path, baseline: str) -> list[System]:
                 f"{record.run} translated another test text than {records[0].run}; keep their"
                 f" files in separate folders, not both in {results}"
             )
+    check_protocol({record.run: completed(record.config) for record in records})
     runs = _runs(results, records)
     systems = [_system(name, seeds) for name, seeds in runs.items()]
     if baseline in runs:
@@ -127,9 +130,9 @@ def _system(name: str, by_seed: Mapping[int, _Run]) -> System:
         quality=_values(rows, judged.key),
         second=_values(rows, judged.second_key),
         experts=_known(map(_experts, runs)),
-        flops=_values(rows, "flops_measured") or _values(rows, "flops"),
+        flops=_values(rows, "flops_measured", "flops"),
         params=_values(rows, "params"),
-        active_params=_values(rows, "active_params_measured") or _values(rows, "active_params"),
+        active_params=_values(rows, "active_params_measured", "active_params"),
         sparsity=tuple(record.sparsity for record in records),
         sparsity_published=tuple(record.sparsity_published for record in records),
         train_tokens=_values(rows, "train_tokens"),
@@ -160,8 +163,9 @@ def _by_tokens(curve: Curve, row: Row) -> Curve:
     return [step / steps[-1] * (row.train_tokens or 0) for step in steps], values
 
 
-def _values(rows: Sequence[Row], field: str) -> tuple[float, ...]:
-    return _known(number(row, field) for row in rows)
+def _values(rows: Sequence[Row], *fields: str) -> tuple[float, ...]:
+    """Of each row the first of these fields that it has."""
+    return _known(next(iter(_known(number(row, field) for field in fields)), None) for row in rows)
 
 
 def _known(values: Iterable[float | None]) -> tuple[float, ...]:

@@ -74,8 +74,7 @@ def planned(config: Config, workdir: Workdir) -> list[Contender]:
 
     They are recorded, and read again where the stage was interrupted.
     """
-    if not (workdir.contenders_path.exists() and workdir.has_begun("retrain")):
-        first_alone(functools.partial(_plan, config, workdir))
+    first_alone(functools.partial(_plan, config, workdir))
     return load(workdir)
 
 
@@ -144,6 +143,8 @@ def note(config: Config, workdir: Workdir) -> str:
 
 
 def _plan(config: Config, workdir: Workdir) -> None:
+    if workdir.contenders_path.exists() and workdir.has_begun("retrain"):
+        return
     with readable(workdir.arch_path):
         first = Arch.from_json(workdir.arch_path.read_text())
     ranked = [one.arch for one in _ranked(config, workdir)]

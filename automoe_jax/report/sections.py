@@ -7,6 +7,7 @@ from automoe_jax.report import numbers, plots
 from automoe_jax.report.contents import ReportContents, finite, number, scored
 from automoe_jax.report.drawing import has_ghosts, has_identity
 from automoe_jax.report.rows import RowKey
+from automoe_jax.routers import ROUTERS
 from automoe_jax.train.routing import ENTROPY, collapsed_layers, in_words
 
 MOST_COLUMNS = 8
@@ -177,7 +178,12 @@ def dead_note(contents: ReportContents) -> str:
 
 
 def collapse_note(contents: ReportContents) -> str:
-    """Sentences about networks in which one expert of a layer got nearly every token at the end."""
+    """Sentences about networks in which one expert of a layer got nearly every token at the end;
+    none about routes without a gate, which draw another expert for the next batch.
+    """
+    router = ROUTERS.get(str(contents.config.get("router.kind")))
+    if router is not None and not router.gated:
+        return ""
     found = {
         role: collapsed_layers(
             [{ENTROPY: [finite(value) for value in layers]} for layers in _layers(records, ENTROPY)]

@@ -57,7 +57,7 @@ def evolve(
     for iteration in range(1, settings.iterations + 1):
         complete = [one for one in ledger.candidates if one.complete]
         parents = sorted(complete, key=lambda one: one.rank)[: settings.parents]
-        front = pareto_front(ledger.candidates)
+        front = pareto_front(ledger.candidates, settings.objective)
         generation = [
             proposal._replace(rival=rival(proposal.costs, parents, front, settings))
             for proposal in breeder.children(functools.partial(breeder.any_of, parents))
@@ -76,9 +76,10 @@ def rival(
 
     It is the worse of the last of all parents and the best of those that cost no more. An
     architecture that is worse than it will never be a parent, the best or on the front of loss
-    against FLOPs, because the front and the parents only improve.
+    against the cost `settings.objective`, because the front and the parents only improve.
     """
-    no_dearer = [one for one in front if one.flops <= costs["flops"]]
+    objective = settings.objective
+    no_dearer = [one for one in front if one.costs[objective] <= costs[objective]]
     if not settings.stop_early or len(parents) < settings.parents or not no_dearer:
         return None
     worst = max(parents[-1], no_dearer[-1], key=lambda one: one.loss)

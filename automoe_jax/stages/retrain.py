@@ -130,5 +130,6 @@ def _train(
         run, start, config.data, workdir.tokens("train"), workdir.tokens("validation")
     )
     print(f"{title}: validation loss {summary.validation_nll:.3f} nats per token", flush=True)
-    if collapsed := routing.warning("retrain", read_metrics(folder), config.retrain.balance_loss):
+    records, balance_loss = read_metrics(folder), config.retrain.balance_loss
+    if collapsed := routing.warning("retrain", records, config.router, balance_loss):
         print(collapsed, flush=True)

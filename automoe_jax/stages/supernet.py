@@ -58,7 +58,8 @@ def run(config: Config, workdir: Workdir) -> None:
         " per token",
         flush=True,
     )
-    if collapsed := routing.warning("supernet", read_metrics(workdir.supernet), train.balance_loss):
+    records = read_metrics(workdir.supernet)
+    if collapsed := routing.warning("supernet", records, config.router, train.balance_loss):
         print(collapsed, flush=True)
 
 
@@ -87,13 +88,13 @@ def trained_part(config: Config, conditions: Conditions) -> TrainedPart:
 
 
 def sampled(config: Config, trained: TrainedPart, step: int) -> list[Arch]:
-    """Sub-networks of an update, drawn from the seed and the update's number only: the same in
-    every process.
+    """Sub-networks of an update, drawn from the seed and the update's number, from 1, only: the
+    same in every process.
     """
-    if step < config.supernet.largest_steps:
+    if step <= config.supernet.largest_steps:
         return [trained.largest]
     if config.supernet.sampling == "fair":
-        block, place = divmod(step, FAIR_UPDATES)
+        block, place = divmod(step - 1, FAIR_UPDATES)
         rng = np.random.default_rng([config.seed, block])
         return [config.space.fair(rng, FAIR_UPDATES)[place]]
     rng = np.random.default_rng([config.seed, step])

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from automoe_jax.routers import RouterConfig
+
 # Routing entropy of a layer, of 1, below which one expert gets nearly every token: 98 % of four
 # experts, 99 % of two.
 COLLAPSED = 0.1
@@ -31,11 +33,14 @@ def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def warning(stage: str, records: Sequence[Mapping[str, Any]], balance_loss: float) -> str:
+def warning(
+    stage: str, records: Sequence[Mapping[str, Any]], router: RouterConfig, balance_loss: float
+) -> str:
     """A sentence for the one who runs the stage, empty where no router has collapsed; `stage` is
-    the group of settings, "supernet" or "retrain".
+    the group of settings, "supernet" or "retrain". Routes without a gate (THOR) do not collapse:
+    one expert for a whole batch is another one in the next.
     """
-    layers = collapsed_layers(records)
+    layers = collapsed_layers(records) if router.declaration.gated else ()
     if not layers:
         return ""
     value = f"X with X above {balance_loss:g}" if balance_loss else "0.01"

@@ -14,12 +14,13 @@ import pytest
 from etils import epath
 
 from automoe_jax.compare import command, rates
-from automoe_jax.compare.experiments import Experiment, load_experiments
+from automoe_jax.compare.experiments import Experiment, check_protocol, load_experiments
 from automoe_jax.compare.latencies import specs
 from automoe_jax.compare.results import Record, load_outputs, load_record
 from automoe_jax.compare.runs import settings, share
 from automoe_jax.compare.table import gather
 from automoe_jax.config import flatten
+from automoe_jax.dependencies import settings_of
 from automoe_jax.errors import UserError
 from automoe_jax.model.network import abstract
 from automoe_jax.report.rows import RETRAINED
@@ -118,6 +119,27 @@ def test_systems_must_train_alike(configs: pathlib.Path) -> None:
         ),
     ):
         load_experiments([str(configs)])
+
+
+def test_systems_must_be_alike_in_the_folder_of_results(
+    configs: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """Found before anything is trained; where files are may differ."""
+    (experiment,) = load_experiments([str(configs / "dense.py")])
+    alike = settings_of(experiment.config)
+    check_protocol({"here-1": alike, "there-1": alike | {"data.path": "/elsewhere.tsv"}})
+    record = {field.name: None for field in dataclasses.fields(Record)}
+    record |= {"name": "longer", "seed": 1, "arch": {}, "config": alike | {"retrain.steps": 5}}
+    record |= {"rows": [], "disagreement": [[], []], "validation_nll": [[], []]}
+    write_json(epath.Path(tmp_path / "results" / "longer-1.json"), record)
+    with pytest.raises(
+        UserError,
+        match=(
+            r"dense has config.retrain.steps=4 and longer-1 5; keep their files in separate folders"
+        ),
+    ):
+        command.main([f"--configs={configs / 'dense.py'}", "--seeds=1", f"--workdir={tmp_path}"])
+    assert not (tmp_path / "dense-1").exists()
 
 
 def test_mistakes(configs: pathlib.Path, tmp_path: pathlib.Path) -> None:
@@ -364,6 +386,28 @@ def test_learning_rates_of_an_architecture_found_before(
         both = f"config.space.expert_ffn_dims = (8, 16); config.{more}"
         config.write_text(TINY.format(more=both))
         assert rates.found_before(load_experiments([str(config)])[0], 1, results) is None
+
+
+def test_learning_rates_of_two_commands_share_a_file(
+    configs: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loss that another command writes meanwhile is kept."""
+    dense, moe = (f"--configs={configs / name}.py" for name in ("dense", "moe"))
+
+    def loss(experiment: Experiment, *_: object) -> float:
+        if experiment.name == "dense":
+            rates.main([moe, "--rates=1e-3", f"--workdir={tmp_path}"])
+        return 2.0
+
+    monkeypatch.setattr(rates, "validation_loss", loss)
+    assert rates.main([dense, "--rates=1e-3", f"--workdir={tmp_path}"]) == 0
+    written = read_json(epath.Path(tmp_path / "results" / "rates.json"))
+    assert {name: one["losses"] for name, one in written.items()} == {
+        "dense": {"0.001": 2.0},
+        "moe": {"0.001": 2.0},
+    }
+    with pytest.raises(UserError, match="is a file; name a folder"):
+        rates.main([dense, f"--workdir={tmp_path}", f"--results={configs / 'dense.py'}"])
 
 
 def test_learning_rates_are_measured_once(

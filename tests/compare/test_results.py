@@ -4,6 +4,7 @@ or damaged.
 
 import dataclasses
 import json
+import lzma
 import pathlib
 
 import pytest
@@ -15,6 +16,9 @@ from automoe_jax.compare.results import (
     load_references,
     record_path,
 )
+from automoe_jax.compare.table import gather
+from automoe_jax.config import Config
+from automoe_jax.dependencies import settings_of
 from automoe_jax.errors import UserError
 from automoe_jax.report.rows import RETRAINED, Role, Row, RowKey
 
@@ -25,7 +29,7 @@ RECORD = Record(
     date="2026-01-01",
     device="CPU",
     versions={"jax": "0"},
-    test="abc",
+    test="abcabcabcabc",
     arch={},
     vocab_size=9,
     classes=0,
@@ -46,7 +50,7 @@ def old_folder(folder: pathlib.Path) -> pathlib.Path:
         {"name": row.title, "bleu": row.bleu, "outputs": [f"{row.bleu}"]} for row in RECORD.rows
     ]
     record_path(folder, "one-3").write_text(json.dumps(record, indent=1))
-    (folder / "test-abc.json").write_text(json.dumps({"source": ["s"], "target": ["t"]}))
+    (folder / "test-abcabcabcabc.json").write_text(json.dumps({"source": ["s"], "target": ["t"]}))
     return folder
 
 
@@ -57,19 +61,40 @@ def test_folders_of_version_0_1_are_read(tmp_path: pathlib.Path) -> None:
         RETRAINED: ["1.5"],
         RowKey(Role.RETRAINED, "mean"): ["2.5"],
     }
-    assert load_references(tmp_path, "abc") == ["t"]
+    assert load_references(tmp_path, "abcabcabcabc") == ["t"]
 
 
 def test_missing_and_damaged_files_are_named(tmp_path: pathlib.Path) -> None:
     record_path(tmp_path, "one-3").write_text(json.dumps(RECORD.to_json()))
     with pytest.raises(UserError, match=r"one-3.outputs.json.xz is missing; copy it"):
         load_outputs(tmp_path, RECORD)
-    with pytest.raises(UserError, match=r"references-abc.json.xz is missing"):
-        load_references(tmp_path, "abc")
+    with pytest.raises(UserError, match=r"references-abcabcabcabc.json.xz is missing"):
+        load_references(tmp_path, "abcabcabcabc")
     for content in (b"", b"\xfd7zXZ", b"[]"):
         (tmp_path / "one-3.outputs.json.xz").write_bytes(content)
         with pytest.raises(UserError, match=r"one-3.outputs.json.xz is damaged"):
             load_outputs(tmp_path, RECORD)
+
+
+def test_a_seed_that_found_a_dense_network_keeps_its_costs(tmp_path: pathlib.Path) -> None:
+    """It has no measured FLOPs; the other seed has both."""
+    config, arch = settings_of(Config()), Config().space.smallest().to_dict()
+    seconds = {"supernet": 1.0, "search": None}
+    rows = (
+        Row(Role.RETRAINED, bleu=1.0, flops=5.0, flops_measured=4.0),
+        Row(Role.RETRAINED, bleu=2.0, flops=3.0),
+    )
+    for seed, row in enumerate(rows, start=1):
+        run = dataclasses.replace(
+            RECORD, arch=arch, seed=seed, rows=(row,), config=config, stage_seconds=seconds
+        )
+        record_path(tmp_path, f"one-{seed}").write_text(json.dumps(run.to_json()))
+        (tmp_path / f"one-{seed}.outputs.json.xz").write_bytes(
+            lzma.compress(json.dumps({str(RETRAINED): ["a"]}).encode())
+        )
+    (system,) = gather(tmp_path, "none")
+    assert system.flops == (4.0, 3.0)
+    assert system.quality == (1.0, 2.0)
 
 
 @pytest.mark.parametrize("folder", ["systems", "classify"])

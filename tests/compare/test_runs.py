@@ -120,7 +120,7 @@ def test_runs_that_all_failed_are_named(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(command, "run_all", lambda *_: ["one-3"])
-    monkeypatch.setattr(command, "load_experiments", list)
+    monkeypatch.setattr(command, "load_experiments", lambda _: [])
     arguments = ["--configs=one.py", "--seeds=3", f"--workdir={tmp_path}"]
     assert command.main(arguments) == 1
     assert capsys.readouterr().err == (

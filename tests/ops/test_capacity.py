@@ -115,6 +115,16 @@ def test_choices_that_are_not_made_make_no_room() -> None:
     assert int(kept.sum()) == 8
 
 
+def test_rounding_makes_no_place_beyond_the_arrays() -> None:
+    """⌈1.2 · 5440 / 2⌉ is 3264 exactly and 3265 in float32; a token too many would take a place of
+    the next expert.
+    """
+    x, chosen, gates = normal(5440, 2), jnp.zeros((5440, 1), jnp.int32), jnp.ones((5440, 1))
+    experts = Experts(normal(4, 2), normal(4), normal(4, 2), normal(2, 2))
+    _, kept = capacity_ffn(x, routing(chosen, gates), jnp.ones(5440, bool), experts, 1.2)
+    np.testing.assert_array_equal(kept[:, 0], np.arange(5440) < 3264)
+
+
 def test_places_are_taken_in_the_order_of_the_tokens():
     chosen = jnp.array([[0], [1], [0], [3], [0], [1]])
     np.testing.assert_array_equal(within_capacity(chosen, 3, 2)[:, 0], [0, 0, 1, -1, -1, 1])

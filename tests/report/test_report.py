@@ -236,6 +236,9 @@ def test_one_point_and_constant_curves(contents: ReportContents, tmp_path: pathl
     )
     assert collapsed in page
     assert collapsed in markdown
+    drawn = dataclasses.replace(contents, curves=curves, config={"router.kind": "random"})
+    page, _ = written(drawn, tmp_path)
+    assert "nearly every token" not in page
 
 
 def test_largest_architecture_and_long_sentences(
@@ -374,6 +377,7 @@ def test_imports_neither_jax_nor_the_model() -> None:
         "automoe_jax.config",
         "automoe_jax.names",
         "automoe_jax.report",
+        "automoe_jax.routers",
         "automoe_jax.search",
     }
     single = {"automoe_jax.runtime.files", "automoe_jax.train.routing"}  # import no JAX either

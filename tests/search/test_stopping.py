@@ -109,8 +109,8 @@ def noisy_text(seed, spread, same=0.0):
     return cut, nll, asked
 
 
-def searched(cut, nll, standard_errors, seed=0, **options):
-    settings = dataclasses.replace(SETTINGS, stop_early=standard_errors)
+def searched(cut, nll, standard_errors, seed=0, objective="flops", **options):
+    settings = dataclasses.replace(SETTINGS, stop_early=standard_errors, objective=objective)
     return evolve(
         SPACE,
         settings,
@@ -119,6 +119,18 @@ def searched(cut, nll, standard_errors, seed=0, **options):
         seed=seed,
         **options,
     )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_front_of_another_objective_is_whole(seed):
+    """Early stopping spares what may be on the front that the search writes."""
+    cut, nll, asked = noisy_text(seed, 0.001)
+    whole = searched(cut, nll, 0.0, seed, "params")
+    spent = len(asked)
+    asked.clear()
+    early = searched(cut, nll, 5.0, seed, "params")
+    assert pareto_front(early, "params") == pareto_front(whole, "params")
+    assert len(asked) < 0.9 * spent
 
 
 @pytest.mark.parametrize(

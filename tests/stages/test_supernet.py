@@ -40,13 +40,13 @@ def flops(tiny: Config, arch: Arch) -> float:
 def test_updates_train_what_the_limit_admits() -> None:
     tiny = config()
     trained = part_of(tiny)
-    drawn = [sampled(tiny, trained, step)[0] for step in range(200)]
+    drawn = [sampled(tiny, trained, step)[0] for step in range(1, 201)]
     admitted = [arch for arch in drawn if flops(tiny, arch) <= tiny.search.max_flops]
     assert admitted == drawn
     assert len(set(drawn)) > 20
     whole = config(within_limits=False)
     of_all = part_of(whole)
-    everything = [sampled(whole, of_all, step)[0] for step in range(200)]
+    everything = [sampled(whole, of_all, step)[0] for step in range(1, 201)]
     beyond = [arch for arch in everything if flops(tiny, arch) > tiny.search.max_flops]
     assert 60 < len(beyond) < 180
     assert {int(arch.decoder_layers) for arch in everything} == {1, 2}
@@ -66,22 +66,23 @@ def test_an_update_depends_on_the_seed_and_its_number_alone() -> None:
 def test_the_largest_of_a_sandwich_is_the_largest_admitted() -> None:
     tiny = config(sampling="sandwich", sandwich_random=3)
     trained = part_of(tiny)
-    largest, smallest, *others = sampled(tiny, trained, 0)
+    largest, smallest, *others = sampled(tiny, trained, 1)
     assert largest == trained.largest != tiny.space.largest()
     assert smallest == tiny.space.smallest()
     assert len(others) == 3
-    drawn = [sampled(tiny, trained, step)[2] for step in range(100)]
+    drawn = [sampled(tiny, trained, step)[2] for step in range(1, 101)]
     most = max(flops(tiny, arch) for arch in drawn)
     assert most <= flops(tiny, largest) <= tiny.search.max_flops
     whole = config(sampling="sandwich", within_limits=False)
-    assert sampled(whole, part_of(whole), 0)[0] == tiny.space.largest()
+    assert sampled(whole, part_of(whole), 1)[0] == tiny.space.largest()
 
 
 def test_the_first_updates_may_train_the_largest_alone() -> None:
     tiny, started = config(), config(largest_steps=3)
     trained = part_of(tiny)
-    assert [sampled(started, trained, step) for step in range(3)] == [[trained.largest]] * 3
-    later = range(3, 20)
+    updates = range(1, 4)
+    assert [sampled(started, trained, step) for step in updates] == [[trained.largest]] * 3
+    later = range(4, 20)
     assert [sampled(started, trained, step) for step in later] == [
         sampled(tiny, trained, step) for step in later
     ]
@@ -90,7 +91,7 @@ def test_the_first_updates_may_train_the_largest_alone() -> None:
 def test_fair_updates_train_every_choice_equally_often() -> None:
     fair = config(sampling="fair", within_limits=False)
     trained = part_of(fair)
-    drawn = [sampled(fair, trained, FAIR_UPDATES + step)[0] for step in range(FAIR_UPDATES)]
+    drawn = [sampled(fair, trained, step)[0] for step in range(1, FAIR_UPDATES + 1)]
     half = FAIR_UPDATES // 2
     assert sum(int(arch.decoder_layers) == 1 for arch in drawn) == half
     assert sum(arch.encoder_self_heads[0] == 1 for arch in drawn) == half

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from automoe_jax.routers import RouterConfig
 from automoe_jax.train.routing import COLLAPSED, collapsed_layers, warning
 
 EVEN, ONE = 0.9, 0.02
+TOP_K = RouterConfig()
 
 
 def records(*layers: list[float | None]) -> list[dict]:
@@ -39,13 +41,18 @@ def test_the_bound_is_nearly_every_token(experts: int, share: float) -> None:
 
 
 def test_a_warning_names_the_way_out() -> None:
-    assert warning("supernet", records([EVEN]), 0.0) == ""
-    said = warning("supernet", records([ONE], [EVEN], [ONE]), 0.0)
+    assert warning("supernet", records([EVEN]), TOP_K, 0.0) == ""
+    said = warning("supernet", records([ONE], [EVEN], [ONE]), TOP_K, 0.0)
     assert (
         "nearly every token in layers 1, 3 (counted from the encoder's first), so the others"
         in said
     )
     assert "--config.supernet.balance_loss=0.01 works against" in said
-    said = warning("retrain", records([ONE]), 0.01)
+    said = warning("retrain", records([ONE]), TOP_K, 0.01)
     assert "in layer 1 (counted" in said
     assert "--config.retrain.balance_loss=X with X above 0.01 works against" in said
+
+
+def test_routes_without_a_gate_do_not_collapse() -> None:
+    """One expert for a whole batch is another one in the next, and no loss could balance them."""
+    assert warning("supernet", records([0.0]), RouterConfig(kind="random"), 0.0) == ""

@@ -53,7 +53,7 @@ def capacity_ffn(
     ) -> tuple[jax.Array, jax.Array]:
         capacity = math.ceil(factor * routing.chosen.size / count)
         chosen = jnp.where(counted[:, None], routing.chosen, count)
-        room = capacity_of(factor, jnp.sum(chosen < count), count)
+        room = jnp.minimum(capacity_of(factor, jnp.sum(chosen < count), count), capacity)
         slot, slot_pair = _slots(chosen, count, capacity, room)
         slot_token = jnp.where(slot_pair >= 0, slot_pair // chosen.shape[1], -1)
         sent = gather_rows(x, slot_token, slot).reshape(count, capacity, width)
