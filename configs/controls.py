@@ -5,8 +5,8 @@ their 8 epochs, to separate the causes of a difference.
     python -m automoe_jax.compare --configs=configs/controls --seeds=1 --workdir=runs/systems \
         --results=docs/results/eight_epochs
 
-Projected on one CPU core: 25 minutes a run. Controls that are published systems or need no more
-than a short run are in configs/systems.py and configs/variants.py.
+Projected on one CPU core: 25 minutes a run, 35 with two passes. Controls that are published systems
+or need no more than a short run are in configs/systems.py and configs/variants.py.
 """
 
 import systems
@@ -36,9 +36,26 @@ def da_moe_relative_4e3() -> ConfigDict:
     return config
 
 
+def thor_mild() -> ConfigDict:
+    """`thor` with α = 1, the default of its authors' code, where its script has 5."""
+    config = systems.thor()
+    config.retrain.consistency = 1.0
+    return config
+
+
+def rdrop_mild() -> ConfigDict:
+    """`rdrop` with α = 1: the loss of `thor_mild` without experts."""
+    config = systems.rdrop()
+    config.retrain.consistency = 1.0
+    return config
+
+
 SYSTEMS = Registry(
     "system",
-    {control.__name__: control for control in (topk_2e3, da_moe_4e3, da_moe_relative_4e3)},
+    {
+        control.__name__: control
+        for control in (topk_2e3, da_moe_4e3, da_moe_relative_4e3, thor_mild, rdrop_mild)
+    },
     others="; your own system needs a separate file (docs/EXTENDING.md)",
 )
 

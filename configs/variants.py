@@ -10,6 +10,7 @@ one another only, so the systems that are varied are here as well. Projected on 
 2026-11-25 (3 + 3 layers, 870 updates) are in docs/results/systems.
 """
 
+import controls
 import systems
 from ml_collections import ConfigDict
 
@@ -41,13 +42,6 @@ def random_word() -> ConfigDict:
     config = systems.mixture()
     config.router.kind = "random"
     config.router.draw = "fixed"
-    return config
-
-
-def thor_mild() -> ConfigDict:
-    """THOR with α = 1. Each update has two passes."""
-    config = systems.thor()
-    config.retrain.consistency = 1.0
     return config
 
 
@@ -98,7 +92,7 @@ SYSTEMS = Registry(
             topk_gate_one,
             random_token,
             random_word,
-            thor_mild,
+            controls.thor_mild,
             thor_apart,
             da_moe_raw,
             automoe_balanced,
