@@ -23,7 +23,11 @@ def topk_2e3() -> ConfigDict:
 
 
 def da_moe_4e3() -> ConfigDict:
-    """`da_moe` at the learning rate of the others."""
+    """`da_moe` at the learning rate of the others.
+
+    BLEU 20.6 (21.0 and 20.1 with seeds 1 and 2), trained in 17 minutes on one core
+    (docs/results/eight_epochs).
+    """
     config = systems.da_moe()
     config.retrain.learning_rate = 4e-3
     return config

@@ -5,9 +5,9 @@ the text.
     python -m automoe_jax.compare --configs=configs/variants --seeds=1,2 --workdir=runs/variants
 
 Each isolates a part of a system: its gate, its loss, its recipe. Runs of 2 epochs are compared with
-one another only, so the systems that are varied are here as well. Projected on two CPU cores: 4 to
-15 minutes a run, 4 hours for two seeds of all. Not run. Results under the protocol before
-2026-11-25 (3 + 3 layers, 870 updates) are in docs/results/systems.
+one another only, so the systems that are varied are here as well. Two hours on one CPU core for one
+seed of all. Results of seed 1 are in docs/results/variants; those under the protocol before
+2026-11-25 (3 + 3 layers, 870 updates) in docs/results/systems.
 """
 
 import controls
