@@ -34,6 +34,7 @@ _OF_A_MACHINE = (
     "data.target_tokenizer",
     TIMED["runs"],
 )
+_RULE = "compared systems must share text, number of tokens and settings of evaluation"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,14 +69,12 @@ def load_experiments(paths: Sequence[str]) -> list[Experiment]:
 
 
 def _check_alike(first: Experiment, other: Experiment) -> None:
-    theirs = _common(other.config)
-    for field, value in _common(first.config).items():
-        if theirs[field] != value:
-            raise UserError(
-                f"config.{field} is {value!r} in {first.path} and {theirs[field]!r} in"
-                f" {other.path}; compared systems must share text, number of tokens and settings"
-                " of evaluation"
-            )
+    here, there = (flatten(dataclasses.asdict(one.config)) for one in (first, other))
+    if field := _unlike(here, there):
+        raise UserError(
+            f"config.{field} is {here[field]!r} in {first.path} and {there[field]!r} in"
+            f" {other.path}; {_RULE}"
+        )
 
 
 def check_protocol(configs: Mapping[str, Mapping[str, Any]]) -> None:
@@ -83,20 +82,20 @@ def check_protocol(configs: Mapping[str, Mapping[str, Any]]) -> None:
     the text and the protocol; `dependencies.completed` gives settings that are younger than a run.
     """
     for first, other in itertools.pairwise(configs):
-        for field, value in configs[first].items():
-            if not field.startswith(_SETTINGS) or field in _OF_A_MACHINE:
-                continue
-            if configs[other][field] != value:
-                raise UserError(
-                    f"{other} has config.{field}={configs[other][field]!r} and {first} {value!r};"
-                    " keep their files in separate folders, since compared systems must share text,"
-                    " number of tokens and settings of evaluation"
-                )
+        here, there = configs[first], configs[other]
+        if field := _unlike(here, there, _OF_A_MACHINE):
+            raise UserError(
+                f"{other} has config.{field}={there[field]!r} and {first} {here[field]!r};"
+                f" keep their files in separate folders, since {_RULE}"
+            )
 
 
-def _common(config: Config) -> dict[str, Any]:
-    flat = flatten(dataclasses.asdict(config))
-    return {name: value for name, value in flat.items() if name.startswith(_SETTINGS)}
+def _unlike(
+    here: Mapping[str, Any], there: Mapping[str, Any], free: Sequence[str] = ()
+) -> str | None:
+    """The first shared setting, except those `free`, in which two flat configurations differ."""
+    shared = (field for field in here if field.startswith(_SETTINGS) and field not in free)
+    return next((field for field in shared if here[field] != there[field]), None)
 
 
 def _load(name: str) -> list[Experiment]:
