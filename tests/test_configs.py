@@ -1,5 +1,6 @@
 """The paper's configurations: spaces, schedule, and the number after the colon."""
 
+import dataclasses
 import math
 import os
 import pathlib
@@ -18,12 +19,21 @@ from automoe_jax.model import ForwardOptions, Network, Spec
 from automoe_jax.model.network import abstract
 from automoe_jax.registry import import_file
 from automoe_jax.search.limits import Conditions, cost_function, within_limits
+from automoe_jax.train.optim import schedule
 from automoe_jax.train.step import init_state, make_train_step
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 COMPARED = [
     (file, name)
-    for file in ("systems", "variants", "controls", "low_resource", "classify", "skips")
+    for file in (
+        "systems",
+        "variants",
+        "controls",
+        "low_resource",
+        "low_resource_long",
+        "classify",
+        "skips",
+    )
     for name in import_file(str(CONFIGS / f"{file}.py"))["SYSTEMS"]
 ]
 TEXTS = {
@@ -108,6 +118,22 @@ def test_short_texts_change_the_lengths_alone() -> None:
     short, long = (load(file, "da_moe") for file in ("classify_short", "classify"))
     assert (short.data.buckets, long.data.buckets) == ((16, 24), (32, 64, 96, 128))
     assert (short.space, short.router, short.model) == (long.space, long.router, long.model)
+
+
+@pytest.mark.parametrize("system", ["switch", "thor"])
+def test_a_longer_training_begins_as_the_shorter(system: str) -> None:
+    """Only its lengths differ, and no update's learning rate depends on them."""
+    longer = load("low_resource_long", system)
+    shorter = load("low_resource", f"{system}_4e3")
+    lengths = ("steps", "evaluate_every", "checkpoint_every")
+    assert {field: getattr(longer.retrain, field) for field in lengths} == {
+        field: 4 * getattr(shorter.retrain, field) for field in lengths
+    }
+    same = {field: getattr(shorter.retrain, field) for field in lengths}
+    retrain = dataclasses.replace(longer.retrain, **same)
+    assert dataclasses.replace(longer, retrain=retrain) == shorter
+    updates = np.arange(shorter.retrain.steps)
+    assert np.array_equal(schedule(longer.retrain)(updates), schedule(shorter.retrain)(updates))
 
 
 @pytest.mark.parametrize(("file", "name"), COMPARED)
