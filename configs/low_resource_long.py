@@ -1,4 +1,4 @@
-"""THOR against Switch on little text, trained to convergence: four times as long as
+"""THOR against Switch on little text, trained four times as long as
 configs/low_resource.py.
 
     python -m automoe_jax.main --config=configs/low_resource_long.py:thor --workdir=runs/long_thor
@@ -10,7 +10,7 @@ pairs. With the inverse square root the learning rate of an update does not depe
 their first 3500 updates are those of the shorter runs. Weights are saved, validated and averaged at
 the same fractions of the training.
 
-Projected on one core: `switch` 50 minutes, `thor` 140.
+BLEU with seed 1: `switch` 18.8 (61 minutes on one core), `thor` 15.3 (144).
 """
 
 import functools
