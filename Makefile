@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 WORKDIR ?= runs/demo
 PYTEST_ARGS ?= -n 2 --dist worksteal
+RESULTS ?= runs/results
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test oldest lint format docs links bench lock resolve clean
+.PHONY: help install demo test oldest lint format docs links bench results lock resolve clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +49,24 @@ bench: $(INSTALLED)  ## run all benchmarks and write docs/BENCHMARKS.md and docs
 	$(BIN)/python -m benchmarks.render runs/bench/*.json > docs/BENCHMARKS.md
 	$(BIN)/python -m benchmarks.deploy --models=runs/bench/models --json=runs/bench/deploy/rows.json
 	$(BIN)/python -m benchmarks.render --page=benchmarks/deploy_notes.md runs/bench/deploy/rows.json > docs/benchmarks/deploy.md
+
+# Each command skips what its folder holds, so an interrupted run goes on.
+COMPARE = $(BIN)/python -m automoe_jax.compare
+results: $(INSTALLED)  ## repeat the runs of docs/RESULTS.md from nothing: some 40 hours on one core, resumes (RESULTS=runs/results)
+	$(COMPARE) --configs=configs/systems,configs/controls.py:da_moe_4e3,configs/controls.py:thor_mild,configs/controls.py:rdrop_mild \
+		--seeds=1,2 --workdir=runs/systems --results=$(RESULTS)/eight_epochs --baseline=dense
+	$(BIN)/python -m automoe_jax.compare.rates --configs=configs/systems --rates=2e-3,4e-3,8e-3 --workdir=runs/systems \
+		--results=$(RESULTS)/eight_epochs
+	OMP_NUM_THREADS=1 $(BIN)/python -m automoe_jax.rank --workdir=runs/systems/random_search-1 --archs=32 --updates=875
+	$(BIN)/python -m benchmarks.headline --runs=runs/systems --seeds=1,2 --repeats=15
+	$(COMPARE) --configs=configs/variants --seeds=1 --workdir=runs/variants --results=$(RESULTS)/variants --baseline=dense
+	$(COMPARE) --configs=configs/low_resource.py:switch,configs/low_resource.py:thor,configs/low_resource.py:switch_4e3,configs/low_resource.py:thor_4e3 --seeds=1,2 \
+		--workdir=runs/low_resource --results=$(RESULTS)/low_resource --baseline=switch_4e3
+	$(COMPARE) --configs=configs/low_resource_long --seeds=1 --workdir=runs/low_resource_long \
+		--results=$(RESULTS)/low_resource_long --baseline=switch
+	$(COMPARE) --configs=configs/classify --seeds=1,2 --workdir=runs/classify --results=$(RESULTS)/classify --baseline=top1
+	$(COMPARE) --configs=configs/classify_short --seeds=1,2 --workdir=runs/classify_short --results=$(RESULTS)/classify_short --baseline=top1
+	$(BIN)/python -m benchmarks.learning --workdir=runs/learning
 
 lock: $(INSTALLED)  ## pin the newest versions within the bounds, for every supported Python
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra formats --extra docs --universal --python-version 3.11 --upgrade --no-annotate \

@@ -81,6 +81,15 @@ def da_moe_raw() -> ConfigDict:
     return config
 
 
+def top1_gate_one() -> ConfigDict:
+    """`top1` whose gates are p / stop_gradient(p): 1 for any output of the router, which still has
+    a gradient. DA-MoE's renormalised gates are 1 for a token with one expert.
+    """
+    config = top1()
+    config.router.gate = "one"
+    return config
+
+
 def mixture() -> ConfigDict:
     """The text, an encoder of three layers of four experts, and the training that all share."""
     config = default_config()
@@ -119,7 +128,15 @@ SYSTEMS = Registry(
     "system",
     {
         system.__name__: system
-        for system in (top1, top2, da_moe, da_moe_relative, da_moe_given, da_moe_raw)
+        for system in (
+            top1,
+            top2,
+            da_moe,
+            da_moe_relative,
+            da_moe_given,
+            da_moe_raw,
+            top1_gate_one,
+        )
     },
     others="; your own system needs a separate file (docs/EXTENDING.md)",
 )

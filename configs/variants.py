@@ -52,6 +52,13 @@ def thor_apart() -> ConfigDict:
     return config
 
 
+def rdrop_apart() -> ConfigDict:
+    """`rdrop` with α = 0: the disagreement that dropout alone makes, without experts."""
+    config = systems.rdrop()
+    config.retrain.consistency = 0.0
+    return config
+
+
 def da_moe_raw() -> ConfigDict:
     """DA-MoE with raw gates, as `topk` has them: the effect of the renormalisation."""
     config = systems.da_moe()
@@ -94,6 +101,8 @@ SYSTEMS = Registry(
             random_word,
             controls.thor_mild,
             thor_apart,
+            rdrop_apart,
+            controls.rdrop_mild,
             da_moe_raw,
             automoe_balanced,
             automoe_fast,

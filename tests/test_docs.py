@@ -30,6 +30,7 @@ OWN = re.compile(
 # Pages that a table of results can be on; the notes become parts of pages in docs/.
 RESULTS = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")])
 COMMAND = re.compile(r"\b(?:python -m ((?:automoe_jax|benchmarks)[\w.]*)|make (?!sure\b)([a-z]+))")
+COMPARE = "python -m automoe_jax.compare"
 NUMBER = re.compile(r"[*(~≈<>≤≥±+−-]*\d")
 # Tables with numbers that nothing here measured: page, first cells of their first rows.
 GIVEN = {
@@ -165,3 +166,23 @@ def test_commands_of_a_page_exist(page: pathlib.Path) -> None:
         assert not target or target in targets, f"make {target} is no target of the Makefile"
     for config in re.findall(r"--configs?=(configs/\w+)", code):
         assert (ROOT / f"{config}.py").is_file(), f"{config} is no configuration"
+
+
+def runs_of(text: str) -> set[tuple[str, str, str]]:
+    """Configurations, seeds and working directory of every `automoe_jax.compare` in a text."""
+    commands = re.findall(rf"{COMPARE} (.*)", text.replace("\\\n", " "))
+    flags = [dict(re.findall(r"--(\w+)=(\S+)", command)) for command in commands]
+    return {
+        (config, seeds, one["workdir"])
+        for one in flags
+        for config in one.get("configs", "").split(",")
+        for seeds in one.get("seeds", "").split(",")
+    }
+
+
+def test_one_command_repeats_the_results() -> None:
+    repeated = runs_of((ROOT / "Makefile").read_text().replace("$(COMPARE)", COMPARE))
+    for page in ("RESULTS.md", "results/classification.md"):
+        runs = runs_of((ROOT / "docs" / page).read_text())
+        assert runs
+        assert runs <= repeated, f"`make results` lacks runs of docs/{page}"
