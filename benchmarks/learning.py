@@ -1,6 +1,7 @@
-"""Initial scale of the feed-forward branch against the methods: validation loss of short runs.
+r"""Initial scale of the feed-forward branch against the methods: validation loss of short runs.
 
-    python -m benchmarks.learning --workdir=runs/learning [--updates=0.1]
+    python -m benchmarks.learning --workdir=runs/learning [--updates=0.1] [--tokens=1024] \
+        [--warmup=0.1]
 
 Trains each system from scratch on the built-in text with every scheme of initial weights, and with
 pre-norm, and prints validation loss in nats per token as a Markdown table. Finished runs are
@@ -54,6 +55,21 @@ class System:
     original: str = "xavier"  # the scheme of its original code, the default of configs/systems.py
 
 
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """How the runs of a table train."""
+
+    share: float = 1.0  # of each system's updates
+    tokens: int = 2048  # padded target tokens an update
+    warmup: float = 0.25  # share of the updates
+
+    @property
+    def folder(self) -> str:
+        """The folder of its runs in the working directory."""
+        changed = dataclasses.asdict(self).items() - dataclasses.asdict(Training()).items()
+        return "-".join(["trained", *(f"{name}_{value}" for name, value in sorted(changed))])
+
+
 RANDOM = {"kind": "random"}
 IMPORTANCE = {"kind": "importance"}
 THOR = System("THOR", experts=4, every=2, passes=2, router=RANDOM, original="linear")
@@ -89,7 +105,7 @@ SYSTEMS = (
 )
 
 
-def configuration(system: System, scheme: str, share: float) -> Config:
+def configuration(system: System, scheme: str, training: Training) -> Config:
     """Settings of one run: 2 + 2 layers, FFN four times the width."""
     config = default_config()
     config.seed = system.seed
@@ -107,23 +123,23 @@ def configuration(system: System, scheme: str, share: float) -> Config:
     space.expert_layers_every = system.every
     space.expert_ffn_dims = (4 * system.width,)
     train = config.retrain
-    train.steps = max(1, round(system.updates * share))
-    train.warmup_steps = max(1, train.steps // 4)
+    train.steps = max(1, round(system.updates * training.share))
+    train.warmup_steps = max(1, int(train.steps * training.warmup))
     train.learning_rate = 4e-3
-    train.tokens_per_batch = 2048
+    train.tokens_per_batch = training.tokens
     train.passes, train.consistency = system.passes, system.consistency
     train.balance_loss = system.balance
     train.evaluate_every = train.checkpoint_every = max(1, train.steps // 4)
     return from_config_dict(config)
 
 
-def validation_loss(prepared: Workdir, system: System, scheme: str, share: float) -> float:
+def validation_loss(prepared: Workdir, system: System, scheme: str, training: Training) -> float:
     """Nats per token of the run, which is trained unless its folder is finished."""
-    config = configuration(system, scheme, share)
+    config = configuration(system, scheme, training)
     arch, name = config.space.largest(), f"{system.name}, {scheme}"
     run = Run(
         title=name,
-        folder=prepared.root / "trained" / "".join(filter(str.isalnum, name)),
+        folder=prepared.root / training.folder / "".join(filter(str.isalnum, name)),
         train=config.retrain,
         forward_options=training_options(config),
         seed=config.seed,
@@ -141,10 +157,13 @@ def main() -> None:
     parser = Parser("benchmarks.learning", "Initial weights on small runs, as a table.")
     parser.add_argument("--workdir", default="runs/learning", help="where the runs are kept")
     parser.add_argument("--updates", type=float, default=1.0, help="share of each run's updates")
+    parser.add_argument("--tokens", type=int, default=2048, help="padded target tokens an update")
+    parser.add_argument("--warmup", type=float, default=0.25, help="share of the updates")
     parser.add_argument("--rows", default="", help="only the rows whose name holds this text")
     flags = parser.parse()
     keep_freed_memory()
-    config = configuration(DENSE, "xavier", 1.0)
+    training = Training(flags.updates, flags.tokens, flags.warmup)
+    config = configuration(DENSE, "xavier", Training())
     prepared = open_workdir(flags.workdir, config)
     run_stages(dataclasses.replace(config, stages="prepare"), prepared)
     print("| run | " + " | ".join(SCHEMES) + " | now the default |")
@@ -152,7 +171,7 @@ def main() -> None:
     for system in SYSTEMS:
         if flags.rows in system.name:
             losses = {
-                scheme: f"{validation_loss(prepared, system, scheme, flags.updates):.2f}"
+                scheme: f"{validation_loss(prepared, system, scheme, training):.2f}"
                 for scheme in system.schemes
             }
             cells = [losses.get(scheme, "") for scheme in (*SCHEMES, system.original)]
