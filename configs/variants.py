@@ -53,7 +53,7 @@ def thor_apart() -> ConfigDict:
 
 
 def rdrop_apart() -> ConfigDict:
-    """`rdrop` with α = 0: the disagreement that dropout alone makes, without experts."""
+    """`rdrop` with α = 0: what a second pass gains, and the disagreement of dropout alone."""
     config = systems.rdrop()
     config.retrain.consistency = 0.0
     return config
