@@ -84,6 +84,8 @@ def da_moe_raw() -> ConfigDict:
 def top1_gate_one() -> ConfigDict:
     """`top1` whose gates are p / stop_gradient(p): 1 for any output of the router, which still has
     a gradient. DA-MoE's renormalised gates are 1 for a token with one expert.
+
+    Accuracy 71.7, 71.8.
     """
     config = top1()
     config.router.gate = "one"

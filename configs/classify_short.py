@@ -10,7 +10,7 @@ there, so the largest weight that a token receives, its importance, exceeds a qu
 
 Accuracy, means of seeds 1 and 2, each 5 to 8 minutes on one core of an AMD EPYC: da_moe_raw 69.7,
 top1 and da_moe_given 69.3, top2 69.2, da_moe 69.1, da_moe_relative 69.0; no difference is beyond
-its interval (docs/results/classification.md).
+its interval (docs/results/classification.md). top1_gate_one has not run.
 """
 
 import classify
