@@ -76,6 +76,7 @@ THOR = System("THOR", experts=4, every=2, passes=2, router=RANDOM, original="lin
 WIDE = System("width 128", width=128, updates=300)
 DENSE = System("dense")
 LONG, LINEAR = "2400 updates", (BEFORE, "linear")
+PLAIN = (BEFORE, "xavier", "linear")  # of systems that start from Xavier's weights
 SYSTEMS = (
     dataclasses.replace(THOR, name="THOR α = 5, seed 1", consistency=5.0),
     dataclasses.replace(THOR, name="THOR α = 5, seed 2", consistency=5.0, seed=2),
@@ -97,8 +98,8 @@ SYSTEMS = (
         balance=0.01,
         router=IMPORTANCE | {"renormalise": False},
     ),
-    dataclasses.replace(DENSE, name=f"dense, {LONG}", updates=2400, schemes=LINEAR),
-    dataclasses.replace(DENSE, name=f"top-k, {LONG}", updates=2400, experts=4, schemes=LINEAR),
+    dataclasses.replace(DENSE, name=f"dense, {LONG}", updates=2400, schemes=PLAIN),
+    dataclasses.replace(DENSE, name=f"top-k, {LONG}", updates=2400, experts=4, schemes=PLAIN),
     dataclasses.replace(
         THOR, name=f"THOR α = 5, {LONG}", updates=2400, consistency=5.0, schemes=LINEAR
     ),
@@ -124,7 +125,7 @@ def configuration(system: System, scheme: str, training: Training) -> Config:
     space.expert_ffn_dims = (4 * system.width,)
     train = config.retrain
     train.steps = max(1, round(system.updates * training.share))
-    train.warmup_steps = max(1, int(train.steps * training.warmup))
+    train.warmup_steps = max(1, round(train.steps * training.warmup))
     train.learning_rate = 4e-3
     train.tokens_per_batch = training.tokens
     train.passes, train.consistency = system.passes, system.consistency

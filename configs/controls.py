@@ -53,7 +53,7 @@ def thor_mild() -> ConfigDict:
 def rdrop_mild() -> ConfigDict:
     """`rdrop` with α = 1: the loss of `thor_mild` without experts.
 
-    BLEU 22.7 (22.8 and 22.6 with seeds 1 and 2), trained in 35 minutes on one core
+    BLEU 22.7 (22.8 and 22.6 with seeds 1 and 2), trained in 36 and 63 minutes on one core
     (docs/results/eight_epochs).
     """
     config = systems.rdrop()

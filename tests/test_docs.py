@@ -173,7 +173,7 @@ def runs_of(text: str) -> set[tuple[str, str, str]]:
     commands = re.findall(rf"{COMPARE} (.*)", text.replace("\\\n", " "))
     flags = [dict(re.findall(r"--(\w+)=(\S+)", command)) for command in commands]
     return {
-        (config, seeds, one["workdir"])
+        (config, seeds, one.get("workdir", ""))
         for one in flags
         for config in one.get("configs", "").split(",")
         for seeds in one.get("seeds", "").split(",")
