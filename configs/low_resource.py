@@ -14,8 +14,8 @@ The script's learning rate, 1e-3, is for a width of 512. At the width of 128 her
 nor `thor` has converged with it after 3500 updates. `NAME_4e3` trains at 4e-3, the rate of most
 systems in configs/systems.py.
 
-BLEU with seed 1, on one core: `switch` 10.3 (12 min), `thor` 6.6 (35 min), `switch_4e3` 14.1,
-`thor_4e3` 9.8 (docs/RESULTS.md). The others have not run; projected: `dense` 12 minutes, `rdrop`
+BLEU on one core: `switch` 10.3 (12 min), `thor` 6.6 (35 min) with seed 1; `switch_4e3` 14.1 and
+14.6, `thor_4e3` 9.8 and 10.1 with seeds 1 and 2 (docs/RESULTS.md). The others have not run; projected: `dense` 12 minutes, `rdrop`
 35.
 """
 
