@@ -15,8 +15,8 @@ nor `thor` has converged with it after 3500 updates. `NAME_4e3` trains at 4e-3, 
 systems in configs/systems.py.
 
 BLEU on one core: `switch` 10.3 (12 min), `thor` 6.6 (35 min) with seed 1; `switch_4e3` 14.1 and
-14.6, `thor_4e3` 9.8 and 10.1 with seeds 1 and 2 (docs/RESULTS.md). The others have not run; projected: `dense` 12 minutes, `rdrop`
-35.
+14.6, `thor_4e3` 9.8 and 10.1 with seeds 1 and 2 (docs/RESULTS.md). The others have not run;
+projected: `dense` 12 minutes, `rdrop` 35.
 """
 
 import functools
