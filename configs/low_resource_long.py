@@ -1,5 +1,4 @@
-"""THOR against Switch on little text, trained four times as long as
-configs/low_resource.py.
+"""THOR against Switch on little text, trained four times as long as configs/low_resource.py.
 
     python -m automoe_jax.main --config=configs/low_resource_long.py:thor --workdir=runs/long_thor
     python -m automoe_jax.compare --configs=configs/low_resource_long --seeds=1 \

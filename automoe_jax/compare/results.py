@@ -56,7 +56,7 @@ class Record:
     sparsity_published: float
     stage_seconds: Mapping[str, float | None]
     rows: tuple[Row, ...]  # of the retrained sub-Transformer
-    disagreement: Curve  # while training, between two draws of experts, nats per token
+    disagreement: Curve  # while training, between two passes, nats per token
     validation_nll: Curve
     config: Mapping[str, Any]  # flat
     target_vocab_size: int = 0  # 0: as many pieces as the source has

@@ -1,6 +1,6 @@
 """Comparison of systems: Markdown tables and plots, from plain data.
 
-BLEU, or accuracy, against FLOPs; disagreement between two draws of experts during training; experts
+BLEU, or accuracy, against FLOPs; disagreement between two passes during training; experts
 of frequent and rare pieces.
 """
 
@@ -41,7 +41,7 @@ class System:
     search_seconds: tuple[float, ...]  # of the SuperNet and the search
     latency_ms: tuple[float, ...] = ()
     experts: tuple[float, ...] = ()  # per token, the mean over the layers that have several
-    # of each seed, while training, between two draws of experts, nats per token
+    # of each seed, while training, between two passes, nats per token
     disagreement: tuple[Curve, ...] = ()
     # of each seed, while training: validation loss in nats per token by target tokens seen
     learning: tuple[Curve, ...] = ()
@@ -158,7 +158,7 @@ def learning_plot(systems: Sequence[System]) -> str:
 
 
 def disagreement_plot(systems: Sequence[System]) -> str:
-    """Disagreement between two draws of experts during training, as an SVG document: one line for
+    """Disagreement between two passes during training, as an SVG document: one line for
     each seed of each system that has it.
     """
 
