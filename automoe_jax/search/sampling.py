@@ -43,7 +43,7 @@ STEPS = 1024
 ATTEMPTS = 100_000  # proposals in a row beyond the limits
 MOST_OPTIONS = 1_000_000  # of a layer; a larger table takes too long
 LARGEST_OF = 1000  # draws
-TRIED = 200  # draws
+TRIED = 200  # draws, by which the kind of draw is chosen
 ENOUGH = 0.2  # share within the limits for which rejection alone is fast
 
 
@@ -73,13 +73,15 @@ def even_draws(space: SearchSpace, settings: "SearchConfig", cost: CostFunction)
     return draw
 
 
-def share_within(space: SearchSpace, settings: "SearchConfig", cost: CostFunction) -> float:
-    """The share of even draws from the space that are within the limits, estimated by `TRIED` draws
-    which are always the same.
+def share_within(
+    space: SearchSpace, settings: "SearchConfig", cost: CostFunction, draws: int = TRIED
+) -> float:
+    """The share of even draws from the space that are within the limits, estimated by `draws` of
+    them, which are always the same.
     """
     rng = np.random.default_rng(0)
-    drawn = (space.sample(rng) for _ in range(TRIED))
-    return sum(within_limits(cost(arch), settings) for arch in drawn) / TRIED
+    drawn = (space.sample(rng) for _ in range(draws))
+    return sum(within_limits(cost(arch), settings) for arch in drawn) / draws
 
 
 def largest_within(

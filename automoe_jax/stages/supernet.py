@@ -21,6 +21,7 @@ from automoe_jax.train.loop import Run
 from automoe_jax.train.metrics import read_metrics
 from automoe_jax.workdir import Workdir
 
+SHARE_DRAWS = 1000  # for the share that the limits admit: true to 3 % of the space
 FAIR_UPDATES = 12  # in which every choice of a gene occurs equally often, up to 4 of them
 
 
@@ -80,7 +81,7 @@ def trained_part(config: Config, conditions: Conditions) -> TrainedPart:
     space, settings = config.space, config.search
     cost = cost_function(conditions)
     check_limits(space, settings, cost)
-    admitted = share_within(space, settings, cost)
+    admitted = share_within(space, settings, cost, SHARE_DRAWS)
     if not config.supernet.within_limits:
         return TrainedPart(space.sample, space.largest(), admitted)
     draw = even_draws(space, settings, cost)
