@@ -19,6 +19,7 @@ import jax
 from automoe_jax.command.parser import Parser
 from automoe_jax.command.run import run_for_people
 from automoe_jax.config import Config, default_config, from_config_dict
+from automoe_jax.errors import UserError
 from automoe_jax.model.network import initialised
 from automoe_jax.model.transformer import training_options
 from automoe_jax.runtime.memory import keep_freed_memory
@@ -62,6 +63,17 @@ class Training:
     share: float = 1.0  # of each system's updates
     tokens: int = 2048  # padded target tokens an update
     warmup: float = 0.25  # share of the updates
+
+    def __post_init__(self) -> None:
+        """Raises `UserError` for a share or a number of tokens with which nothing can train."""
+        rules = {
+            "updates": (self.share, self.share > 0, "must be positive"),
+            "tokens": (self.tokens, self.tokens > 0, "must be positive"),
+            "warmup": (self.warmup, 0 <= self.warmup <= 1, "must be in [0, 1]"),
+        }
+        for flag, (value, holds, rule) in rules.items():
+            if not holds:
+                raise UserError(f"--{flag}={value:g} {rule}")
 
     @property
     def folder(self) -> str:
@@ -125,7 +137,7 @@ def configuration(system: System, scheme: str, training: Training) -> Config:
     space.expert_ffn_dims = (4 * system.width,)
     train = config.retrain
     train.steps = max(1, round(system.updates * training.share))
-    train.warmup_steps = max(1, round(train.steps * training.warmup))
+    train.warmup_steps = round(train.steps * training.warmup)
     train.learning_rate = 4e-3
     train.tokens_per_batch = training.tokens
     train.passes, train.consistency = system.passes, system.consistency
@@ -162,8 +174,8 @@ def main() -> None:
     parser.add_argument("--warmup", type=float, default=0.25, help="share of the updates")
     parser.add_argument("--rows", default="", help="only the rows whose name holds this text")
     flags = parser.parse()
-    keep_freed_memory()
     training = Training(flags.updates, flags.tokens, flags.warmup)
+    keep_freed_memory()
     config = configuration(DENSE, "xavier", Training())
     prepared = open_workdir(flags.workdir, config)
     run_stages(dataclasses.replace(config, stages="prepare"), prepared)

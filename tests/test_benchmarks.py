@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from automoe_jax.costs import costs
+from automoe_jax.errors import UserError
 from automoe_jax.export.untrained import untrained
 from automoe_jax.inference.engine.hypotheses import Records
-from benchmarks import deploy, deploy_models, deploy_routes, deploy_worker, harness, parts
+from benchmarks import deploy, deploy_models, deploy_routes, deploy_worker, harness, learning, parts
 from benchmarks.harness import Row
 from benchmarks.render import tables
 
@@ -113,3 +114,34 @@ def test_distinct_experts_are_those_of_all_hypotheses() -> None:
     gates = np.array([[[1, 0, 1, 0, 1, 1]], [[0, 0.5, 1, 0, 0.5, 1]]], np.float32)
     nothing = dict.fromkeys(Records._fields) | {"gates": gates}
     assert deploy_routes.distinct_experts(Records(**nothing), 2, arch) == [1.5, 1.0]
+
+
+def test_a_shorter_training_of_initial_weights() -> None:
+    train = learning.configuration(learning.DENSE, "linear", learning.Training(0.1, 1024, 0.2))
+    assert (train.retrain.steps, train.retrain.warmup_steps) == (60, 12)
+    assert train.retrain.tokens_per_batch == 1024
+    assert train.model.ffn_init == "linear"
+
+
+def test_trainings_of_other_lengths_have_folders_of_their_own() -> None:
+    trainings = [
+        learning.Training(share, tokens, warmup)
+        for share in (0.1, 1.0)
+        for tokens in (1024, 2048)
+        for warmup in (0.1, 0.25)
+    ]
+    assert len({training.folder for training in trainings}) == 8
+    assert learning.Training().folder == "trained"
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        ((0.0, 2048, 0.25), "--updates=0 must be positive"),
+        ((1.0, -1, 0.25), "--tokens=-1 must be positive"),
+        ((1.0, 2048, 1.5), r"--warmup=1.5 must be in \[0, 1\]"),
+    ],
+)
+def test_trainings_that_cannot_be(training: tuple[float, int, float], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        learning.Training(*training)
