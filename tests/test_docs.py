@@ -168,6 +168,12 @@ def test_commands_of_a_page_exist(page: pathlib.Path) -> None:
         assert (ROOT / f"{config}.py").is_file(), f"{config} is no configuration"
 
 
+def makefile() -> str:
+    """The Makefile with its abbreviations written out."""
+    text = (ROOT / "Makefile").read_text()
+    return text.replace("$(COMPARE)", COMPARE).replace("$(BIN)/", "")
+
+
 def runs_of(text: str) -> set[tuple[str, str, str]]:
     """Configurations, seeds and working directory of every `automoe_jax.compare` in a text."""
     commands = re.findall(rf"{COMPARE} (.*)", text.replace("\\\n", " "))
@@ -181,8 +187,33 @@ def runs_of(text: str) -> set[tuple[str, str, str]]:
 
 
 def test_one_command_repeats_the_results() -> None:
-    repeated = runs_of((ROOT / "Makefile").read_text().replace("$(COMPARE)", COMPARE))
+    repeated = runs_of(makefile())
     for page in ("RESULTS.md", "results/classification.md"):
         runs = runs_of((ROOT / "docs" / page).read_text())
         assert runs
         assert runs <= repeated, f"`make results` lacks runs of docs/{page}"
+
+
+def flags_of(module: str, text: str) -> list[set[str]]:
+    """The flags of every command `python -m MODULE`, but those that name where results are kept."""
+    kept = ("--workdir=", "--results=")
+    return [
+        {flag for flag in command.split() if not flag.startswith(kept)}
+        for command in re.findall(
+            rf"python -m {re.escape(module)} ([^#\n]*)", text.replace("\\\n", " ")
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("page", "module"),
+    [
+        ("RESULTS.md", "benchmarks.headline"),
+        ("results/rates.md", "automoe_jax.compare.rates"),
+        ("results/ranking.md", "automoe_jax.rank"),
+        ("results/learning.md", "benchmarks.learning"),
+    ],
+)
+def test_the_command_of_a_page_is_part_of_it(page: str, module: str) -> None:
+    (repeated,) = flags_of(module, makefile())
+    assert repeated in flags_of(module, (ROOT / "docs" / page).read_text())

@@ -278,6 +278,20 @@ def test_finished_runs_are_skipped(compared: Compared, capfd: pytest.CaptureFixt
     assert "compare: moe-1 is finished, skipped" in out
     assert "measures the latency" not in out
     assert written == [path.stat().st_mtime_ns for path in files]
+    assert "no differences" not in out
+
+
+@pytest.mark.slow
+def test_a_missing_baseline_is_named(
+    results: pathlib.Path, tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    flags = (f"--workdir={tmp_path}", f"--results={results}")
+    assert command.main([*flags, "--baseline=rdrop"]) == 0
+    assert (
+        "compare: no differences, since no run of --baseline=rdrop is finished; name one of"
+        in capfd.readouterr().out
+    )
+    assert all(system.difference is None for system in gather(results, "rdrop"))
 
 
 @pytest.mark.slow
