@@ -1,6 +1,7 @@
 """Device and versions with which a result was computed."""
 
 import importlib.metadata
+import os
 import pathlib
 import platform
 
@@ -20,7 +21,9 @@ _LIBRARIES = (
 
 
 def device() -> str:
-    """The accelerators, or the processor's name and its cores."""
+    """The accelerators, or the processor's name and its cores; "1 of 2 cores" where this process
+    may not use all of them, since the number of its threads affects how sums are rounded.
+    """
     kind, count = jax.devices()[0].device_kind, jax.device_count()
     if jax.default_backend() != "cpu":
         return f"{count} × {kind}"
@@ -35,10 +38,15 @@ def device() -> str:
         else []
     )
     return (
-        f"{names[0]}, {len(names)} cores"
+        f"{names[0]}, {_cores(len(names))}"
         if names
         else f"{platform.processor() or platform.machine()} CPU"
     )
+
+
+def _cores(count: int) -> str:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else count
+    return f"{count} cores" if usable >= count else f"{usable} of {count} cores"
 
 
 def versions() -> dict[str, str]:
