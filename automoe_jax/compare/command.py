@@ -15,7 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from automoe_jax.command.parser import Parser
-from automoe_jax.compare.experiments import Experiment, check_protocol, load_experiments
+from automoe_jax.compare.experiments import (
+    Experiment,
+    check_protocol,
+    load_experiments,
+    seeds_of,
+)
 from automoe_jax.compare.latencies import measure_latencies
 from automoe_jax.compare.results import load_records
 from automoe_jax.compare.runs import run_all
@@ -53,12 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise UserError(f"--results={results} is a file; name a folder")
     failed = []
     if flags.configs:
-        try:
-            seeds = [int(seed) for seed in flags.seeds.split(",")]
-        except ValueError:
-            raise UserError(
-                f"--seeds={flags.seeds} must be whole numbers, separated by commas"
-            ) from None
+        seeds = seeds_of(flags.seeds)
         experiments = load_experiments([path for path in flags.configs.split(",") if path])
         _check_beside(experiments, results)
         failed = run_all(experiments, seeds, root, results, flags.redo)

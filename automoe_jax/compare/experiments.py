@@ -68,6 +68,14 @@ def load_experiments(paths: Sequence[str]) -> list[Experiment]:
     return experiments
 
 
+def seeds_of(text: str) -> list[int]:
+    """The numbers in a --seeds; raises `UserError` for anything else."""
+    try:
+        return [int(seed) for seed in text.split(",")]
+    except ValueError:
+        raise UserError(f"--seeds={text} must be whole numbers, separated by commas") from None
+
+
 def _check_alike(first: Experiment, other: Experiment) -> None:
     here, there = (flatten(dataclasses.asdict(one.config)) for one in (first, other))
     if field := _unlike(here, there):

@@ -45,7 +45,7 @@ def validation_loss(
     folder = root / f"rate_{rate:g}_{experiment.name}-{seed}"
     train = experiment.config.retrain
     flags = [
-        *_origin(folder, found),
+        *origin(folder, found),
         f"--config.retrain.learning_rate={rate}",
         f"--config.retrain.steps={math.ceil(train.steps / SHARE)}",
         f"--config.retrain.warmup_steps={math.ceil(train.warmup_steps / SHARE)}",
@@ -67,7 +67,7 @@ def found_before(experiment: Experiment, seed: int, results: Path) -> Mapping[st
     return None if _differ(completed(record.config), now) else record.arch
 
 
-def _origin(folder: Path, found: Mapping[str, Any] | None) -> list[str]:
+def origin(folder: Path, found: Mapping[str, Any] | None) -> list[str]:
     """The flags that say where the architecture comes from; a run that has begun goes on as it
     began, whether or not a record has come or gone since.
     """

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import pytest
 from etils import epath
 
-from automoe_jax.compare import command, rates
+from automoe_jax.compare import command, rates, repeat
 from automoe_jax.compare.experiments import Experiment, check_protocol, load_experiments
 from automoe_jax.compare.latencies import specs
 from automoe_jax.compare.results import Record, load_outputs, load_record
@@ -292,6 +292,27 @@ def test_a_missing_baseline_is_named(
         in capfd.readouterr().out
     )
     assert all(system.difference is None for system in gather(results, "rdrop"))
+
+
+@pytest.mark.slow
+def test_recorded_runs_begin_as_they_did(
+    compared: Compared,
+    results: pathlib.Path,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = (compared.flags[0], f"--results={results}", f"--workdir={tmp_path / 'again'}")
+
+    def said() -> dict[str, str]:
+        assert repeat.main(arguments) == 0
+        rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()]
+        return {run: equal for run, *_, equal in rows[2:]}
+
+    assert said() == {"dense-1": "yes", "moe-1": "yes"}
+    record = read_json(epath.Path(results / "moe-1.json"))
+    record["validation_nll"][1][0] += 1e-6
+    write_json(epath.Path(results / "moe-1.json"), record)
+    assert said() == {"dense-1": "yes", "moe-1": "no"}
 
 
 @pytest.mark.slow
