@@ -10,6 +10,7 @@ from automoe_jax.arch import Arch
 from automoe_jax.compare.experiments import check_protocol
 from automoe_jax.compare.latencies import load_latencies
 from automoe_jax.compare.results import Record, load_outputs, load_records, load_references
+from automoe_jax.compare.spread import spread
 from automoe_jax.dependencies import completed
 from automoe_jax.errors import UserError
 from automoe_jax.inference.scores import Difference, paired_accuracy, paired_bootstrap
@@ -71,6 +72,8 @@ def write_table(
 ) -> str:
     """Writes `FILE` and its plots to the folder of the records; returns the text."""
     text = f"{head(records, results, baseline)}\n{comparison.table(systems, baseline)}\n"
+    if (varied := spread(records)) is not None:
+        text += f"\n{varied}\n"
     for system in systems:
         if system.pieces:
             text += (
