@@ -67,6 +67,9 @@ results: $(INSTALLED)  ## repeat the runs of docs/RESULTS.md and what is outstan
 	$(COMPARE) --configs=configs/classify --seeds=1,2 --workdir=runs/classify --results=$(RESULTS)/classify --baseline=top1
 	$(COMPARE) --configs=configs/classify_short --seeds=1,2 --workdir=runs/classify_short --results=$(RESULTS)/classify_short --baseline=top1
 	$(BIN)/python -m benchmarks.learning --workdir=runs/learning
+	taskset -c 0 $(COMPARE) --configs=configs/systems.py:dense,configs/systems.py:automoe,configs/systems.py:dense_budget \
+		--seeds=1,2 --workdir=runs/repeats --results=$(RESULTS)/repeats
+	taskset -c 0 $(COMPARE) --configs=configs/systems.py:topk --seeds=1 --workdir=runs/repeats --results=$(RESULTS)/repeats
 
 lock: $(INSTALLED)  ## pin the newest versions within the bounds, for every supported Python
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra formats --extra docs --universal --python-version 3.11 --upgrade --no-annotate \

@@ -188,7 +188,7 @@ def runs_of(text: str) -> set[tuple[str, str, str]]:
 
 def test_one_command_repeats_the_results() -> None:
     repeated = runs_of(makefile())
-    for page in ("RESULTS.md", "results/classification.md"):
+    for page in ("RESULTS.md", "results/classification.md", "results/repeats.md"):
         runs = runs_of((ROOT / "docs" / page).read_text())
         assert runs
         assert runs <= repeated, f"`make results` lacks runs of docs/{page}"
