@@ -52,7 +52,7 @@ bench: $(INSTALLED)  ## run all benchmarks and write docs/BENCHMARKS.md and docs
 
 # Each command skips what its folder holds, so an interrupted run goes on.
 COMPARE = $(BIN)/python -m automoe_jax.compare
-results: $(INSTALLED)  ## repeat the runs of docs/RESULTS.md and what is outstanding of them: some 40 hours on one core, resumes (RESULTS=runs/results)
+results: $(INSTALLED)  ## repeat the runs of docs/RESULTS.md and what is outstanding of them: some 43 hours on one core, resumes (RESULTS=runs/results)
 	$(COMPARE) --configs=configs/systems,configs/controls.py:da_moe_4e3,configs/controls.py:thor_mild,configs/controls.py:rdrop_mild \
 		--seeds=1,2 --workdir=runs/systems --results=$(RESULTS)/eight_epochs --baseline=dense
 	$(BIN)/python -m automoe_jax.compare.rates --configs=configs/systems --rates=2e-3,4e-3,8e-3 --workdir=runs/systems \

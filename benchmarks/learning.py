@@ -12,6 +12,7 @@ seeds where one does not decide. No test text is used.
 
 import dataclasses
 import functools
+import math
 import sys
 
 import jax
@@ -67,7 +68,7 @@ class Training:
     def __post_init__(self) -> None:
         """Raises `UserError` for a share or a number of tokens with which nothing can train."""
         rules = {
-            "updates": (self.share, self.share > 0, "must be positive"),
+            "updates": (self.share, 0 < self.share < math.inf, "must be positive"),
             "tokens": (self.tokens, self.tokens > 0, "must be positive"),
             "warmup": (self.warmup, 0 <= self.warmup <= 1, "must be in [0, 1]"),
         }

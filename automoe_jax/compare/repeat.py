@@ -4,14 +4,16 @@
     --results=docs/results/eight_epochs --workdir=runs/repeat
 
 Trains the recorded architecture of every configuration and seed that the folder of results has a
-record of, up to the first validation, in minutes instead of hours. On one kind of machine, with the
-same versions and number of threads, training is exact: an equal loss says that it still is the
-same program. A loss that differs in late digits is of sums rounded in another order, as another
-number of threads rounds them; the whole run then ends elsewhere, as with another seed. The test
-text is not used.
+record of, up to the first validation, in minutes instead of hours, and always anew, in folders
+`begin_NAME-SEED`. On one kind of machine, with the same versions and number of threads, training
+is exact: an equal loss is strong evidence that the program is the same so far, though it does not
+cover later updates, a SuperNet or a search. A loss that differs in late digits is of sums rounded
+in another order, as another number of threads rounds them; the whole run then ends elsewhere, as
+with another seed. The test text is not used.
 """
 
 import dataclasses
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +29,7 @@ from automoe_jax.compare.runs import changes, run
 from automoe_jax.errors import UserError
 from automoe_jax.names import VALIDATION
 from automoe_jax.report.tables import markdown_rows
+from automoe_jax.runtime.machine import device
 from automoe_jax.train.metrics import read_metrics
 from automoe_jax.workdir import Workdir
 
@@ -52,8 +55,9 @@ class Beginning:
 
     def cells(self, now: float | None) -> list[str]:
         """As `COLUMNS` has them; `now` is None for a run that failed."""
-        loss, equal = (f"{now:.6f}", "yes" if now == self.then else "no") if now else ("–", "–")
-        record = self.record
+        record, loss, equal = self.record, "–", "–"
+        if now is not None:
+            loss, equal = f"{now:.6f}", "yes" if now == self.then else "no"
         return [record.run, record.date, f"{self.update}", f"{self.then:.6f}", loss, equal]
 
 
@@ -91,7 +95,8 @@ def _check(one: Beginning) -> None:
         raise UserError(
             f"{run} starts from its SuperNet's weights; repeat it with automoe_jax.compare"
         )
-    if one.update > retrain.warmup_steps and retrain.steps > one.update:
+    depends = retrain.schedule == "cosine" and retrain.steps > one.update
+    if depends and one.update > retrain.warmup_steps:
         raise UserError(
             f"{run} was first validated after update {one.update}, beyond its"
             f" {retrain.warmup_steps} updates of warm-up, where the learning rate depends on the"
@@ -100,8 +105,10 @@ def _check(one: Beginning) -> None:
 
 
 def validation_loss(one: Beginning, root: Path) -> float | None:
-    """Nats per token now, from a training that stops there; None if it failed."""
-    folder = root / one.record.run
+    """Nats per token now, from a new training that stops there; None if it failed."""
+    folder = root / f"begin_{one.record.run}"
+    if folder.exists():
+        shutil.rmtree(folder)
     flags = [*origin(folder, one.record.arch), f"--config.retrain.steps={one.update}"]
     if not run(one.experiment, one.record.seed, root, folder, flags):
         return None
@@ -125,6 +132,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     losses = [validation_loss(one, Path(flags.workdir)) for one in found]
     rows = [one.cells(loss) for one, loss in zip(found, losses, strict=True)]
     print(markdown_rows(COLUMNS, rows))
+    then = "; ".join(sorted({one.record.device for one in found}))
+    print(f"then on {then}; now on {device()}")
     return int(None in losses)
 
 

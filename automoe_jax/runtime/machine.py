@@ -46,7 +46,8 @@ def device() -> str:
 
 def _cores(count: int) -> str:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else count
-    return f"{count} cores" if usable >= count else f"{usable} of {count} cores"
+    cores = "1 core" if count == 1 else f"{count} cores"
+    return cores if usable >= count else f"{usable} of {cores}"
 
 
 def versions() -> dict[str, str]:

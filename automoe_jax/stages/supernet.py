@@ -21,7 +21,7 @@ from automoe_jax.train.loop import Run
 from automoe_jax.train.metrics import read_metrics
 from automoe_jax.workdir import Workdir
 
-SHARE_DRAWS = 1000  # for the share that the limits admit: true to 3 % of the space
+SHARE_DRAWS = 1000  # for the share that the limits admit: to 3 points, in 19 of 20 cases
 FAIR_UPDATES = 12  # in which every choice of a gene occurs equally often, up to 4 of them
 
 
