@@ -117,7 +117,7 @@ def validation_loss(one: Beginning, root: Path) -> float | None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Trains what is missing and prints the table; returns 1 if a run failed."""
+    """Trains the beginnings and prints the table; returns 1 if one failed."""
     parser = Parser("automoe_jax.compare.repeat", "Whether recorded runs begin now as they did.")
     parser.add_argument("--configs", required=True, help="as for automoe_jax.compare")
     parser.add_argument("--seeds", default="1", help="numbers, separated by commas (default: 1)")

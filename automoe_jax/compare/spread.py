@@ -72,7 +72,7 @@ class _Fit(NamedTuple):
     systems: list[str]  # [S]
     runs: Int[np.ndarray, "S"]  # of each system
     effects: Float[np.ndarray, "SD"]  # of the systems, then of the seeds
-    inverse: Float[np.ndarray, "SD SD"]  # pseudoinverse of the design's products with itself
+    products: Float[np.ndarray, "SD SD"]  # of the design with itself
     deviation: float  # of the residuals
     freedom: int
 
@@ -93,7 +93,8 @@ def differences(records: Sequence[Record], baseline: str) -> list[Difference]:
     """Of every system from the baseline, the best first, with what chance exceeds under the same
     assumptions as `spread`. A run may be there several times, as when it was repeated.
 
-    Raises `UserError` if the baseline has no run, or the runs do not tell.
+    Raises `UserError` if the baseline has no run, or the runs do not tell: too few of them, or no
+    seeds in common, not even by way of other systems.
     """
     fit = _fitted(records)
     if fit is None:
@@ -104,12 +105,14 @@ def differences(records: Sequence[Record], baseline: str) -> list[Difference]:
         raise UserError(
             f"--baseline={baseline} has no run here; name one of {', '.join(fit.systems)}"
         )
-    found = []
+    found, inverse = [], np.linalg.pinv(fit.products)
     for name in fit.systems:
         contrast = np.zeros(len(fit.effects))
         contrast[fit.systems.index(name)] += 1
         contrast[fit.systems.index(baseline)] -= 1
-        error = fit.deviation * math.sqrt(contrast @ fit.inverse @ contrast)
+        if not np.allclose(fit.products @ inverse @ contrast, contrast):
+            raise UserError(f"{name} and {baseline} have no seeds in common; run one with both")
+        error = fit.deviation * math.sqrt(contrast @ inverse @ contrast)
         exceeded = _quantile(fit.freedom) * error
         found.append(Difference(name, float(contrast @ fit.effects), exceeded))
     return sorted(found, key=lambda one: -one.points)
@@ -138,7 +141,7 @@ def _fitted(records: Sequence[Record]) -> _Fit | None:
         systems=sorted(set(names)),
         runs=systems.sum(axis=0).astype(int),
         effects=effects,
-        inverse=np.linalg.pinv(design.T @ design),
+        products=design.T @ design,
         deviation=float(np.sqrt(np.square(residuals).sum() / freedom)),
         freedom=freedom,
     )
@@ -165,6 +168,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ]
     if not records:
         raise UserError(f"--results={flags.results} holds no finished run; name folders that do")
+    if len({record.test for record in records}) > 1:
+        raise UserError(
+            f"the runs in --results={flags.results} translated different test texts; name folders"
+            " of one text"
+        )
     rows = [
         [one.system, f"{one.points:+.2f}", f"± {one.exceeded:.2f}"]
         for one in differences(records, flags.baseline)

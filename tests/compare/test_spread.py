@@ -106,6 +106,19 @@ def test_differences_that_cannot_be(systems: int, baseline: str, message: str) -
         differences(runs(np.zeros((systems, 2))), baseline)
 
 
+def test_systems_without_a_seed_in_common_are_not_compared() -> None:
+    bleu = np.full((16, 4), np.nan)
+    bleu[:8, :2] = bleu[8:, 2:] = 20.0
+    with pytest.raises(UserError, match="system 10 and system 0 have no seeds in common"):
+        differences(runs(bleu), "system 0")
+
+
+def test_texts_are_not_mixed() -> None:
+    folders = ",".join(str(ROOT / "docs" / "results" / name) for name in ("classify", "variants"))
+    with pytest.raises(UserError, match="translated different test texts"):
+        main([f"--results={folders}"])
+
+
 def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     folder = ROOT / "docs" / "results" / "classify"
     assert main([f"--results={folder}", "--baseline=top1"]) == 0
