@@ -305,7 +305,9 @@ def test_recorded_runs_begin_as_they_did(
 
     def said() -> dict[str, str]:
         assert repeat.main(arguments) == 0
-        rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()]
+        *lines, machines = capsys.readouterr().out.splitlines()
+        assert machines.startswith("then on ")
+        rows = [line.strip("| ").split(" | ") for line in lines]
         return {run: equal for run, *_, equal in rows[2:]}
 
     assert said() == {"dense-1": "yes", "moe-1": "yes"}
